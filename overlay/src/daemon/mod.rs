@@ -1,0 +1,1 @@
+//! The only place that owns things: clock, sockets, device, threads.

@@ -1,0 +1,1 @@
+//! Whole meshes on one machine, in network namespaces.

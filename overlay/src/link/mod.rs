@@ -1,0 +1,3 @@
+//! Transports: datagrams in, datagrams out.
+
+pub mod udp;

@@ -1,0 +1,3 @@
+//! The `floodmesh` command.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Who is a neighbor: the control plane.

@@ -1,0 +1,1 @@
+//! What becomes of a datagram: the data plane.

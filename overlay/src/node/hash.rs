@@ -1,0 +1,1 @@
+//! The keyed hash of a message.

@@ -1,0 +1,154 @@
+//! What control publishes and the data path reads: the live links, whole and unchanging.
+//!
+//! Control builds a new [`NeighborSet`] when a link comes or goes; workers load it once a batch.
+//! The only things in it that change are the [`LinkStats`], which are atomics and shared with
+//! control, so that liveness needs no message per datagram.
+
+use std::collections::{HashMap, HashSet};
+use std::hash::BuildHasher;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use siphasher::sip::SipHasher13;
+
+use crate::id::{Endpoint, LinkId, NetId, Path};
+use crate::time::Instant;
+
+/// Counts of one link, updated by workers, read by control and `floodmesh neighbors`.
+///
+/// Calls: from any thread; relaxed, each value true by itself, not together.
+#[derive(Debug, Default)]
+pub struct LinkStats {
+    /// When a well-formed datagram last came, microseconds since start.
+    pub last_heard: AtomicU64,
+    /// When a datagram was last sent, microseconds since start; 0 is never.
+    pub last_sent: AtomicU64,
+    /// Well-formed datagrams received.
+    pub rx_datagrams: AtomicU64,
+    /// Bytes of them, UDP payload.
+    pub rx_bytes: AtomicU64,
+    /// Datagrams sent.
+    pub tx_datagrams: AtomicU64,
+    /// Bytes of them, UDP payload.
+    pub tx_bytes: AtomicU64,
+    /// Datagrams that could not be sent.
+    pub tx_errors: AtomicU64,
+    /// Messages that came over this link before any other.
+    pub first_copies: AtomicU64,
+    /// Messages that had come before, over this or another link.
+    pub duplicates: AtomicU64,
+    /// Datagrams above the path MTU, sent in fragments.
+    pub fragmented: AtomicU64,
+}
+
+impl LinkStats {
+    /// Notes one well-formed datagram received.
+    pub fn heard(&self, now: Instant, len: usize) {
+        self.last_heard.store(now.0, Relaxed);
+        self.rx_datagrams.fetch_add(1, Relaxed);
+        self.rx_bytes.fetch_add(len as u64, Relaxed);
+    }
+
+    /// Notes `datagrams` sent, `len` bytes in all.
+    pub fn sent(&self, now: Instant, datagrams: u64, len: usize) {
+        self.last_sent.store(now.0, Relaxed);
+        self.tx_datagrams.fetch_add(datagrams, Relaxed);
+        self.tx_bytes.fetch_add(len as u64, Relaxed);
+    }
+}
+
+/// One live link as the data path sees it.
+#[derive(Clone, Debug)]
+pub struct LinkEntry {
+    /// The link's name inside this node.
+    pub id: LinkId,
+    /// The neighbor at the far end.
+    pub netid: NetId,
+    /// Place of that neighbor among the set's neighbors, dense from 0: an index for per-neighbor
+    /// accounts. "Not back to the sender" skips all links with the same value.
+    pub neighbor: u16,
+    /// Where to send.
+    pub path: Path,
+    /// The link's counts; they outlive this set.
+    pub stats: Arc<LinkStats>,
+}
+
+/// Hashes endpoints with a key that strangers do not know (SECURITY T12).
+#[derive(Clone, Copy, Debug)]
+pub struct EndpointHasher(pub u64, pub u64);
+
+impl BuildHasher for EndpointHasher {
+    type Hasher = SipHasher13;
+    fn build_hasher(&self) -> SipHasher13 {
+        SipHasher13::new_with_keys(self.0, self.1)
+    }
+}
+
+/// All live links at one moment.
+#[derive(Debug)]
+pub struct NeighborSet {
+    links: Vec<LinkEntry>,
+    neighbors: u16,
+    by_endpoint: HashMap<Endpoint, u16, EndpointHasher>,
+    expected: HashSet<Endpoint, EndpointHasher>,
+}
+
+impl NeighborSet {
+    /// A set of `links`; `expected` are endpoints being dialed, whose datagrams go before
+    /// strangers' on the way to control.
+    ///
+    /// Shape: at most 1,024 links; `neighbor` of each dense from 0.
+    pub fn new(
+        links: Vec<LinkEntry>,
+        expected: impl IntoIterator<Item = Endpoint>,
+        hasher: EndpointHasher,
+    ) -> Self {
+        let mut by_endpoint = HashMap::with_capacity_and_hasher(links.len(), hasher);
+        let mut neighbors = 0;
+        for (index, link) in links.iter().enumerate() {
+            by_endpoint.insert(link.path.endpoint, index as u16);
+            neighbors = neighbors.max(link.neighbor + 1);
+        }
+        let mut waiting = HashSet::with_hasher(hasher);
+        waiting.extend(expected);
+        Self {
+            links,
+            neighbors,
+            by_endpoint,
+            expected: waiting,
+        }
+    }
+
+    /// A set without links.
+    pub fn empty() -> Self {
+        Self::new(Vec::new(), [], EndpointHasher(0, 0))
+    }
+
+    /// All live links; a link's place here is its index for [`Self::find`].
+    pub fn links(&self) -> &[LinkEntry] {
+        &self.links
+    }
+
+    /// How many neighbors the links lead to.
+    pub fn neighbors(&self) -> u16 {
+        self.neighbors
+    }
+
+    /// The index of the live link with this endpoint.
+    pub fn find(&self, endpoint: &Endpoint) -> Option<u16> {
+        self.by_endpoint.get(endpoint).copied()
+    }
+
+    /// Whether we are dialing this endpoint.
+    pub fn expects(&self, endpoint: &Endpoint) -> bool {
+        self.expected.contains(endpoint)
+    }
+
+    /// The links a message goes to: all but those of the neighbor it came from.
+    pub fn except(&self, neighbor: Option<u16>) -> impl Iterator<Item = (usize, &LinkEntry)> {
+        self.links
+            .iter()
+            .enumerate()
+            .filter(move |(_, link)| Some(link.neighbor) != neighbor)
+    }
+}

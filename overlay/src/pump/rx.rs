@@ -1,0 +1,89 @@
+//! What one round of receiving filled: a few large buffers, and which datagrams lie in them.
+
+use crate::id::Path;
+
+/// A range of an arena. An index, not a reference, so that no lifetime crosses a system call.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Span {
+    /// Offset of the first byte.
+    pub start: u32,
+    /// Bytes.
+    pub len: u32,
+}
+
+impl Span {
+    /// The bytes of `arena` that this names.
+    ///
+    /// # Panics
+    /// When the span was made for another arena.
+    pub fn of(self, arena: &[u8]) -> &[u8] {
+        &arena[self.start as usize..(self.start + self.len) as usize]
+    }
+}
+
+/// One kernel message: one datagram, or a run of datagrams of equal size from one path.
+#[derive(Clone, Copy, Debug)]
+pub struct RxMessage {
+    /// Where its bytes lie in the arena.
+    pub span: Span,
+    /// Bytes of each datagram of the run; the last may be shorter. Equal to `span.len` for one.
+    pub stride: u32,
+    /// Which socket it came in on, from where, and which address of ours was spoken to.
+    pub path: Path,
+    /// Index of the interface it came in through; 0 when the kernel did not say.
+    pub interface: u32,
+    /// The kernel cut it, because it was longer than the buffer.
+    pub truncated: bool,
+}
+
+/// Buffers for one round of receiving. Allocated once; a transport fills it, the pump reads it.
+#[derive(Debug)]
+pub struct RxBatch {
+    arena: Box<[u8]>,
+    messages: Vec<RxMessage>,
+}
+
+/// Buffers of a batch.
+pub const RX_BUFFERS: usize = 16;
+/// Bytes of one buffer: the largest datagram, or a whole train of them.
+pub const RX_BUFFER_LEN: usize = 65_536;
+
+impl Default for RxBatch {
+    fn default() -> Self {
+        Self {
+            arena: vec![0; RX_BUFFERS * RX_BUFFER_LEN].into_boxed_slice(),
+            messages: Vec::with_capacity(RX_BUFFERS),
+        }
+    }
+}
+
+impl RxBatch {
+    /// The bytes; buffer `n` starts at `n * RX_BUFFER_LEN`.
+    pub fn arena(&self) -> &[u8] {
+        &self.arena
+    }
+
+    /// The bytes, for a transport to fill.
+    pub fn arena_mut(&mut self) -> &mut [u8] {
+        &mut self.arena
+    }
+
+    /// What was received, in order.
+    pub fn messages(&self) -> &[RxMessage] {
+        &self.messages
+    }
+
+    /// Forgets what was received, before the next round.
+    pub fn clear(&mut self) {
+        self.messages.clear();
+    }
+
+    /// Notes one kernel message; returns whether there was room for it (at most [`RX_BUFFERS`]).
+    pub fn push(&mut self, message: RxMessage) -> bool {
+        let room = self.messages.len() < RX_BUFFERS;
+        if room {
+            self.messages.push(message);
+        }
+        room
+    }
+}

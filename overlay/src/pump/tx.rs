@@ -1,0 +1,50 @@
+//! What one round has to send: ranges of one arena, and which neighbor to spare.
+//!
+//! The bytes of a message exist once. Fan-out to the links happens when the batch is flushed, in
+//! the transport, from the same arena: no copy per neighbor.
+
+use super::rx::Span;
+
+/// One message to flood.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TxItem {
+    /// The whole datagram in the arena.
+    pub span: Span,
+    /// The neighbor it came from (its place in the `NeighborSet`), to whom it is not sent back.
+    pub except: Option<u16>,
+}
+
+/// Messages of one arena that wait to be flooded.
+#[derive(Debug, Default)]
+pub struct TxBatch {
+    items: Vec<TxItem>,
+}
+
+impl TxBatch {
+    /// An empty batch with room for `items` without allocating.
+    pub fn with_capacity(items: usize) -> Self {
+        Self {
+            items: Vec::with_capacity(items),
+        }
+    }
+
+    /// Adds a message. Grows only when more are pushed than the batch was made for.
+    pub fn push(&mut self, span: Span, except: Option<u16>) {
+        self.items.push(TxItem { span, except });
+    }
+
+    /// The messages, in the order pushed.
+    pub fn items(&self) -> &[TxItem] {
+        &self.items
+    }
+
+    /// Whether nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.items.is_empty()
+    }
+
+    /// Forgets all messages and keeps the memory.
+    pub fn clear(&mut self) {
+        self.items.clear();
+    }
+}

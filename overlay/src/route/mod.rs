@@ -1,0 +1,1 @@
+//! What netids own which addresses, pure.

@@ -1,0 +1,1 @@
+//! Harnesses for everything larger than a module.
