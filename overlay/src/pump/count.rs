@@ -135,12 +135,12 @@ impl Default for Counters {
 
 impl Counters {
     /// Counts one drop.
-    pub fn drop(&self, reason: DropReason) {
-        self.drop_many(reason, 1);
+    pub fn count(&self, reason: DropReason) {
+        self.count_many(reason, 1);
     }
 
     /// Counts `n` drops.
-    pub fn drop_many(&self, reason: DropReason, n: u64) {
+    pub fn count_many(&self, reason: DropReason, n: u64) {
         self.drops[reason as usize].fetch_add(n, Relaxed);
     }
 

@@ -1,1 +1,0 @@
-//! Who is a neighbor: the control plane.
