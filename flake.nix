@@ -26,7 +26,7 @@
         };
       };
       # Runs one cargo command over the package's sources and dependencies.
-      cargo = pkgs: name: command: (package pkgs).overrideAttrs (old: {
+      checkWith = pkgs: name: command: (package pkgs).overrideAttrs (old: {
         pname = "floodmesh-${name}";
         nativeBuildInputs = (old.nativeBuildInputs or [ ]) ++ [ pkgs.clippy pkgs.rustfmt ];
         buildPhase = command;
@@ -64,9 +64,9 @@
 
       checks = each (pkgs: {
         package = package pkgs;
-        fmt = cargo pkgs "fmt" "cargo fmt --all --check";
-        clippy = cargo pkgs "clippy" "cargo clippy --workspace --all-targets -- -D warnings";
-        pure = cargo pkgs "pure" "cargo check -p floodmesh --no-default-features";
+        fmt = checkWith pkgs "fmt" "cargo fmt --all --check";
+        clippy = checkWith pkgs "clippy" "cargo clippy --workspace --all-targets -- -D warnings";
+        pure = checkWith pkgs "pure" "cargo check -p floodmesh --no-default-features";
       });
 
       formatter = each (pkgs: pkgs.nixpkgs-fmt);
