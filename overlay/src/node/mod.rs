@@ -14,5 +14,6 @@ pub mod filter;
 pub mod flood;
 pub mod hash;
 pub mod neighbor;
+pub mod outlet;
 pub mod seen;
 pub mod snapshot;

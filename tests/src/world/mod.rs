@@ -1,0 +1,507 @@
+//! Whole meshes in one process and in virtual time.
+//!
+//! A [`World`] is a heap of `(time, sequence, node, input)`; the sequence number breaks ties and
+//! every map is ordered, so that one seed gives one run. It holds real [`Control`]s and [`Flood`]s
+//! and runs them through the real pump: there is no second implementation of a rule in here, only
+//! wires between the nodes.
+//!
+//! Test: build a world from a [`Graph`], run until its links are live, send, run until quiet, ask
+//! what was delivered and what it cost.
+
+pub mod netem;
+pub mod topology;
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use overlay::id::{Endpoint, LinkId, NetId, Path, SocketId};
+use overlay::node::config::{NodeConfig, Socket};
+use overlay::node::control::{Arrival, Control};
+use overlay::node::effect::{Effects, Event};
+use overlay::node::flood::{Flood, FloodConfig};
+use overlay::node::outlet::{Outlet, carry_out};
+use overlay::node::snapshot::NeighborSet;
+use overlay::pump::count::{Counters, DropReason, Total};
+use overlay::pump::rx::{RxBatch, RxMessage, Span};
+use overlay::pump::tx::TxBatch;
+use overlay::pump::{Pump, Sink};
+use overlay::time::{Duration, Instant};
+use rand_chacha::ChaCha8Rng;
+use rand_core::{Rng, SeedableRng};
+use wire::{Flags, HEADER_LEN, Header, Kind};
+
+pub use netem::{Netem, Wire};
+pub use topology::Graph;
+
+/// Every node listens here.
+pub const PORT: u16 = 44_204;
+
+/// What a node is given at a moment.
+enum Input {
+    /// A datagram from an address.
+    Datagram(SocketAddr, Rc<[u8]>),
+    /// Perhaps a deadline.
+    Wake,
+}
+
+/// One simulated node: the real core, and what it delivered.
+pub struct Node {
+    /// Its netid.
+    pub netid: NetId,
+    /// Where it is on the underlay.
+    pub address: SocketAddr,
+    /// The real control plane.
+    pub control: Control,
+    /// The real data plane.
+    pub flood: Flood,
+    /// Its counters.
+    pub counters: Arc<Counters>,
+    /// How often it delivered each message, by its number.
+    pub delivered: BTreeMap<u64, u32>,
+    /// What control told.
+    pub events: Vec<(Instant, Event)>,
+    /// Dead nodes take and send nothing.
+    pub alive: bool,
+    neighbors: Arc<NeighborSet>,
+    pump: Pump,
+    effects: Effects,
+    wake_at: Option<Instant>,
+}
+
+/// Counts of everything that went over the wires.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Datagrams sent, each copy.
+    pub sent: u64,
+    /// Data messages among them.
+    pub data: u64,
+}
+
+/// A mesh.
+pub struct World {
+    /// Virtual time.
+    pub now: Instant,
+    /// The nodes, by number.
+    pub nodes: Vec<Node>,
+    /// The wires, per direction.
+    pub wires: BTreeMap<(usize, usize), Wire>,
+    /// What went over them.
+    pub traffic: Traffic,
+    /// Datagrams that went to addresses where nobody is.
+    pub astray: BTreeMap<SocketAddr, Vec<Vec<u8>>>,
+    seed: u64,
+    rng: ChaCha8Rng,
+    heap: BinaryHeap<Reverse<(Instant, u64, usize)>>,
+    inputs: BTreeMap<u64, Input>,
+    sequence: u64,
+    trace: u64,
+    rx: RxBatch,
+    tx: TxBatch,
+    next_message: u64,
+}
+
+/// What may be chosen about a world's nodes.
+#[derive(Clone, Debug)]
+pub struct Choices {
+    /// As `--degree`; large by default, so that only the graph decides who dials.
+    pub degree: usize,
+    /// Bytes of the seen table at its start, and its bound.
+    pub seen_memory: usize,
+}
+
+impl Default for Choices {
+    fn default() -> Self {
+        Self { degree: 256, seen_memory: 1 << 20 }
+    }
+}
+
+/// The underlay address of node `number`.
+pub fn address_of(number: usize) -> SocketAddr {
+    let [_, a, b, c] = (number as u32 + 1).to_be_bytes();
+    SocketAddr::from((Ipv4Addr::new(10, a, b, c), PORT))
+}
+
+fn netid_of(number: usize) -> NetId {
+    NetId(0x1000 + number as u32)
+}
+
+impl World {
+    /// A world with the nodes and wires of `graph`. The higher of two nodes dials the lower.
+    pub fn new(graph: &Graph, netem: Netem, choices: &Choices, seed: u64) -> Self {
+        let mut world = Self {
+            now: Instant::ZERO,
+            nodes: Vec::new(),
+            wires: BTreeMap::new(),
+            traffic: Traffic::default(),
+            astray: BTreeMap::new(),
+            seed,
+            rng: ChaCha8Rng::seed_from_u64(seed),
+            heap: BinaryHeap::new(),
+            inputs: BTreeMap::new(),
+            sequence: 0,
+            trace: 0xcbf2_9ce4_8422_2325,
+            rx: RxBatch::default(),
+            tx: TxBatch::with_capacity(1_024),
+            next_message: 0,
+        };
+        for number in 0..graph.nodes {
+            let node = world.make_node(number, netid_of(number), choices);
+            world.nodes.push(node);
+        }
+        for &(a, b) in &graph.edges {
+            world.connect(a, b, netem);
+            world.name_peer(b, a);
+        }
+        world
+    }
+
+    fn make_node(&mut self, number: usize, netid: NetId, choices: &Choices) -> Node {
+        let mut seed = [0; 32];
+        seed.chunks_mut(8).for_each(|part| part.copy_from_slice(&self.rng.next_u64().to_le_bytes()));
+        let counters = Arc::new(Counters::default());
+        let config = NodeConfig {
+            netid,
+            sockets: vec![Socket { id: SocketId(0), local: SocketAddr::from(([0, 0, 0, 0], PORT)) }],
+            degree: choices.degree,
+            max_neighbors: 256,
+            allow_inform: Vec::new(),
+            overlay: Vec::new(),
+            timers: Default::default(),
+            limits: Default::default(),
+            seed,
+        };
+        let mut control = Control::new(self.now, config, counters.clone());
+        let address = address_of(number);
+        let local = ipnet::IpNet::new(address.ip(), 8).into_iter().collect();
+        control.set_surroundings(local, Vec::new());
+        let key = [0; 4].map(|_| self.rng.next_u64());
+        let flood = Flood::new(FloodConfig::small(netid, key, choices.seen_memory), self.now, counters.clone());
+        Node {
+            netid,
+            address,
+            control,
+            flood,
+            counters,
+            delivered: BTreeMap::new(),
+            events: Vec::new(),
+            alive: true,
+            neighbors: Arc::new(NeighborSet::empty()),
+            pump: Pump::default(),
+            effects: Effects::default(),
+            wake_at: None,
+        }
+    }
+
+    /// Lays a wire, the same faults in both directions.
+    pub fn connect(&mut self, a: usize, b: usize, netem: Netem) {
+        self.wires.insert((a, b), Wire::new(netem));
+        self.wires.insert((b, a), Wire::new(netem));
+    }
+
+    /// Changes the faults of a wire in both directions.
+    pub fn set_netem(&mut self, a: usize, b: usize, change: impl Fn(&mut Netem)) {
+        for pair in [(a, b), (b, a)] {
+            if let Some(wire) = self.wires.get_mut(&pair) {
+                change(&mut wire.netem);
+            }
+        }
+    }
+
+    /// Gives `node` a named peer.
+    pub fn name_peer(&mut self, node: usize, peer: usize) {
+        let at = &mut self.nodes[node];
+        at.control.set_peer(self.now, peer, &[address_of(peer)], false, &mut at.effects);
+        self.carry_out(node);
+    }
+
+    /// Kills a node at once: no Goodbye.
+    pub fn kill(&mut self, node: usize) {
+        self.nodes[node].alive = false;
+    }
+
+    /// Lets a datagram from any address, true or forged, arrive at `node` now.
+    pub fn inject(&mut self, node: usize, from: SocketAddr, datagram: &[u8]) {
+        self.schedule(self.now, node, Input::Datagram(from, datagram.into()));
+    }
+
+    /// Originates a numbered Data message at `node` and returns its number.
+    pub fn send(&mut self, node: usize, dst: NetId) -> u64 {
+        self.next_message += 1;
+        let number = self.next_message;
+        // A first nibble of 4: a packet for the device.
+        let mut slot = [0; HEADER_LEN + 20];
+        slot[HEADER_LEN] = 0x45;
+        slot[HEADER_LEN + 8..HEADER_LEN + 16].copy_from_slice(&number.to_be_bytes());
+        let nonce = self.rng.next_u32();
+        let now = self.now;
+        self.nodes[node].flood.originate(now, Kind::Data, Flags::NONE, nonce, dst, &mut slot);
+        self.flood_from(node, &slot, None);
+        number
+    }
+
+    /// Runs for `duration` of virtual time.
+    pub fn run_for(&mut self, duration: Duration) {
+        self.run_until(self.now + duration);
+    }
+
+    /// Runs up to `until`.
+    pub fn run_until(&mut self, until: Instant) {
+        while let Some(&Reverse((at, sequence, node))) = self.heap.peek() {
+            if at > until {
+                break;
+            }
+            self.heap.pop();
+            assert!(at >= self.now, "{}: time went back", self.replay());
+            self.now = at;
+            let Some(input) = self.inputs.remove(&sequence) else { continue };
+            self.feed(node, input);
+        }
+        self.now = until;
+    }
+
+    /// Runs until every live node has a link over each of its wires, at most `patience`.
+    ///
+    /// # Panics
+    /// When they do not come to be in that time.
+    pub fn run_until_connected(&mut self, patience: Duration) {
+        let until = self.now + patience;
+        while !self.is_connected() {
+            assert!(self.now < until, "{}: links missing after {patience:?}", self.replay());
+            self.run_for(Duration::from_millis(100));
+        }
+    }
+
+    /// Whether each wire between live nodes carries a link, both ways.
+    pub fn is_connected(&self) -> bool {
+        self.wires.iter().filter(|(_, wire)| !wire.netem.cut).all(|(&(a, b), _)| {
+            let (one, other) = (&self.nodes[a], &self.nodes[b]);
+            !one.alive || !other.alive || one.control.is_neighbor(other.netid)
+        })
+    }
+
+    /// How often `node` delivered message `number`.
+    pub fn deliveries(&self, node: usize, number: u64) -> u32 {
+        self.nodes[node].delivered.get(&number).copied().unwrap_or(0)
+    }
+
+    /// A number that differs as soon as any datagram of the run did.
+    pub fn trace(&self) -> u64 {
+        self.trace
+    }
+
+    /// How to see this run again, for failures.
+    pub fn replay(&self) -> String {
+        format!("seed {}, at {:?}", self.seed, self.now)
+    }
+
+    /// Checks what must hold at any time; call it at the end of every test.
+    ///
+    /// # Panics
+    /// When a datagram was counted not at all or twice, a table is above its bound, or a message
+    /// was delivered twice.
+    pub fn check(&self) {
+        for (number, node) in self.nodes.iter().enumerate() {
+            let counted: u64 = DropReason::RECEIVED.iter().map(|r| node.counters.dropped(*r)).sum();
+            let fine = node.counters.total(Total::Flooded) + node.counters.total(Total::Control);
+            let received = node.counters.total(Total::Received);
+            assert_eq!(received, counted + fine, "{}: node {number} miscounts", self.replay());
+            assert!(node.control.candidates().count() <= 2_048 + 256, "{}", self.replay());
+            assert!(node.control.remotes().count() <= 4_096, "{}", self.replay());
+            let twice = node.delivered.iter().find(|(_, times)| **times > 1);
+            assert_eq!(twice, None, "{}: node {number} delivered twice", self.replay());
+        }
+    }
+
+    fn schedule(&mut self, at: Instant, node: usize, input: Input) {
+        self.sequence += 1;
+        self.heap.push(Reverse((at, self.sequence, node)));
+        self.inputs.insert(self.sequence, input);
+    }
+
+    fn feed(&mut self, node: usize, input: Input) {
+        if !self.nodes[node].alive {
+            return;
+        }
+        match input {
+            Input::Datagram(from, bytes) => self.receive(node, from, &bytes),
+            Input::Wake => {
+                let at = &mut self.nodes[node];
+                at.wake_at = None;
+                if at.control.next_timeout().is_some_and(|due| due <= self.now) {
+                    at.control.handle_timeout(self.now, &mut at.effects);
+                }
+            }
+        }
+        self.carry_out(node);
+    }
+
+    /// One datagram through the real pump.
+    fn receive(&mut self, node: usize, from: SocketAddr, bytes: &[u8]) {
+        self.rx.clear();
+        self.tx.clear();
+        self.rx.arena_mut()[..bytes.len()].copy_from_slice(bytes);
+        let span = Span { start: 0, len: bytes.len() as u32 };
+        let path = Path::to(Endpoint::new(SocketId(0), from));
+        let stride = span.len;
+        self.rx.push(RxMessage { span, stride, path, interface: 0, truncated: false });
+        let now = self.now;
+        let Node { control, flood, counters, delivered, neighbors, pump, effects, .. } =
+            &mut self.nodes[node];
+        let mut sink = Deliver { now, control, delivered, effects };
+        pump.receive(now, flood, neighbors, counters, 0, &self.rx, &mut self.tx, &mut sink);
+        let waiting: Vec<(Vec<u8>, Option<u16>)> = self
+            .tx
+            .items()
+            .iter()
+            .map(|item| (item.span.of(self.rx.arena()).to_vec(), item.except))
+            .collect();
+        for (datagram, except) in waiting {
+            self.flood_from(node, &datagram, except);
+        }
+    }
+
+    fn flood_from(&mut self, node: usize, datagram: &[u8], except: Option<u16>) {
+        let neighbors = self.nodes[node].neighbors.clone();
+        for (_, link) in neighbors.except(except) {
+            link.stats.sent(self.now, 1, datagram.len());
+            self.transmit(node, link.path.endpoint.remote, datagram);
+        }
+    }
+
+    fn transmit(&mut self, node: usize, to: SocketAddr, datagram: &[u8]) {
+        self.traffic.sent += 1;
+        if Header::parse(datagram).is_ok_and(|header| header.kind == Kind::Data) {
+            self.traffic.data += 1;
+        }
+        self.note(node, datagram);
+        let from = self.nodes[node].address;
+        let Some(peer) = self.node_at(to) else {
+            self.astray.entry(to).or_default().push(datagram.to_vec());
+            return;
+        };
+        let Some(wire) = self.wires.get_mut(&(node, peer)) else { return };
+        for at in wire.carry(self.now, datagram.len(), &mut self.rng) {
+            let mut bytes = datagram.to_vec();
+            self.wires[&(node, peer)].harm(&mut bytes, &mut self.rng);
+            self.schedule(at, peer, Input::Datagram(from, bytes.into()));
+        }
+    }
+
+    fn node_at(&self, address: SocketAddr) -> Option<usize> {
+        let SocketAddr::V4(v4) = address else { return None };
+        let [ten, a, b, c] = v4.ip().octets();
+        let number = (u32::from_be_bytes([0, a, b, c]) as usize).checked_sub(1)?;
+        (ten == 10 && v4.port() == PORT && number < self.nodes.len()).then_some(number)
+    }
+
+    fn carry_out(&mut self, node: usize) {
+        let at = &mut self.nodes[node];
+        let mut effects = std::mem::take(&mut at.effects);
+        let mut deeds = Deeds::default();
+        carry_out(self.now, &at.control, &at.flood, &mut effects, &mut deeds);
+        at.effects = effects;
+        for deed in deeds.list {
+            match deed {
+                Deed::Send(to, datagram) => self.transmit(node, to, &datagram),
+                Deed::Flood(datagram) => {
+                    let neighbors = self.nodes[node].neighbors.clone();
+                    for link in neighbors.links() {
+                        self.transmit(node, link.path.endpoint.remote, &datagram);
+                    }
+                }
+                Deed::Publish(set) => self.nodes[node].neighbors = Arc::new(set),
+                Deed::Event(event) => self.nodes[node].events.push((self.now, event)),
+            }
+        }
+        self.arm(node);
+    }
+
+    /// Makes sure that the node is woken at its next deadline.
+    fn arm(&mut self, node: usize) {
+        let at = &mut self.nodes[node];
+        let Some(due) = at.control.next_timeout() else { return };
+        let due = due.max(self.now);
+        if at.wake_at.is_none_or(|armed| due < armed) {
+            at.wake_at = Some(due);
+            self.schedule(due, node, Input::Wake);
+        }
+    }
+
+    /// Mixes a datagram into the trace (FNV-1a: no secret, only a witness).
+    fn note(&mut self, node: usize, datagram: &[u8]) {
+        let time = self.now.0.to_le_bytes();
+        let node = (node as u64).to_le_bytes();
+        for byte in time.iter().chain(&node).chain(datagram) {
+            self.trace = (self.trace ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
+}
+
+/// Takes what the pump hands on: packets are counted, control is called at once.
+struct Deliver<'n> {
+    now: Instant,
+    control: &'n mut Control,
+    delivered: &'n mut BTreeMap<u64, u32>,
+    effects: &'n mut Effects,
+}
+
+impl Sink for Deliver<'_> {
+    fn device(&mut self, _origin: NetId, _dst: NetId, payload: Span, arena: &[u8]) {
+        let payload = payload.of(arena);
+        if let Some(number) = payload.get(8..16).and_then(|bytes| bytes.try_into().ok()) {
+            *self.delivered.entry(u64::from_be_bytes(number)).or_insert(0) += 1;
+        }
+    }
+
+    fn service(&mut self, _link: u16, _origin: NetId, _header: &Header, _payload: &[u8]) {}
+
+    fn control(&mut self, path: &Path, _link: Option<u16>, _expected: bool, duplicate: bool, datagram: &[u8]) {
+        let arrival = Arrival { path: *path, duplicate };
+        self.control.handle_datagram(self.now, &arrival, datagram, self.effects);
+    }
+
+    fn stranger(&mut self, path: &Path) {
+        self.control.handle_stranger(self.now, path, self.effects);
+    }
+
+    fn conflict(&mut self, path: &Path) {
+        self.control.handle_conflict(self.now, path, self.effects);
+    }
+
+    fn heard(&mut self, origin: NetId) {
+        self.control.handle_heard(self.now, origin);
+    }
+}
+
+enum Deed {
+    Send(SocketAddr, Vec<u8>),
+    Flood(Vec<u8>),
+    Publish(NeighborSet),
+    Event(Event),
+}
+
+#[derive(Default)]
+struct Deeds {
+    list: Vec<Deed>,
+}
+
+impl Outlet for Deeds {
+    fn send(&mut self, _now: Instant, path: &Path, _link: Option<LinkId>, datagram: &[u8]) {
+        self.list.push(Deed::Send(path.endpoint.remote, datagram.to_vec()));
+    }
+
+    fn flood(&mut self, _now: Instant, datagram: &[u8]) {
+        self.list.push(Deed::Flood(datagram.to_vec()));
+    }
+
+    fn publish(&mut self, neighbors: NeighborSet) {
+        self.list.push(Deed::Publish(neighbors));
+    }
+
+    fn event(&mut self, _now: Instant, event: Event) {
+        self.list.push(Deed::Event(event));
+    }
+}
