@@ -1,1 +1,250 @@
-//! The UDP transport.
+//! The UDP transport: one socket per listening address, shared by all threads.
+//!
+//! 1. [`UdpSockets::bind`] opens the sockets; they are never connected, never closed by an error.
+//! 2. A worker polls their descriptors. On POLLERR it calls [`UdpSockets::drain_errors`], on
+//!    POLLIN its own [`Receiver::receive`], until that returns less than the batch had room for.
+//! 3. After the pump it hands the batch to its own [`Sender::flush`].
+//! 4. The control plane sends single datagrams with [`UdpSockets::send_to`].
+//!
+//! How the promises of [`super`] are kept:
+//!
+//! - *Answers leave from the address spoken to.* Received datagrams carry our address
+//!   (IP_PKTINFO), and sending pins it. When the address is gone from this machine, the kernel
+//!   chooses another one rather than the datagram being lost; the far end sees the link roam.
+//! - *Large datagrams.* "Don't fragment" is on (IP_PMTUDISC_DO, so that the kernel learns path
+//!   MTUs from ICMP). A datagram above the path's MTU is sent again with it off, for that call,
+//!   and the length is remembered for the link. A path that drops without telling is not noticed
+//!   here.
+//! - *Errors.* With IP_RECVERR the kernel says that a queue was full, which it would otherwise
+//!   hide. The price is that ICMP errors about one far end show on calls for another one:
+//!   `policy` is about that.
+//! - *Kernel drops.* SO_RXQ_OVFL counts datagrams dropped because we did not read fast enough.
+//!
+//! | file | what |
+//! |---|---|
+//! | `bind` | opening, options, the default set |
+//! | `linux` | system calls and control messages: the only `unsafe` |
+//! | `policy` | what follows when the kernel does not take a datagram |
+//! | `error` | the table of errnos; errors told to the owner |
+//! | `send`, `receive` | batches to and from the kernel |
+//! | `route` | would this far end be reached through our own device? |
+//!
+//! Sources: udp(7), ip(7) and ipv6(7) of the Linux manual; quinn-udp and wireguard-go for options.
+
+mod bind;
+mod error;
+mod linux;
+mod policy;
+mod receive;
+mod route;
+mod send;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::{Mutex, PoisonError};
+
+use ipnet::IpNet;
+use nix::errno::Errno;
+use socket2::Socket;
+
+pub use bind::{DEFAULT_PORT, MAX_SOCKETS, SOCKET_BUFFER};
+pub use error::{BindError, SendError};
+pub use receive::Receiver;
+pub use send::Sender;
+
+use crate::id::{Path, SocketId};
+use crate::node::snapshot::NeighborSet;
+use crate::pump::count::Counters;
+use crate::pump::rx::Span;
+use linux::Destination;
+
+/// All UDP sockets of a node. A socket's [`SocketId`] is its place in the order of `--listen`.
+///
+/// Calls: everything takes `&self` and may be called from any thread at once.
+#[derive(Debug)]
+pub struct UdpSockets {
+    sockets: Vec<UdpSocket>,
+}
+
+impl UdpSockets {
+    /// Opens one socket per address of `listen`; a port of 0 lets the system choose.
+    ///
+    /// Without any address: port [`DEFAULT_PORT`] on all IPv6 and on all IPv4 addresses, where
+    /// a family that the machine lacks is left out.
+    ///
+    /// # Errors
+    /// When one of them cannot be had; the text says what to do. No socket is left open.
+    pub fn bind(listen: &[SocketAddr]) -> Result<Self, BindError> {
+        bind::bind_all(listen).map(|sockets| Self { sockets })
+    }
+
+    /// The sockets and their names, in order.
+    pub fn iter(&self) -> impl Iterator<Item = (SocketId, &UdpSocket)> {
+        let named = |(index, socket)| (SocketId(index as u8), socket);
+        self.sockets.iter().enumerate().map(named)
+    }
+
+    /// The socket of that name.
+    pub fn get(&self, socket: SocketId) -> Option<&UdpSocket> {
+        self.sockets.get(usize::from(socket.0))
+    }
+
+    /// The sockets that can send to `remote`: those of its address family, in order.
+    ///
+    /// An IPv4-mapped address counts as IPv4, as [`Endpoint::new`](crate::id::Endpoint::new) makes it.
+    pub fn toward(&self, remote: SocketAddr) -> impl Iterator<Item = SocketId> {
+        let is_v4 = remote.ip().to_canonical().is_ipv4();
+        self.iter()
+            .filter(move |(_, socket)| socket.local.is_ipv4() == is_v4)
+            .map(|(id, _)| id)
+    }
+
+    /// Sends one datagram of the control plane. Never waits.
+    ///
+    /// # Errors
+    /// Why it was dropped; [`SendError::reason`] is the counter. Nothing else has changed.
+    pub fn send_to(&self, path: &Path, datagram: &[u8]) -> Result<(), SendError> {
+        match self.get(path.endpoint.socket) {
+            Some(socket) => send::send_one(socket, path, datagram),
+            None => Err(SendError::Other),
+        }
+    }
+
+    /// Empties the error queue of `socket` and counts each failed datagram at its link, as
+    /// TxUnreachable and in `tx_errors`. For POLLERR, which stays on until this is done.
+    pub fn drain_errors(&self, socket: SocketId, neighbors: &NeighborSet, counters: &Counters) {
+        if let Some(source) = self.get(socket) {
+            send::drain(source, |report| {
+                send::attribute(report, socket, neighbors, counters);
+            });
+        }
+    }
+
+    /// Whether datagrams to `remote` would leave through our own device (SECURITY T15).
+    ///
+    /// Shape: `overlay` are the prefixes that belong to the overlay alone (not fe80::/64, which
+    ///        every interface has); `device_addresses` those assigned to the device.
+    /// Cost:  opens and closes a socket; for control, never per datagram.
+    pub fn is_own_route(
+        &self,
+        remote: SocketAddr,
+        overlay: &[IpNet],
+        device_addresses: &[IpAddr],
+    ) -> bool {
+        route::is_own_route(remote, overlay, device_addresses)
+    }
+}
+
+/// One UDP socket.
+pub struct UdpSocket {
+    socket: Socket,
+    local: SocketAddr,
+    /// Held while "don't fragment" is off, so that no other sender switches it on again between
+    /// a large datagram's setting and its sending. Others may meanwhile send without it, which
+    /// does no harm.
+    fragmenting: Mutex<()>,
+    /// The kernel's count of drops as last seen.
+    kernel_drops: AtomicU32,
+}
+
+impl UdpSocket {
+    fn new(socket: Socket, local: SocketAddr) -> Self {
+        Self {
+            socket,
+            local,
+            fragmenting: Mutex::new(()),
+            kernel_drops: AtomicU32::new(0),
+        }
+    }
+
+    /// The address and port it is bound to, the real port where 0 was asked for.
+    pub fn local(&self) -> SocketAddr {
+        self.local
+    }
+
+    /// Bytes of the receive and of the send buffer, as the kernel counts them (about twice the
+    /// payload). Less than [`SOCKET_BUFFER`] means that the machine's limit is low.
+    ///
+    /// # Errors
+    /// When the system does not say.
+    pub fn buffers(&self) -> io::Result<(usize, usize)> {
+        Ok((
+            self.socket.recv_buffer_size()?,
+            self.socket.send_buffer_size()?,
+        ))
+    }
+
+    /// Sends some datagrams, with fragmentation allowed or not.
+    fn send(
+        &self,
+        destination: &Destination,
+        arena: &[u8],
+        spans: &[Span],
+        fragment: bool,
+    ) -> Result<usize, Errno> {
+        if !fragment {
+            return linux::send(self.as_fd(), destination, arena, spans);
+        }
+        // The lock guards no data, so that a panic elsewhere leaves nothing half done.
+        let _held = self
+            .fragmenting
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        self.set_fragment(true)?;
+        let sent = linux::send(self.as_fd(), destination, arena, spans);
+        self.set_fragment(false)?;
+        sent
+    }
+
+    fn set_fragment(&self, allowed: bool) -> Result<(), Errno> {
+        let (level, name, on, off) = if self.local.is_ipv4() {
+            (
+                libc::IPPROTO_IP,
+                libc::IP_MTU_DISCOVER,
+                libc::IP_PMTUDISC_DONT,
+                libc::IP_PMTUDISC_DO,
+            )
+        } else {
+            (
+                libc::IPPROTO_IPV6,
+                libc::IPV6_MTU_DISCOVER,
+                libc::IPV6_PMTUDISC_DONT,
+                libc::IPV6_PMTUDISC_DO,
+            )
+        };
+        let value = if allowed { on } else { off };
+        linux::set_option(self.as_fd(), level, name, value)
+    }
+
+    /// How many drops the kernel's running count `total` adds to what was known.
+    ///
+    /// The count wraps, and receivers on several threads may tell of it out of order; then the
+    /// older one adds nothing.
+    fn new_drops(&self, total: u32) -> u64 {
+        let newer = |seen: u32| {
+            let ahead = total.wrapping_sub(seen);
+            (ahead != 0 && ahead < 1 << 31).then_some(total)
+        };
+        match self.kernel_drops.fetch_update(Relaxed, Relaxed, newer) {
+            Ok(seen) => u64::from(total.wrapping_sub(seen)),
+            Err(_) => 0,
+        }
+    }
+}
+
+impl AsFd for UdpSocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+impl fmt::Debug for UdpSocket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "UdpSocket({})", self.local)
+    }
+}

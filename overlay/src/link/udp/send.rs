@@ -1,0 +1,230 @@
+//! Sending: one batch to all links it is meant for, and single datagrams of the control plane.
+
+use std::net::IpAddr;
+use std::ops::Range;
+use std::os::fd::AsFd;
+use std::sync::atomic::Ordering::Relaxed;
+
+use nix::errno::Errno;
+
+use super::error::SendError;
+use super::linux::{self, Destination, Report, SEND_CHUNK};
+use super::policy::{LinkMemory, Manner, Outlet, Tally, deliver};
+use super::{UdpSocket, UdpSockets};
+use crate::id::{Endpoint, LinkId, Path, SocketId};
+use crate::node::snapshot::{LinkEntry, NeighborSet};
+use crate::pump::count::{Counters, DropReason, Total};
+use crate::pump::rx::Span;
+use crate::pump::tx::TxBatch;
+use crate::time::Instant;
+
+/// Links that a sender keeps a memory of without allocating: the most a [`NeighborSet`] holds.
+const LINKS: usize = 1_024;
+/// Most entries taken from an error queue at once, so that a storm of them cannot hold a worker.
+const REPORTS: usize = 64;
+
+/// One worker's means of sending: scratch space, and what it has learned of each link.
+///
+/// Calls: one owner; several senders may use the same sockets at once.
+/// Cost: allocates when made, then no more.
+pub struct Sender {
+    spans: Vec<Span>,
+    memories: Vec<LinkMemory>,
+}
+
+impl Default for Sender {
+    fn default() -> Self {
+        Self {
+            spans: Vec::with_capacity(SEND_CHUNK),
+            memories: Vec::with_capacity(LINKS),
+        }
+    }
+}
+
+impl std::fmt::Debug for Sender {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Sender").finish_non_exhaustive()
+    }
+}
+
+impl Sender {
+    /// Sends every message of `tx` to every link except those of the neighbor it came from.
+    ///
+    /// Shape:  `arena` is the one that the spans of `tx` were made for.
+    /// State:  counts each copy as sent or dropped, in `counters` and in its link's stats.
+    /// Borrows: nothing; the kernel has copied what it took when this returns.
+    /// Cost:   one system call for up to 64 copies to one link; never waits, never allocates.
+    /// Drops:  TxNoBuffer, TxUnreachable, TxTooBig, TxError.
+    pub fn flush(
+        &mut self,
+        sockets: &UdpSockets,
+        now: Instant,
+        arena: &[u8],
+        tx: &TxBatch,
+        neighbors: &NeighborSet,
+        counters: &Counters,
+    ) {
+        if tx.is_empty() {
+            return;
+        }
+        // A link that changes its place in the set starts with an empty memory, which costs it
+        // a few failing calls and no datagram.
+        let links = neighbors.links();
+        self.memories.resize(links.len(), LinkMemory::new(LinkId(0)));
+        for (link, memory) in links.iter().zip(&mut self.memories) {
+            if memory.link != link.id {
+                *memory = LinkMemory::new(link.id);
+            }
+            let mut tally = Tally::default();
+            let mut spans = tx
+                .items()
+                .iter()
+                .filter(|item| item.except != Some(link.neighbor))
+                .map(|item| item.span);
+            loop {
+                self.spans.clear();
+                self.spans.extend(spans.by_ref().take(SEND_CHUNK));
+                if self.spans.is_empty() {
+                    break;
+                }
+                if let Some(error) = memory.paused(now) {
+                    tally.drop(error, self.spans.len());
+                    continue;
+                }
+                let Some(socket) = sockets.get(link.path.endpoint.socket) else {
+                    tally.drop(SendError::Other, self.spans.len());
+                    continue;
+                };
+                let mut run = Run::new(socket, link.path, arena, &self.spans, |report| {
+                    attribute(report, link.path.endpoint.socket, neighbors, counters);
+                });
+                deliver(&mut run, memory, now, &mut tally);
+            }
+            count(&tally, link, now, counters);
+        }
+    }
+}
+
+/// Sends one datagram; see [`UdpSockets::send_to`].
+pub(super) fn send_one(socket: &UdpSocket, path: &Path, datagram: &[u8]) -> Result<(), SendError> {
+    let Ok(len) = u32::try_from(datagram.len()) else {
+        return Err(SendError::TooBig);
+    };
+    let spans = [Span { start: 0, len }];
+    let mut tally = Tally::default();
+    let mut run = Run::new(socket, *path, datagram, &spans, |_| {});
+    let mut memory = LinkMemory::new(LinkId(0));
+    deliver(&mut run, &mut memory, Instant::ZERO, &mut tally);
+    match tally.dropped().into_iter().find(|&(_, n)| n > 0) {
+        Some((error, _)) => Err(error),
+        None => Ok(()),
+    }
+}
+
+/// Empties an error queue, at most [`REPORTS`] entries; whether it held anything.
+pub(super) fn drain(socket: &UdpSocket, mut each: impl FnMut(Report)) -> bool {
+    let mut any = false;
+    for _ in 0..REPORTS {
+        let Some(report) = linux::next_report(socket.as_fd()) else {
+            break;
+        };
+        any = true;
+        each(report);
+    }
+    any
+}
+
+/// Counts a datagram that an ICMP message says was not received, at the link it was sent on.
+///
+/// It is a hint and not a proof, since anybody can send ICMP: counted, and nothing else.
+pub(super) fn attribute(
+    report: Report,
+    socket: SocketId,
+    neighbors: &NeighborSet,
+    counters: &Counters,
+) {
+    // Too long is no loss: the sender itself reacts to that.
+    if report.errno == Errno::EMSGSIZE {
+        return;
+    }
+    counters.drop(DropReason::TxUnreachable);
+    let link = report
+        .remote
+        .and_then(|remote| neighbors.find(&Endpoint::new(socket, remote)))
+        .and_then(|index| neighbors.links().get(usize::from(index)));
+    if let Some(link) = link {
+        link.stats.tx_errors.fetch_add(1, Relaxed);
+    }
+}
+
+fn count(tally: &Tally, link: &LinkEntry, now: Instant, counters: &Counters) {
+    if tally.sent > 0 {
+        link.stats.sent(now, tally.sent, tally.bytes);
+        counters.add(Total::Sent, tally.sent);
+    }
+    if tally.fragmented > 0 {
+        link.stats.fragmented.fetch_add(tally.fragmented, Relaxed);
+    }
+    for (error, dropped) in tally.dropped() {
+        if dropped > 0 {
+            link.stats.tx_errors.fetch_add(dropped, Relaxed);
+            counters.drop_many(error.reason(), dropped);
+        }
+    }
+}
+
+/// Datagrams of one arena on their way through one socket to one far end.
+struct Run<'a, F> {
+    socket: &'a UdpSocket,
+    path: Path,
+    pinned: Destination,
+    arena: &'a [u8],
+    spans: &'a [Span],
+    report: F,
+}
+
+impl<'a, F: FnMut(Report)> Run<'a, F> {
+    fn new(
+        socket: &'a UdpSocket,
+        path: Path,
+        arena: &'a [u8],
+        spans: &'a [Span],
+        report: F,
+    ) -> Self {
+        Self {
+            socket,
+            path,
+            pinned: Destination::new(path.endpoint.remote, path.local),
+            arena,
+            spans,
+            report,
+        }
+    }
+}
+
+impl<F: FnMut(Report)> Outlet for Run<'_, F> {
+    fn count(&self) -> usize {
+        self.spans.len()
+    }
+
+    fn bytes(&self, index: usize) -> usize {
+        self.spans[index].len as usize
+    }
+
+    fn source(&self) -> Option<IpAddr> {
+        self.path.local
+    }
+
+    fn send(&mut self, range: Range<usize>, manner: Manner) -> Result<usize, Errno> {
+        let spans = &self.spans[range];
+        if manner.pinned {
+            return self.socket.send(&self.pinned, self.arena, spans, manner.fragment);
+        }
+        let free = Destination::new(self.path.endpoint.remote, None);
+        self.socket.send(&free, self.arena, spans, manner.fragment)
+    }
+
+    fn drain(&mut self) -> bool {
+        drain(self.socket, &mut self.report)
+    }
+}
