@@ -61,6 +61,8 @@ pub struct Node {
     pub counters: Arc<Counters>,
     /// How often it delivered each message, by its number.
     pub delivered: BTreeMap<u64, u32>,
+    /// Messages of its own that control flooded, by kind.
+    pub flooded: BTreeMap<u8, u64>,
     /// What control told.
     pub events: Vec<(Instant, Event)>,
     /// Dead nodes take and send nothing.
@@ -110,11 +112,13 @@ pub struct Choices {
     pub degree: usize,
     /// Bytes of the seen table at its start, and its bound.
     pub seen_memory: usize,
+    /// Names the nodes.
+    pub netid_of: fn(usize) -> NetId,
 }
 
 impl Default for Choices {
     fn default() -> Self {
-        Self { degree: 256, seen_memory: 1 << 20 }
+        Self { degree: 256, seen_memory: 1 << 20, netid_of }
     }
 }
 
@@ -148,7 +152,7 @@ impl World {
             next_message: 0,
         };
         for number in 0..graph.nodes {
-            let node = world.make_node(number, netid_of(number), choices);
+            let node = world.make_node(number, (choices.netid_of)(number), choices);
             world.nodes.push(node);
         }
         for &(a, b) in &graph.edges {
@@ -186,6 +190,7 @@ impl World {
             flood,
             counters,
             delivered: BTreeMap::new(),
+            flooded: BTreeMap::new(),
             events: Vec::new(),
             alive: true,
             neighbors: Arc::new(NeighborSet::empty()),
@@ -220,6 +225,17 @@ impl World {
     /// Kills a node at once: no Goodbye.
     pub fn kill(&mut self, node: usize) {
         self.nodes[node].alive = false;
+    }
+
+    /// Lets a node leave in order: Goodbye twice, 20 ms apart, then nothing.
+    pub fn say_goodbye(&mut self, node: usize) {
+        for _ in 0..2 {
+            let at = &mut self.nodes[node];
+            at.control.say_goodbye(&mut at.effects);
+            self.carry_out(node);
+            self.run_for(Duration::from_millis(20));
+        }
+        self.kill(node);
     }
 
     /// Lets a datagram from any address, true or forged, arrive at `node` now.
@@ -407,6 +423,7 @@ impl World {
             match deed {
                 Deed::Send(to, datagram) => self.transmit(node, to, &datagram),
                 Deed::Flood(datagram) => {
+                    *self.nodes[node].flooded.entry(datagram[2]).or_insert(0) += 1;
                     let neighbors = self.nodes[node].neighbors.clone();
                     for link in neighbors.links() {
                         self.transmit(node, link.path.endpoint.remote, &datagram);
