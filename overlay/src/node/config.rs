@@ -137,6 +137,10 @@ pub struct Limits {
     pub candidates_per_prefix: usize,
     /// Addresses learned from Inform that are probed at the same time. Default 8.
     pub informed_in_flight: usize,
+    /// Addresses learned from Inform that are probed per /24 or /56 at once. Default 32.
+    pub inform_burst: u32,
+    /// The same per second, after the burst. Default 1.
+    pub informs_per_prefix: u32,
     /// Pings to us answered per second in all. Default 500, burst the same.
     pub pongs: u32,
     /// Pings to us answered per second and src netid. Default 50, burst twice that.
@@ -156,6 +160,8 @@ impl Default for Limits {
             candidates: 2_048,
             candidates_per_prefix: 16,
             informed_in_flight: 8,
+            inform_burst: 32,
+            informs_per_prefix: 1,
             pongs: 500,
             pongs_per_origin: 50,
             pongs_to_all: 1,

@@ -66,7 +66,7 @@ impl Receiver {
             Ok(count) => count,
             Err(Errno::EAGAIN) => return Ok(0),
             Err(errno) => {
-                counters.drop(DropReason::RxError);
+                counters.count(DropReason::RxError);
                 return Err(errno.into());
             }
         };
@@ -95,7 +95,7 @@ impl Receiver {
                     Reaction::Retry | Reaction::Fragment => {
                         send::drain(socket, |report| {
                             if report.errno != Errno::EMSGSIZE {
-                                counters.drop(DropReason::TxUnreachable);
+                                counters.count(DropReason::TxUnreachable);
                             }
                         });
                     }

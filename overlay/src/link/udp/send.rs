@@ -147,7 +147,7 @@ pub(super) fn attribute(
     if report.errno == Errno::EMSGSIZE {
         return;
     }
-    counters.drop(DropReason::TxUnreachable);
+    counters.count(DropReason::TxUnreachable);
     let link = report
         .remote
         .and_then(|remote| neighbors.find(&Endpoint::new(socket, remote)))
@@ -168,7 +168,7 @@ fn count(tally: &Tally, link: &LinkEntry, now: Instant, counters: &Counters) {
     for (error, dropped) in tally.dropped() {
         if dropped > 0 {
             link.stats.tx_errors.fetch_add(dropped, Relaxed);
-            counters.drop_many(error.reason(), dropped);
+            counters.count_many(error.reason(), dropped);
         }
     }
 }

@@ -6,7 +6,7 @@
 
 use super::*;
 use crate::node::candidate::prefix_of;
-use crate::node::config::INFORM_SILENCE;
+use crate::node::config::{INFORM_SILENCE, Limits};
 use wire::{Header, Inform};
 
 /// Others that a new neighbor is told of, and is told to (A34).
@@ -21,7 +21,7 @@ const PREFIXES: usize = 1_024;
 pub(super) struct Rumours {
     /// Addresses that are left alone, and until when.
     silenced: BTreeMap<SocketAddr, Instant>,
-    /// Probes per prefix: burst 32, then 1/s.
+    /// Probes per prefix.
     prefixes: Buckets<u128>,
     /// Probes in all: 2/s, burst 16; each is up to three datagrams.
     all: Bucket,
@@ -30,10 +30,11 @@ pub(super) struct Rumours {
 }
 
 impl Rumours {
-    pub(super) fn new(now: Instant, interval: Duration) -> Self {
+    pub(super) fn new(now: Instant, interval: Duration, limits: &Limits) -> Self {
+        let each = Duration::from_micros(1_000_000 / u64::from(limits.informs_per_prefix.max(1)));
         Self {
             silenced: BTreeMap::new(),
-            prefixes: Buckets::new(now, Duration::from_secs(1), 32, PREFIXES),
+            prefixes: Buckets::new(now, each, limits.inform_burst, PREFIXES),
             all: Bucket::per_second(now, 2, 16),
             interval,
             pair_at: now + interval,

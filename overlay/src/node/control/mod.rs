@@ -124,7 +124,7 @@ impl Control {
             hellos: Bucket::per_second(now, limits.hellos, limits.hellos),
             challenges: Bucket::per_second(now, limits.challenges, limits.challenges),
             stranger_proofs: Buckets::new(now, Duration::from_secs(10), 1, 1_024),
-            rumours: Rumours::new(now, config.timers.inform),
+            rumours: Rumours::new(now, config.timers.inform, &limits),
             pings: Pings::new(now, &limits),
             refused: report::Refused::default(),
             conflict_at: None,
