@@ -13,7 +13,7 @@
 //!   Watch::next() -> Change                                what others do to interfaces
 //! ```
 //!
-//! 1. [`open`] creates the interface, sets MTU and MAC, keeps the kernel from inventing a
+//! 1. [`open()`] creates the interface, sets MTU and MAC, keeps the kernel from inventing a
 //!    link-local address, adds the addresses and brings the interface up. The interface lives as
 //!    long as the [`Device`].
 //! 2. One worker thread owns the [`Device`], waits for [`Device::readiness`] and moves batches.

@@ -28,7 +28,8 @@ pub enum Change {
     DeviceUp,
     /// The device's interface was brought down; it takes no packets until it is up again.
     DeviceDown,
-    /// The device's interface does not exist any more. Said once.
+    /// The device's interface does not exist any more. Said once; the kernel takes an interface
+    /// down before it deletes it, so [`Self::DeviceDown`] often comes just before.
     DeviceDeleted,
     /// Someone changed the MTU of the device's interface, to so many bytes.
     DeviceMtu(u32),

@@ -78,11 +78,11 @@ impl Picture {
             RouteNetlinkMessage::DelAddress(message) => LocalAddress::of(message)
                 .into_iter()
                 .for_each(|address| self.address_is_gone(address)),
-            RouteNetlinkMessage::NewRoute(route) | RouteNetlinkMessage::DelRoute(route) => {
-                // One word for many routes: a routing daemon changes thousands at a time.
-                if self.is_of_interest(route) && self.changes.back() != Some(&Change::Routes) {
-                    self.changes.push_back(Change::Routes);
-                }
+            // One word for many routes: a routing daemon changes thousands at a time.
+            RouteNetlinkMessage::NewRoute(route) | RouteNetlinkMessage::DelRoute(route)
+                if self.is_of_interest(route) && self.changes.back() != Some(&Change::Routes) =>
+            {
+                self.changes.push_back(Change::Routes);
             }
             _ => {}
         }
