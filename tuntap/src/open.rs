@@ -1,0 +1,312 @@
+//! Making a device that can be used at once: created, sized, addressed and up.
+
+use std::fs;
+use std::io;
+use std::net::Ipv6Addr;
+
+use ipnet::{IpNet, Ipv6Net};
+use rtnetlink::LinkUnspec;
+use rtnetlink::packet_route::link::{AfSpecInet6, AfSpecUnspec, In6AddrGenMode, LinkAttribute};
+
+use crate::device::{Device, DeviceInfo, Mode};
+use crate::error::{OpenError, SkipReason, SkippedAddress};
+use crate::name::check_name;
+use crate::netlink::{self, Netlink};
+use crate::plain::PlainDevice;
+
+/// What a device shall be.
+#[derive(Clone, Debug)]
+pub struct OpenConfig {
+    /// Name of the interface, at most 15 characters; `%d` in it stands for the next free number.
+    pub name: String,
+    /// Which kind of packets it carries.
+    pub mode: Mode,
+    /// Longest IP packet, bytes: 68 to 65,535, in tap mode to 65,521. Below 1,280 there is no IPv6
+    /// on the device.
+    pub mtu: u32,
+    /// MAC address in tap mode; `None` takes a random one. Tun mode has none and ignores it.
+    pub mac: Option<[u8; 6]>,
+    /// The link-local address, given the prefix length 64. Without one the device has no
+    /// link-local address: the kernel is kept from inventing one, which nobody could be told of.
+    pub link_local: Option<Ipv6Addr>,
+    /// Further addresses; each also leads its network into the device.
+    pub addresses: Vec<IpNet>,
+}
+
+impl OpenConfig {
+    /// All addresses wanted, the link-local one first.
+    fn addresses(&self) -> impl Iterator<Item = IpNet> {
+        let link_local = self.link_local.map(|address| {
+            IpNet::V6(Ipv6Net::new(address, 64).expect("64 is a prefix length of IPv6"))
+        });
+        link_local.into_iter().chain(self.addresses.iter().copied())
+    }
+}
+
+/// A device that is up.
+#[derive(Debug)]
+pub struct Opened {
+    /// The device. Dropping it deletes the interface, its addresses and its routes.
+    pub device: Box<dyn Device>,
+    /// IPv6 addresses that it goes without, because this host has no IPv6.
+    pub skipped: Vec<SkippedAddress>,
+}
+
+/// The smallest MTU the kernel allows: a full IPv4 header and eight bytes (RFC 791 section 3.2).
+const MTU_LOWEST: u32 = 68;
+/// The smallest MTU that IPv6 works with (RFC 8200 section 5).
+const MTU_LOWEST_IPV6: u32 = 1_280;
+
+/// Opens a device.
+///
+/// 1. Judge the configuration.
+/// 2. Create the interface.
+/// 3. Set MTU and MAC.
+/// 4. Keep the kernel from adding addresses of its own.
+/// 5. Add the addresses, usable at once.
+/// 6. Bring it up. Nobody ever sees it up and without its addresses.
+///
+/// Calls: blocks for a few milliseconds, on any thread, inside a tokio runtime or outside of one;
+///        the interface appears in the network namespace of the calling thread.
+///
+/// # Errors
+/// See [`OpenError`]; no interface is left then.
+pub fn open(config: &OpenConfig) -> Result<Opened, OpenError> {
+    check(config)?;
+    let device = PlainDevice::create(&config.name, config.mode, config.mtu)
+        .map_err(|error| OpenError::from_create(&config.name, config.mode, error))?;
+    let name = &device.info().name;
+    let skipped = netlink::block_on(async |netlink| Ok(configure(netlink, &device, config).await))
+        .map_err(|error| OpenError::from_step(name, "reach the kernel by netlink", error))??;
+    Ok(Opened {
+        device: Box::new(device),
+        skipped,
+    })
+}
+
+/// Step 1: what can be known to fail before anything is done.
+fn check(config: &OpenConfig) -> Result<(), OpenError> {
+    let name = || config.name.clone();
+    check_name(&config.name).map_err(|problem| OpenError::InvalidName {
+        name: name(),
+        problem,
+    })?;
+    // Source: `tun_net_initialize` of the kernel.
+    let highest = match config.mode {
+        Mode::Tun => 65_535,
+        Mode::Tap => 65_535 - 14,
+    };
+    if !(MTU_LOWEST..=highest).contains(&config.mtu) {
+        return Err(OpenError::InvalidMtu {
+            name: name(),
+            mtu: config.mtu,
+            lowest: MTU_LOWEST,
+            highest,
+        });
+    }
+    let is_single = |mac: [u8; 6]| mac[0] & 1 == 0 && mac != [0; 6];
+    if let Some(mac) = config.mac.filter(|mac| !is_single(*mac)) {
+        return Err(OpenError::InvalidMac { name: name(), mac });
+    }
+    // The kernel takes 0.0.0.0 and forgets it without a word; the others it refuses less clearly.
+    match config.addresses().find(|address| {
+        let address = address.addr();
+        address.is_unspecified() || address.is_multicast()
+    }) {
+        Some(address) => Err(OpenError::AddressRefused {
+            name: name(),
+            address,
+            source: io::Error::new(io::ErrorKind::InvalidInput, "not an address of one host"),
+        }),
+        None => Ok(()),
+    }
+}
+
+/// Steps 3 to 6.
+async fn configure(
+    netlink: &mut Netlink,
+    device: &PlainDevice,
+    config: &OpenConfig,
+) -> Result<Vec<SkippedAddress>, OpenError> {
+    let DeviceInfo { name, index, .. } = device.info();
+    let failed = |step| move |error| OpenError::from_step(name, step, error);
+
+    let mut size = LinkUnspec::new_with_index(*index).mtu(config.mtu);
+    if let (Mode::Tap, Some(mac)) = (config.mode, config.mac) {
+        size = size.address(mac.to_vec());
+    }
+    netlink
+        .change_link(size.build())
+        .await
+        .map_err(failed("set MTU and MAC"))?;
+
+    let no_ipv6 = prepare_ipv6(netlink, device.info())
+        .await
+        .map_err(failed("keep the kernel from adding addresses"))?;
+    let skipped = add_addresses(netlink, device.info(), config, no_ipv6).await?;
+
+    let up = LinkUnspec::new_with_index(*index).up().build();
+    netlink
+        .change_link(up)
+        .await
+        .map_err(failed("bring it up"))?;
+    Ok(skipped)
+}
+
+/// Step 4: no address of the kernel's own making. Returns why there is no IPv6, if so.
+async fn prepare_ipv6(netlink: &mut Netlink, info: &DeviceInfo) -> io::Result<Option<SkipReason>> {
+    if info.mtu < MTU_LOWEST_IPV6 {
+        return Ok(Some(SkipReason::MtuTooSmall));
+    }
+    let none = AfSpecInet6::AddrGenMode(In6AddrGenMode::None);
+    let message = LinkUnspec::new_with_index(info.index)
+        .append_extra_attribute(LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet6(
+            vec![none],
+        )]))
+        .build();
+    match netlink.change_link(message).await {
+        Err(error) if is_without_ipv6(&error) => return Ok(Some(SkipReason::NotInKernel)),
+        result => result?,
+    }
+    if info.mode == Mode::Tun {
+        refuse_router_advertisements(&info.name);
+    }
+    Ok(None)
+}
+
+/// Keeps other nodes of the mesh from giving this host routes and name servers: in tun mode there
+/// is no router on the other side, whoever says so. Where /proc cannot be written (a container),
+/// the host's own setting stands; netlink has no attribute for it.
+fn refuse_router_advertisements(name: &str) {
+    let _ = fs::write(format!("/proc/sys/net/ipv6/conf/{name}/accept_ra"), "0");
+}
+
+/// Step 5. An address that fails because this host has no IPv6 is skipped, and the rest with it.
+async fn add_addresses(
+    netlink: &mut Netlink,
+    info: &DeviceInfo,
+    config: &OpenConfig,
+    mut no_ipv6: Option<SkipReason>,
+) -> Result<Vec<SkippedAddress>, OpenError> {
+    let mut skipped = Vec::new();
+    for address in config.addresses() {
+        if no_ipv6.is_none() || address.addr().is_ipv4() {
+            let Err(source) = netlink.add_address(info.index, address).await else {
+                continue;
+            };
+            no_ipv6 = match (address, source.raw_os_error()) {
+                (IpNet::V6(_), Some(libc::EACCES)) => Some(SkipReason::SwitchedOff),
+                (IpNet::V6(_), _) if is_without_ipv6(&source) => Some(SkipReason::NotInKernel),
+                (_, Some(libc::EPERM)) => {
+                    return Err(OpenError::from_step(&info.name, "add an address", source));
+                }
+                _ => {
+                    let name = info.name.clone();
+                    return Err(OpenError::AddressRefused {
+                        name,
+                        address,
+                        source,
+                    });
+                }
+            };
+        }
+        skipped.extend(no_ipv6.map(|reason| SkippedAddress { address, reason }));
+    }
+    Ok(skipped)
+}
+
+/// Whether the kernel does not know the address family at all.
+fn is_without_ipv6(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::EAFNOSUPPORT | libc::EOPNOTSUPP)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::name::NameProblem;
+
+    fn config() -> OpenConfig {
+        OpenConfig {
+            name: "mesh0".into(),
+            mode: Mode::Tun,
+            mtu: 1400,
+            mac: None,
+            link_local: None,
+            addresses: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_bad_name_is_found_before_anything_is_done() {
+        let config = OpenConfig {
+            name: "a-name-too-long-for-it".into(),
+            ..config()
+        };
+        let Err(OpenError::InvalidName { problem, .. }) = open(&config) else {
+            panic!("opened");
+        };
+        assert_eq!(problem, NameProblem::TooLong);
+    }
+
+    #[test]
+    fn the_mtu_has_the_kernels_bounds_to_the_byte() {
+        for (mode, highest) in [(Mode::Tun, 65_535), (Mode::Tap, 65_521)] {
+            for (mtu, good) in [
+                (67, false),
+                (68, true),
+                (highest, true),
+                (highest + 1, false),
+            ] {
+                let config = OpenConfig {
+                    mode,
+                    mtu,
+                    ..config()
+                };
+                assert_eq!(check(&config).is_ok(), good, "{mode} {mtu}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_group_mac_and_a_zero_mac_are_refused() {
+        for (mac, good) in [
+            ([0x02, 0xac, 0, 0, 0, 0x2a], true),
+            ([0x03, 0xac, 0, 0, 0, 0x2a], false),
+            ([0; 6], false),
+        ] {
+            let config = OpenConfig {
+                mac: Some(mac),
+                ..config()
+            };
+            assert_eq!(check(&config).is_ok(), good, "{mac:?}");
+        }
+    }
+
+    #[test]
+    fn addresses_that_no_host_can_have_are_refused_by_name() {
+        for text in ["0.0.0.0/8", "::/64", "224.0.0.1/4", "ff02::1/64"] {
+            let config = OpenConfig {
+                addresses: vec![text.parse().unwrap()],
+                ..config()
+            };
+            let Err(OpenError::AddressRefused { address, .. }) = check(&config) else {
+                panic!("{text} passed");
+            };
+            assert_eq!(address.to_string(), text);
+        }
+    }
+
+    #[test]
+    fn the_link_local_address_comes_first_with_64_bits_of_prefix() {
+        let config = OpenConfig {
+            link_local: Some("fe80::2a".parse().unwrap()),
+            addresses: vec!["10.0.0.1/24".parse().unwrap()],
+            ..config()
+        };
+        let texts: Vec<String> = config.addresses().map(|a| a.to_string()).collect();
+        assert_eq!(texts, ["fe80::2a/64", "10.0.0.1/24"]);
+    }
+}

@@ -1,0 +1,193 @@
+//! What is there after opening, and what is left when opening fails.
+
+use crate::host::*;
+
+use tuntap::{
+    Mode, OpenConfig, OpenError, SkipReason, device_exists, local_addresses, open as open_device,
+};
+
+#[test]
+fn a_tun_device_is_up_with_its_addresses_and_no_others() {
+    in_namespace(|| {
+        let device = open(&tun());
+        let info = device.info().clone();
+        assert_eq!((info.name.as_str(), info.mode), ("mesh0", Mode::Tun));
+        let link = link(info.index);
+        assert!(is_up(&link));
+        assert_eq!((mtu(&link), info.mtu), (Some(1400), 1400));
+        assert_eq!(
+            addresses(info.index),
+            ["10.44.0.1/24", "fdac:1:2::2a/64", "fe80::2a/64"]
+        );
+    });
+}
+
+#[test]
+fn the_kernel_adds_no_link_local_address() {
+    in_namespace(|| {
+        for config in [tun(), tap()] {
+            let config = OpenConfig {
+                link_local: None,
+                addresses: Vec::new(),
+                ..config
+            };
+            let device = open(&config);
+            let index = device.info().index;
+            assert!(is_up(&link(index)));
+            // All addresses, those still being checked included: the kernel would make one at
+            // once, but check it for a second before it could be used.
+            let all = std::fs::read_to_string("/proc/thread-self/net/if_inet6").unwrap();
+            assert!(!all.contains("mesh0"), "{all}");
+        }
+    });
+}
+
+#[test]
+fn a_tap_device_has_the_mac_address_asked_for() {
+    in_namespace(|| {
+        let device = open(&tap());
+        let link = link(device.info().index);
+        assert!(is_up(&link));
+        assert_eq!(mac(&link), Some(vec![0x02, 0xac, 0, 0, 0, 0x2a]));
+        assert_eq!(addresses(device.info().index), ["10.44.0.1/24"]);
+    });
+}
+
+#[test]
+fn a_tun_device_heeds_no_router_advertisements() {
+    in_namespace(|| {
+        let _device = open(&tun());
+        let value = std::fs::read_to_string("/proc/sys/net/ipv6/conf/mesh0/accept_ra").unwrap();
+        assert_eq!(value.trim(), "0");
+    });
+}
+
+#[test]
+fn dropping_the_device_deletes_the_interface() {
+    in_namespace(|| {
+        let device = open(&tun());
+        assert!(device_exists("mesh0"));
+        drop(device);
+        assert!(!device_exists("mesh0"));
+    });
+}
+
+#[test]
+fn two_devices_get_the_next_free_numbers() {
+    in_namespace(|| {
+        let config = OpenConfig {
+            name: "mesh%d".into(),
+            link_local: None,
+            addresses: Vec::new(),
+            ..tun()
+        };
+        let (first, second) = (open(&config), open(&config));
+        assert_eq!(first.info().name, "mesh0");
+        assert_eq!(second.info().name, "mesh1");
+        assert_ne!(first.info().index, second.info().index);
+    });
+}
+
+#[test]
+fn a_name_in_use_is_told_and_its_device_stays() {
+    in_namespace(|| {
+        let device = open(&tun());
+        let error = open_device(&tun()).unwrap_err();
+        assert!(matches!(error, OpenError::NameTaken { .. }), "{error:?}");
+        assert!(is_up(&link(device.info().index)));
+    });
+}
+
+#[test]
+fn an_interface_of_another_kind_is_told() {
+    in_namespace(|| {
+        let _device = open(&tun());
+        let loopback = OpenConfig {
+            name: "lo".into(),
+            ..tun()
+        };
+        for config in [tap(), loopback] {
+            let error = open_device(&config).unwrap_err();
+            assert!(matches!(error, OpenError::WrongKind { .. }), "{error:?}");
+        }
+    });
+}
+
+#[test]
+fn a_refused_address_is_named_and_no_interface_is_left() {
+    in_namespace(|| {
+        let mut config = tun();
+        config.addresses.push("::1/128".parse().unwrap());
+        let error = open_device(&config).unwrap_err();
+        let OpenError::AddressRefused { address, .. } = error else {
+            panic!("{error:?}");
+        };
+        assert_eq!(address.to_string(), "::1/128");
+        assert!(!device_exists("mesh0"));
+    });
+}
+
+#[test]
+fn without_ipv6_the_device_has_its_ipv4_addresses_and_says_why() {
+    in_namespace(|| {
+        std::fs::write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1").unwrap();
+        let opened = open_device(&tun()).unwrap();
+        assert_eq!(addresses(opened.device.info().index), ["10.44.0.1/24"]);
+        let skipped: Vec<_> = (opened.skipped.iter())
+            .map(|skipped| (skipped.address.to_string(), skipped.reason))
+            .collect();
+        assert_eq!(
+            skipped,
+            [
+                ("fe80::2a/64".to_owned(), SkipReason::SwitchedOff),
+                ("fdac:1:2::2a/64".to_owned(), SkipReason::SwitchedOff),
+            ]
+        );
+    });
+}
+
+#[test]
+fn an_mtu_too_small_for_ipv6_leaves_ipv4() {
+    in_namespace(|| {
+        for (mtu, count) in [(1_280, 0), (1_279, 2)] {
+            let opened = open_device(&OpenConfig { mtu, ..tun() }).unwrap();
+            let reasons: Vec<_> = opened.skipped.iter().map(|s| s.reason).collect();
+            assert_eq!(reasons, vec![SkipReason::MtuTooSmall; count]);
+            assert_eq!(addresses(opened.device.info().index).len(), 3 - count);
+        }
+    });
+}
+
+#[test]
+fn the_kernel_agrees_with_our_bounds_of_the_mtu() {
+    in_namespace(|| {
+        for (mode, highest) in [(Mode::Tun, 65_535), (Mode::Tap, 65_521)] {
+            for wanted in [68, highest] {
+                let config = OpenConfig {
+                    mode,
+                    mtu: wanted,
+                    link_local: None,
+                    addresses: Vec::new(),
+                    ..tun()
+                };
+                let device = open(&config);
+                let index = device.info().index;
+                assert_eq!(mtu(&link(index)), Some(wanted));
+                let beyond = if wanted == 68 { 67 } else { highest + 1 };
+                let refused = tuntap::set_mtu(index, beyond).unwrap_err();
+                assert_eq!(refused.raw_os_error(), Some(libc::EINVAL));
+            }
+        }
+    });
+}
+
+#[test]
+fn opening_works_inside_a_runtime() {
+    in_namespace(|| {
+        administrate(async |_| {
+            let device = open(&tun());
+            assert!(!local_addresses().unwrap().is_empty());
+            assert_eq!(device.info().name, "mesh0");
+        });
+    });
+}
