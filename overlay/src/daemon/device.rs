@@ -1,0 +1,171 @@
+//! Keeps the device: opens it at start, and again when it was deleted.
+//!
+//! A lost device ends no node (unless `device.on_loss = "exit"`): the worker goes on forwarding for
+//! others, and a thread tries to open the device again, after 1, 2, 4 .. 30 s.
+
+use std::io;
+use std::sync::mpsc::{SyncSender, TrySendError};
+use std::time::Duration;
+
+use ipnet::IpNet;
+use nix::sys::eventfd::EventFd;
+use tokio::sync::mpsc;
+use tuntap::{Device, OpenConfig, OpenError, Opened};
+
+use super::config::OnLoss;
+use super::shared::Command;
+
+/// First and longest wait before another try.
+const BACK_OFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+
+/// How the device is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// It works.
+    Up,
+    /// Somebody set it down.
+    Down,
+    /// It is gone and being opened again.
+    Lost,
+    /// There is none, as asked.
+    None,
+}
+
+/// A device that was opened again.
+#[derive(Debug)]
+pub struct DeviceView {
+    /// It.
+    pub device: Box<dyn Device>,
+}
+
+/// What the driver knows of the device; the worker has it.
+#[derive(Debug)]
+pub struct DeviceKeeper {
+    config: Option<OpenConfig>,
+    on_loss: OnLoss,
+    state: State,
+    name: Option<String>,
+    index: Option<u32>,
+    commands: SyncSender<Command>,
+    reopened: (mpsc::Sender<Box<dyn Device>>, mpsc::Receiver<Box<dyn Device>>),
+    ends: bool,
+}
+
+impl DeviceKeeper {
+    /// Opens the device of `config`, if there is to be one.
+    ///
+    /// # Errors
+    /// See [`OpenError`]; nothing is left behind then.
+    pub fn open(
+        config: Option<OpenConfig>,
+        on_loss: OnLoss,
+        commands: SyncSender<Command>,
+    ) -> Result<(Self, Option<Opened>), OpenError> {
+        let opened = config.as_ref().map(tuntap::open).transpose()?;
+        let info = opened.as_ref().map(|opened| opened.device.info().clone());
+        let keeper = Self {
+            config,
+            on_loss,
+            state: if info.is_some() { State::Up } else { State::None },
+            index: info.as_ref().map(|info| info.index),
+            name: info.map(|info| info.name),
+            commands,
+            reopened: mpsc::channel(1),
+            ends: false,
+        };
+        Ok((keeper, opened))
+    }
+
+    /// How it is.
+    pub fn state(&self) -> State {
+        self.state
+    }
+
+    /// Its name, as the kernel gave it.
+    pub fn name(&self) -> Option<&str> {
+        self.name.as_deref()
+    }
+
+    /// The kernel's number of it, while it exists.
+    pub fn index(&self) -> Option<u32> {
+        self.index
+    }
+
+    /// Its addresses, the link-local one excepted.
+    pub fn addresses(&self) -> &[IpNet] {
+        self.config.as_ref().map_or(&[], |config| config.addresses.as_slice())
+    }
+
+    /// Somebody set it up or down.
+    pub fn is_up(&mut self, up: bool) {
+        match self.state {
+            State::Up | State::Down => self.state = if up { State::Up } else { State::Down },
+            State::Lost | State::None => {}
+        }
+    }
+
+    /// Whether the node is to end because it was lost.
+    pub fn ends_node(&self) -> bool {
+        self.ends
+    }
+
+    /// The worker has lost it: starts to open it again, or ends the node.
+    pub fn lost(&mut self) {
+        self.state = State::Lost;
+        self.index = None;
+        if self.on_loss == OnLoss::Exit {
+            self.ends = true;
+            return;
+        }
+        let Some(mut config) = self.config.clone() else { return };
+        // The name that the kernel chose, not the pattern: users have written it down.
+        config.name = self.name.clone().unwrap_or(config.name);
+        let sender = self.reopened.0.clone();
+        let spawned = std::thread::Builder::new()
+            .name("device".to_owned())
+            .spawn(move || open_again(&config, &sender));
+        if let Err(error) = spawned {
+            tracing::error!(%error, "the device is not opened again");
+        }
+    }
+
+    /// Waits for the device to be opened again; for ever while it is not lost.
+    pub async fn opened(&mut self) -> Option<DeviceView> {
+        let device = self.reopened.1.recv().await?;
+        self.state = State::Up;
+        self.index = Some(device.info().index);
+        Some(DeviceView { device })
+    }
+
+    /// Hands the worker a command and wakes it.
+    pub fn command(&self, command: Command, wake: &EventFd) {
+        match self.commands.try_send(command) {
+            Ok(()) => self.wake(wake),
+            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
+                tracing::error!("the worker takes no commands");
+            }
+        }
+    }
+
+    /// Wakes the worker, which then looks at its snapshot.
+    pub fn wake(&self, wake: &EventFd) {
+        if let Err(error) = wake.write(1) {
+            tracing::debug!(error = %io::Error::from(error), "the worker is awake already");
+        }
+    }
+}
+
+fn open_again(config: &OpenConfig, sender: &mpsc::Sender<Box<dyn Device>>) {
+    let (mut wait, longest) = BACK_OFF;
+    while !sender.is_closed() {
+        std::thread::sleep(wait);
+        match tuntap::open(config) {
+            Ok(opened) => {
+                let _ = sender.blocking_send(opened.device);
+                return;
+            }
+            Err(error) => tracing::warn!(%error, "cannot open the device again"),
+        }
+        wait = (wait * 2).min(longest);
+    }
+}

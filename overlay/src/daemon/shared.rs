@@ -1,0 +1,112 @@
+//! What the control thread and the workers share, and the ways between them.
+//!
+//! ```text
+//!                  Snapshot (arc-swap)            ----> read once a batch
+//!   driver         Command (bounded, eventfd)     ---->          worker
+//!                  near, strangers (bounded)      <----
+//! ```
+//!
+//! A worker never waits for the driver: what finds a channel full is dropped and counted.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use arc_swap::ArcSwap;
+use nix::sys::eventfd::EventFd;
+use tokio::sync::mpsc;
+use tuntap::Device;
+
+use crate::id::{NetId, Path};
+use crate::link::udp::UdpSockets;
+use crate::node::flood::Flood;
+use crate::node::snapshot::NeighborSet;
+use crate::pump::count::Counters;
+use crate::route::Routes;
+
+/// Bytes of a control datagram that are handed over; the messages have at most 38, and what
+/// follows is ignored (A8).
+pub const CONTROL_LEN: usize = 64;
+/// Messages of neighbors and of endpoints being dialed that may wait for the driver.
+pub const NEAR: usize = 1_024;
+/// Messages of strangers that may wait; few, so that they cannot delay the others.
+pub const STRANGERS: usize = 256;
+
+/// What workers read, whole and unchanging.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// The live links.
+    pub neighbors: Arc<NeighborSet>,
+    /// Who owns which address.
+    pub routes: Arc<Routes>,
+}
+
+/// What both sides hold.
+#[derive(Debug)]
+pub struct Shared {
+    /// This node.
+    pub netid: NetId,
+    /// The data plane's decisions and memory.
+    pub flood: Flood,
+    /// Everything counted.
+    pub counters: Arc<Counters>,
+    /// The sockets; sending is allowed from any thread.
+    pub sockets: UdpSockets,
+    /// What workers read once a batch.
+    pub snapshot: ArcSwap<Snapshot>,
+    /// Wakes the worker when a command waits or it is to stop.
+    pub wake: EventFd,
+    /// The worker is to stop reading the device and then to end.
+    pub stop: AtomicBool,
+}
+
+/// From the worker to the driver.
+#[derive(Debug)]
+pub enum Report {
+    /// A control datagram.
+    Datagram {
+        /// Where it came from.
+        path: Path,
+        /// It had come before; only its last hop is news.
+        duplicate: bool,
+        /// Bytes of it in `bytes`.
+        len: u8,
+        /// Its first bytes.
+        bytes: [u8; CONTROL_LEN],
+    },
+    /// A well-formed datagram of an unknown endpoint that is no control datagram.
+    Stranger(Path),
+    /// A message with our netid as its source that is not ours.
+    Conflict(Path),
+    /// A message of this node came; at most once a second each.
+    Heard(NetId),
+    /// A directory payload.
+    Directory {
+        /// Who originated it.
+        origin: NetId,
+        /// It had NO_FORWARD and came over a link of `origin` itself.
+        direct: bool,
+        /// From its first byte, 0xC2.
+        payload: Box<[u8]>,
+    },
+    /// The device was deleted; the worker has dropped it.
+    DeviceGone,
+    /// A bridge loop was seen, and broadcasts are blocked for a while.
+    BridgeLoop(SocketAddr),
+}
+
+/// From the driver to the worker.
+#[derive(Debug)]
+pub enum Command {
+    /// The device is back.
+    Device(Box<dyn Device>),
+}
+
+/// The worker's ends of the channels.
+#[derive(Clone, Debug)]
+pub struct Reports {
+    /// For neighbors and endpoints being dialed.
+    pub near: mpsc::Sender<Report>,
+    /// For everyone else.
+    pub strangers: mpsc::Sender<Report>,
+}

@@ -1,0 +1,334 @@
+//! What the driver knows, as the reports that clients get.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::atomic::Ordering::Relaxed;
+
+use ipnet::IpNet;
+
+use super::args::DeviceMode;
+use super::device::State;
+use super::driver::Driver;
+use super::report::{
+    Backend, ClaimReport, ClaimState, DeviceReport, DeviceState, Health, Level, LinkReport,
+    NeighborCounts, NeighborReport, NeighborState, NeighborsReport, NodeReport, NodesReport,
+    Security, SeenReport, SocketReport, StatusReport, TrafficReport,
+};
+use crate::id::NetId;
+use crate::node::candidate::Origin;
+use crate::node::control::report::{CandidateView, LinkView};
+use crate::node::neighbor::LinkState;
+use crate::pump::count::{DropReason, Total};
+use crate::route::directory::ClaimState as Claim;
+use crate::time::{Duration, Instant};
+
+impl Driver {
+    pub(super) fn status(&mut self, now: Instant) -> StatusReport {
+        self.alarms.look_at(now, &self.shared.counters);
+        let neighbors = self.neighbors(now);
+        let counts = count(&neighbors);
+        StatusReport {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            name: self.config.name.clone(),
+            netid: self.shared.netid,
+            mesh: self.config.mesh.clone(),
+            mode: "plain".to_owned(),
+            pid: std::process::id(),
+            uptime_seconds: now.as_secs(),
+            security: Security::None,
+            device: self.device_report(),
+            sockets: self
+                .shared
+                .sockets
+                .iter()
+                .map(|(_, socket)| SocketReport { local: socket.local() })
+                .collect(),
+            neighbors: counts,
+            nodes: self.control.remotes().count() as u64,
+            seen: self.seen_report(now),
+            traffic: self.traffic_report(),
+            health: self.health(now, counts),
+        }
+    }
+
+    pub(super) fn neighbors(&self, now: Instant) -> NeighborsReport {
+        let mut by_netid: BTreeMap<NetId, Vec<LinkView>> = BTreeMap::new();
+        for link in self.control.links() {
+            by_netid.entry(link.netid).or_default().push(link);
+        }
+        let all: u64 =
+            by_netid.values().flatten().map(|link| link.stats.first_copies.load(Relaxed)).sum();
+        let live = by_netid.into_iter().map(|(netid, links)| self.live(now, netid, &links, all));
+        let tried = self.control.candidates().map(|candidate| self.tried(now, &candidate));
+        let unresolved = self.peers.iter().filter(|(_, addresses, _)| addresses.is_empty());
+        let unresolved = unresolved.map(|(name, _, problem)| NeighborReport {
+            netid: None,
+            state: NeighborState::Dialing,
+            peer: Some(name.clone()),
+            why: Some(problem.clone().unwrap_or_else(|| "its name is being looked up".to_owned())),
+            links: Vec::new(),
+        });
+        let refused = self.control.refused(now).map(|refused| NeighborReport {
+            netid: refused.netid,
+            state: NeighborState::Refused,
+            peer: None,
+            why: Some(format!("{}: {}", refused.endpoint, refused.reason.advice())),
+            links: Vec::new(),
+        });
+        NeighborsReport { neighbors: live.chain(tried).chain(unresolved).chain(refused).collect() }
+    }
+
+    pub(super) fn nodes(&self, now: Instant) -> NodesReport {
+        let mut nodes: BTreeMap<NetId, NodeReport> = self
+            .control
+            .remotes()
+            .map(|(netid, remote)| {
+                let heard = now.since(remote.heard_at);
+                (netid, self.node(netid, Some(heard)))
+            })
+            .collect();
+        for claim in self.directory.claims(now) {
+            let state = match claim.state {
+                Claim::Own => continue,
+                Claim::Fresh => ClaimState::Active,
+                Claim::Hearsay => ClaimState::Hearsay,
+                Claim::Stale => ClaimState::Stale,
+                Claim::Refused => ClaimState::Refused,
+            };
+            let node = nodes.entry(claim.netid).or_insert_with(|| self.node(claim.netid, None));
+            node.claims.push(ClaimReport { prefix: claim.prefix, state });
+            let usable = !matches!(state, ClaimState::Refused);
+            if usable && claim.prefix.prefix_len() == claim.prefix.max_prefix_len() {
+                node.addresses.push(claim.prefix.addr());
+            }
+        }
+        NodesReport { nodes: nodes.into_values().collect() }
+    }
+
+    /// A node's addresses: the derived one, then those it claims.
+    pub(super) fn addresses_of(&self, netid: NetId) -> Vec<IpAddr> {
+        let derived = IpAddr::V6(self.directory.routes().mesh().address(netid));
+        let now = self.clock.now();
+        let claimed = self.directory.claims(now).into_iter();
+        let claimed = claimed
+            .filter(|claim| claim.netid == netid && claim.state != Claim::Refused)
+            .map(|claim| claim.prefix.addr());
+        [derived].into_iter().chain(claimed).collect()
+    }
+
+    fn node(&self, netid: NetId, heard: Option<Duration>) -> NodeReport {
+        NodeReport {
+            netid,
+            neighbor: self.control.is_neighbor(netid),
+            via: Vec::new(),
+            heard_ago_ms: heard.map(millis),
+            addresses: vec![IpAddr::V6(self.directory.routes().mesh().address(netid))],
+            claims: Vec::new(),
+            security: Security::None,
+        }
+    }
+
+    fn live(&self, now: Instant, netid: NetId, links: &[LinkView], all: u64) -> NeighborReport {
+        let state = |link: &LinkView| match link.state {
+            LinkState::Live => NeighborState::Live,
+            LinkState::Suspect => NeighborState::Suspect,
+            LinkState::Leaving { .. } => NeighborState::Leaving,
+        };
+        let states: Vec<NeighborState> = links.iter().map(state).collect();
+        let best = [NeighborState::Live, NeighborState::Suspect, NeighborState::Leaving]
+            .into_iter()
+            .find(|state| states.contains(state))
+            .unwrap_or(NeighborState::Live);
+        let why = match best {
+            NeighborState::Suspect => Some("silent for more than 30 s".to_owned()),
+            NeighborState::Leaving => Some("it said Goodbye".to_owned()),
+            _ if states.iter().any(|state| *state != best) => {
+                Some("not all of its links are live".to_owned())
+            }
+            _ => None,
+        };
+        NeighborReport {
+            netid: Some(netid),
+            state: best,
+            peer: links.iter().find_map(|link| self.peer_of(link.path.endpoint.remote)),
+            why,
+            links: links.iter().map(|link| link_report(now, link, all)).collect(),
+        }
+    }
+
+    fn tried(&self, now: Instant, candidate: &CandidateView) -> NeighborReport {
+        let age = now.since(candidate.since).as_secs();
+        let (state, why) = match candidate.origin {
+            Origin::Unsolicited => (NeighborState::Proving, "has to prove its address".to_owned()),
+            _ if candidate.heard => {
+                let why = "it answers, but not our challenge: perhaps it has enough neighbors";
+                (NeighborState::Proving, why.to_owned())
+            }
+            Origin::Informed { by } => (NeighborState::Dialing, format!("{by} told of it")),
+            Origin::Remembered => {
+                (NeighborState::Dialing, "a neighbor before the restart".to_owned())
+            }
+            Origin::Configured => (NeighborState::Dialing, format!("no answer for {age} s")),
+        };
+        NeighborReport {
+            netid: candidate.claimed,
+            state,
+            peer: self.peer_of(candidate.endpoint.remote),
+            why: Some(why),
+            links: vec![LinkReport {
+                endpoint: candidate.endpoint.remote,
+                local: None,
+                socket: candidate.endpoint.socket.0,
+                age_seconds: age,
+                heard_ago_ms: None,
+                rtt_us: None,
+                rx_datagrams: 0,
+                rx_bytes: 0,
+                tx_datagrams: 0,
+                tx_bytes: 0,
+                first_share: None,
+                duplicates: 0,
+                tx_errors: 0,
+                fragmented: 0,
+                security: Security::None,
+            }],
+        }
+    }
+
+    fn peer_of(&self, remote: std::net::SocketAddr) -> Option<String> {
+        let same = |address: &std::net::SocketAddr| {
+            address.ip().to_canonical() == remote.ip() && address.port() == remote.port()
+        };
+        let peer = self.peers.iter().find(|(_, addresses, _)| addresses.iter().any(same))?;
+        Some(peer.0.clone())
+    }
+
+    fn device_report(&self) -> DeviceReport {
+        let routes = self.directory.routes();
+        let derived = routes.mesh().address(self.shared.netid);
+        let exists = self.config.device.mode != DeviceMode::None;
+        let mut addresses = self.device.addresses().to_vec();
+        // The derived one in front, wherever it was put.
+        addresses.sort_by_key(|net| net.addr() != IpAddr::V6(derived));
+        DeviceReport {
+            name: self.device.name().map(str::to_owned),
+            mode: self.config.device.mode,
+            mtu_bytes: exists.then_some(self.config.device.mtu),
+            state: match self.device.state() {
+                State::Up => DeviceState::Up,
+                State::Down => DeviceState::Down,
+                State::Lost => DeviceState::Degraded,
+                State::None => DeviceState::None,
+            },
+            addresses: if exists { addresses } else { Vec::<IpNet>::new() },
+            backend: exists.then_some(Backend::Plain),
+        }
+    }
+
+    fn seen_report(&self, now: Instant) -> SeenReport {
+        let seen = self.shared.flood.seen().report(now);
+        SeenReport {
+            entries: seen.entries,
+            used_bytes: seen.bytes,
+            limit_bytes: seen.memory,
+            lifetime_seconds: seen.lifetime.as_secs(),
+            shortened: seen.shortened,
+        }
+    }
+
+    fn traffic_report(&self) -> TrafficReport {
+        let counters = &self.shared.counters;
+        let total = |total| counters.total(total);
+        let mut report = TrafficReport {
+            rx_datagrams: total(Total::Received),
+            tx_datagrams: total(Total::Sent),
+            delivered: total(Total::Delivered),
+            originated: total(Total::Originated),
+            forwarded: total(Total::Forwarded),
+            ..TrafficReport::default()
+        };
+        for link in self.control.links() {
+            report.rx_bytes += link.stats.rx_bytes.load(Relaxed);
+            report.tx_bytes += link.stats.tx_bytes.load(Relaxed);
+            report.first_copies += link.stats.first_copies.load(Relaxed);
+            report.duplicates += link.stats.duplicates.load(Relaxed);
+        }
+        let harmless = [DropReason::Duplicate, DropReason::DuplicatePong, DropReason::OwnEcho];
+        report.dropped = DropReason::ALL
+            .iter()
+            .filter(|reason| !harmless.contains(reason))
+            .map(|reason| counters.dropped(*reason))
+            .sum();
+        report
+    }
+
+    fn health(&self, now: Instant, counts: NeighborCounts) -> Vec<Health> {
+        let mut health = Vec::new();
+        let mut say = |level, code: &str, text: String| {
+            health.push(Health { level, code: code.to_owned(), text });
+        };
+        if self.control.has_conflict(now) {
+            let netid = self.shared.netid;
+            let text = format!("another node uses our netid {netid}; give one of them --netid");
+            say(Level::Alarm, "netid_conflict", text);
+        }
+        if self.device.state() == State::Lost {
+            let text = "the device is gone and being opened again".to_owned();
+            say(Level::Alarm, "device_degraded", text);
+        }
+        if self.device.state() == State::Down {
+            say(Level::Alarm, "device_down", "the device is set down".to_owned());
+        }
+        if counts.live == 0 {
+            say(Level::Warning, "no_neighbor", "no live neighbor".to_owned());
+        }
+        if self.shared.flood.seen().report(now).shortened {
+            let text = "messages are remembered for less than 5 minutes; raise dedupe.memory";
+            say(Level::Warning, "seen_shortened", text.to_owned());
+        }
+        health.extend(self.alarms.lines(now));
+        health
+    }
+}
+
+fn count(report: &NeighborsReport) -> NeighborCounts {
+    let mut counts = NeighborCounts::default();
+    for neighbor in &report.neighbors {
+        match neighbor.state {
+            NeighborState::Live => counts.live += 1,
+            NeighborState::Suspect => counts.suspect += 1,
+            NeighborState::Leaving => counts.leaving += 1,
+            NeighborState::Proving => counts.proving += 1,
+            NeighborState::Dialing => counts.dialing += 1,
+            NeighborState::Refused => counts.refused += 1,
+        }
+    }
+    counts
+}
+
+fn link_report(now: Instant, link: &LinkView, all_first_copies: u64) -> LinkReport {
+    let load = |counter: &std::sync::atomic::AtomicU64| counter.load(Relaxed);
+    let stats = &link.stats;
+    let first = load(&stats.first_copies);
+    LinkReport {
+        endpoint: link.path.endpoint.remote,
+        local: link.path.local,
+        socket: link.path.endpoint.socket.0,
+        age_seconds: now.since(link.since).as_secs(),
+        heard_ago_ms: Some(millis(now.since(Instant(load(&stats.last_heard))))),
+        rtt_us: link.round_trip.map(|time| u64::try_from(time.as_micros()).unwrap_or(u64::MAX)),
+        rx_datagrams: load(&stats.rx_datagrams),
+        rx_bytes: load(&stats.rx_bytes),
+        tx_datagrams: load(&stats.tx_datagrams),
+        tx_bytes: load(&stats.tx_bytes),
+        first_share: (all_first_copies > 0).then(|| first as f64 / all_first_copies as f64),
+        duplicates: load(&stats.duplicates),
+        tx_errors: load(&stats.tx_errors),
+        fragmented: load(&stats.fragmented),
+        security: Security::None,
+    }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
