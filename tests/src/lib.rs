@@ -1,1 +1,3 @@
 //! Harnesses for everything larger than a module.
+
+pub mod fuzz;
