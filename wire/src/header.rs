@@ -181,6 +181,10 @@ impl Header {
     ///
     /// # Panics
     /// When `buffer` is shorter than [`HEADER_LEN`].
+    #[expect(
+        clippy::indexing_slicing,
+        reason = "the documented panic of a short buffer"
+    )]
     pub fn emit(&self, buffer: &mut [u8]) {
         buffer[..HEADER_LEN].copy_from_slice(&self.to_bytes());
     }

@@ -68,6 +68,10 @@ impl Inform {
     ///
     /// # Panics
     /// When `buffer` is shorter than [`INFORM_LEN`].
+    #[expect(
+        clippy::indexing_slicing,
+        reason = "the documented panic of a short buffer"
+    )]
     pub fn emit(&self, buffer: &mut [u8]) {
         buffer[..INFORM_LEN].copy_from_slice(&self.to_bytes());
     }

@@ -28,6 +28,8 @@
 #![doc = include_str!("../PROTOCOL.md")]
 #![no_std]
 #![forbid(unsafe_code)]
+// What reads the network must not be able to panic; the three `emit` that may say so.
+#![warn(clippy::indexing_slicing)]
 
 mod error;
 mod header;

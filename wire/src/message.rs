@@ -80,6 +80,10 @@ impl<'d> Message<'d> {
     ///
     /// # Panics
     /// When `buffer` is shorter than [`Self::datagram_len`].
+    #[expect(
+        clippy::indexing_slicing,
+        reason = "the documented panic of a short buffer"
+    )]
     pub fn emit(&self, header: &Header, buffer: &mut [u8]) {
         let (head, payload) = buffer[..self.datagram_len()].split_at_mut(HEADER_LEN);
         header.emit(head);
