@@ -117,6 +117,19 @@ impl ReadBatch {
         self.end = 0;
     }
 
+    /// Adds a packet that does not come from the device, such as one that had to wait; returns
+    /// whether there was room for it.
+    pub fn push(&mut self, packet: &[u8]) -> bool {
+        let fits = packet.len() <= self.max_packet;
+        match self.vacant() {
+            Some(free) if fits => {
+                free[..packet.len()].copy_from_slice(packet);
+                self.commit(packet.len())
+            }
+            _ => false,
+        }
+    }
+
     /// Where the next packet goes: one byte more than the longest, or `None` when full.
     pub(crate) fn vacant(&mut self) -> Option<&mut [u8]> {
         if self.is_full() {

@@ -3,7 +3,7 @@
 use core::fmt;
 
 /// Where and why parsing stopped. `Copy`, no text allocated: the data path counts it and goes on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ParseError {
     /// The field that was being read.
     pub field: Field,
@@ -11,8 +11,8 @@ pub struct ParseError {
     pub problem: Problem,
 }
 
-/// A field of the format, in wire order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A field that can be wrong, in the order in which the fields are tested (PROTOCOL.md, R6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Field {
     /// The 16-byte header as a whole.
     Header,
@@ -26,8 +26,20 @@ pub enum Field {
     Inform,
 }
 
+impl Field {
+    /// Offset of the field's first byte in the datagram.
+    pub const fn offset(self) -> usize {
+        match self {
+            Self::Header | Self::Magic => 0,
+            Self::Version => 1,
+            Self::Src => 8,
+            Self::Inform => 16,
+        }
+    }
+}
+
 /// What was wrong with a field.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Problem {
     /// The datagram ends before the field does.
     Truncated,
@@ -37,6 +49,12 @@ pub enum Problem {
     Unexpected,
     /// The value names no single node where one must be named.
     Reserved,
+}
+
+impl ParseError {
+    pub(crate) const fn new(field: Field, problem: Problem) -> Self {
+        Self { field, problem }
+    }
 }
 
 impl fmt::Display for ParseError {
@@ -50,7 +68,8 @@ impl fmt::Display for ParseError {
         };
         let problem = match self.problem {
             Problem::Truncated => "is truncated",
-            Problem::TooLong => "is too long",
+            // The only length that can be too long is the whole datagram's.
+            Problem::TooLong => return f.write_str("datagram is too long"),
             Problem::Unexpected => "is not the expected value",
             Problem::Reserved => "is reserved",
         };

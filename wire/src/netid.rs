@@ -63,3 +63,48 @@ impl FromStr for NetId {
             .map_err(|_| NetIdError)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use super::*;
+    use std::string::ToString;
+
+    #[test]
+    fn what_is_printed_can_be_typed_back() {
+        for number in [0, 1, 0x2a, 0x0123_4567, 0xffff_fffe, 0xffff_ffff] {
+            let netid = NetId(number);
+            assert_eq!(netid.to_string().parse(), Ok(netid));
+        }
+        assert_eq!(NetId(0x2a).to_string(), "0000002a");
+    }
+
+    #[test]
+    fn one_to_eight_hex_digits_with_or_without_prefix() {
+        for text in ["2a", "2A", "0x2a", "0X2a", "0000002a", "0x0000002A"] {
+            assert_eq!(text.parse(), Ok(NetId(0x2a)), "{text}");
+        }
+        for text in [
+            "",
+            "0x",
+            "+2a",
+            "-1",
+            "0x0x2a",
+            "2g",
+            " 2a",
+            "2a ",
+            "123456789",
+            "0_1",
+        ] {
+            assert_eq!(text.parse::<NetId>(), Err(NetIdError), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn the_two_special_netids_name_no_single_node() {
+        assert!(!NetId::ANY.is_node());
+        assert!(!NetId::ALL.is_node());
+        assert!(NetId(1).is_node());
+        assert!(NetId(0xffff_fffe).is_node());
+    }
+}

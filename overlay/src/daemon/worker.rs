@@ -343,7 +343,7 @@ impl Worker {
             for released in waiting {
                 match released {
                     Ok(packet) => {
-                        if self.read.put(&packet) {
+                        if self.read.push(&packet) {
                             continue;
                         }
                         counters.count(DropReason::HoldFull);
