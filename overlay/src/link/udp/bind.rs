@@ -96,7 +96,12 @@ fn set_options(socket: &Socket, address: SocketAddr) -> Result<(), BindError> {
         &[
             ("IP_PKTINFO", V4, libc::IP_PKTINFO, 1),
             ("IP_RECVERR", V4, libc::IP_RECVERR, 1),
-            ("IP_MTU_DISCOVER", V4, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_DO),
+            (
+                "IP_MTU_DISCOVER",
+                V4,
+                libc::IP_MTU_DISCOVER,
+                libc::IP_PMTUDISC_DO,
+            ),
         ]
     } else {
         &[
@@ -105,7 +110,12 @@ fn set_options(socket: &Socket, address: SocketAddr) -> Result<(), BindError> {
             ("IPV6_V6ONLY", V6, libc::IPV6_V6ONLY, 1),
             ("IPV6_RECVPKTINFO", V6, libc::IPV6_RECVPKTINFO, 1),
             ("IPV6_RECVERR", V6, libc::IPV6_RECVERR, 1),
-            ("IPV6_MTU_DISCOVER", V6, libc::IPV6_MTU_DISCOVER, libc::IPV6_PMTUDISC_DO),
+            (
+                "IPV6_MTU_DISCOVER",
+                V6,
+                libc::IPV6_MTU_DISCOVER,
+                libc::IPV6_PMTUDISC_DO,
+            ),
         ]
     };
     let of_both = [("SO_RXQ_OVFL", libc::SOL_SOCKET, libc::SO_RXQ_OVFL, 1)];
@@ -124,7 +134,12 @@ fn set_options(socket: &Socket, address: SocketAddr) -> Result<(), BindError> {
 /// Large buffers where we may, as large as the machine allows where not.
 fn set_buffers(socket: &Socket) {
     let force = |name| {
-        linux::set_option(socket.as_fd(), libc::SOL_SOCKET, name, SOCKET_BUFFER as c_int)
+        linux::set_option(
+            socket.as_fd(),
+            libc::SOL_SOCKET,
+            name,
+            SOCKET_BUFFER as c_int,
+        )
     };
     // Best effort: a smaller buffer drops earlier under load, and the drops are counted.
     if force(libc::SO_RCVBUFFORCE).is_err() {
@@ -163,7 +178,11 @@ mod tests {
 
     #[test]
     fn any_other_failure_of_the_default_set_is_told() {
-        let told = |first, second| either_family::<&str>(first, second).unwrap_err().to_string();
+        let told = |first, second| {
+            either_family::<&str>(first, second)
+                .unwrap_err()
+                .to_string()
+        };
         assert!(told(Err(failure(Errno::EADDRINUSE)), Ok("v4")).contains("already in use"));
         assert!(told(Ok("v6"), Err(failure(Errno::EADDRINUSE))).contains("already in use"));
         let both = told(

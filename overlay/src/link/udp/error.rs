@@ -78,11 +78,7 @@ impl std::fmt::Display for BindError {
                 address,
                 option,
                 source,
-            } => write!(
-                f,
-                "cannot set {option} on udp {address}: {}",
-                plain(source)
-            )?,
+            } => write!(f, "cannot set {option} on udp {address}: {}", plain(source))?,
         }
         write!(f, " ({})", self.advice())
     }

@@ -300,10 +300,7 @@ pub(super) fn send(
         _ => destination.control.0.as_ptr().cast_mut().cast(),
     };
     let mut count = 0;
-    for (span, (vector, header)) in spans
-        .iter()
-        .zip(vectors.iter_mut().zip(headers.iter_mut()))
-    {
+    for (span, (vector, header)) in spans.iter().zip(vectors.iter_mut().zip(headers.iter_mut())) {
         let datagram = span.of(arena);
         let vector = vector.write(iovec {
             iov_base: datagram.as_ptr().cast_mut().cast(),
@@ -417,7 +414,9 @@ fn controls(
         // `control` keeps borrowed.
         let message = unsafe { next.as_ref() }?;
         // SAFETY: CMSG_LEN only computes.
-        let len = message.cmsg_len.checked_sub(unsafe { libc::CMSG_LEN(0) } as usize)?;
+        let len = message
+            .cmsg_len
+            .checked_sub(unsafe { libc::CMSG_LEN(0) } as usize)?;
         // SAFETY: the kernel keeps the data of a message, `cmsg_len` bytes less the header, inside
         // `msg_controllen`; the slice borrows from `control`.
         let data = unsafe { std::slice::from_raw_parts(libc::CMSG_DATA(message), len) };
@@ -505,11 +504,12 @@ mod tests {
 
     #[test]
     fn short_and_unknown_control_messages_are_passed_over() {
+        let seven = 7_u32.to_ne_bytes();
         let all = [
             message(libc::IPPROTO_IP, libc::IP_PKTINFO, &[1, 0]),
             message(libc::IPPROTO_IPV6, libc::IPV6_PKTINFO, &[0; 15]),
             message(libc::SOL_SOCKET, 9999, &[1; 8]),
-            message(libc::SOL_SOCKET, libc::SO_RXQ_OVFL, &7_u32.to_ne_bytes()),
+            message(libc::SOL_SOCKET, libc::SO_RXQ_OVFL, &seven),
         ];
         let received = Received::read(0, true, &[2], all.into_iter());
         let expected = Received {

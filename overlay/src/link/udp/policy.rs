@@ -275,12 +275,7 @@ fn step_after(errno: Errno, attempt: &mut Attempt, outlet: &mut impl Outlet) -> 
     }
 }
 
-fn first_attempt(
-    outlet: &impl Outlet,
-    memory: &LinkMemory,
-    now: Instant,
-    index: usize,
-) -> Attempt {
+fn first_attempt(outlet: &impl Outlet, memory: &LinkMemory, now: Instant, index: usize) -> Attempt {
     Attempt {
         manner: Manner {
             fragment: memory.is_too_long(now, outlet.bytes(index)),

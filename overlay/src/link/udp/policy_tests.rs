@@ -217,7 +217,10 @@ fn the_shortest_length_refused_counts() {
     let big = Answer::Fail(Errno::EMSGSIZE);
     Scripted::new(&[1400], &[big, big]).run(&mut link, NOW);
     Scripted::new(&[1300], &[big, big]).run(&mut link, NOW);
-    assert_eq!(Scripted::new(&[1350], &[]).run(&mut link, NOW).fragmented, 1);
+    assert_eq!(
+        Scripted::new(&[1350], &[]).run(&mut link, NOW).fragmented,
+        1
+    );
 }
 
 #[test]

@@ -42,9 +42,15 @@ mod tests {
 
     #[test]
     fn a_remote_inside_the_overlay_is_our_own_route() {
-        let overlay = ["fd00:1::/64".parse().unwrap(), "10.9.0.0/16".parse().unwrap()];
+        let overlay = [
+            "fd00:1::/64".parse().unwrap(),
+            "10.9.0.0/16".parse().unwrap(),
+        ];
         for inside in ["[fd00:1::7]:1", "10.9.3.4:1", "[::ffff:10.9.3.4]:1"] {
-            assert!(is_own_route(inside.parse().unwrap(), &overlay, &[]), "{inside}");
+            assert!(
+                is_own_route(inside.parse().unwrap(), &overlay, &[]),
+                "{inside}"
+            );
         }
     }
 

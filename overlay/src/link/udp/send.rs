@@ -70,7 +70,8 @@ impl Sender {
         // A link that changes its place in the set starts with an empty memory, which costs it
         // a few failing calls and no datagram.
         let links = neighbors.links();
-        self.memories.resize(links.len(), LinkMemory::new(LinkId(0)));
+        self.memories
+            .resize(links.len(), LinkMemory::new(LinkId(0)));
         for (link, memory) in links.iter().zip(&mut self.memories) {
             if memory.link != link.id {
                 *memory = LinkMemory::new(link.id);
@@ -218,7 +219,9 @@ impl<F: FnMut(Report)> Outlet for Run<'_, F> {
     fn send(&mut self, range: Range<usize>, manner: Manner) -> Result<usize, Errno> {
         let spans = &self.spans[range];
         if manner.pinned {
-            return self.socket.send(&self.pinned, self.arena, spans, manner.fragment);
+            return self
+                .socket
+                .send(&self.pinned, self.arena, spans, manner.fragment);
         }
         let free = Destination::new(self.path.endpoint.remote, None);
         self.socket.send(&free, self.arena, spans, manner.fragment)
