@@ -1,1 +1,28 @@
 //! The only place that owns things: clock, sockets, device, threads.
+//!
+//! From the command line to a running node, in this order:
+//!
+//! 1. [`args`] is what was typed, [`config`] is what it means, [`file`] adds the TOML file.
+//! 2. [`up`] opens what must exist before anything moves: logs ([`log`]), the state directory
+//!    ([`state`]), the control socket ([`admin`]).
+//! 3. The other commands are [`client`]s of that socket; [`report`] is what goes through it and
+//!    [`render`] what people read. [`decode`] needs no daemon.
+//!
+//! [`clock`] is the one reader of the clock, [`paths`] knows where files belong, [`error`] is how a
+//! command ends that could not do what it was asked to. Read [`config::Config`] first.
+
+pub mod admin;
+pub mod args;
+pub mod client;
+pub mod clock;
+pub mod config;
+pub mod decode;
+pub mod error;
+pub mod file;
+pub mod log;
+pub mod paths;
+pub mod render;
+pub mod report;
+pub mod state;
+pub mod text;
+pub mod up;

@@ -1,0 +1,399 @@
+//! Reports as text for people: aligned, no borders, ages in words, 80 columns for usual data.
+//!
+//! What came from the network or from another machine's configuration goes through
+//! [`text::foreign`] or [`text::printable`] before it is shown (SECURITY T23).
+
+use std::fmt::Write;
+
+use super::args::DeviceMode;
+use super::report::{
+    Backend, ClaimState, Count, CountersReport, DeviceReport, DeviceState, Health, Level,
+    LinkReport, NeighborCounts, NeighborReport, NeighborsReport, NodeReport, NodesReport,
+    PingMissed, PingReply, PingSummary, Security, SeenReport, StatusReport,
+};
+use super::text::{self, age, ago, bytes, columns, number, round_trip};
+
+/// Columns of a terminal that texts are broken at.
+const WIDTH: usize = 80;
+
+/// `floodmesh status`.
+pub fn status(report: &StatusReport) -> String {
+    let StatusReport {
+        traffic, neighbors, ..
+    } = report;
+    let head = format!(
+        "{}  {}  up {}  pid {}  version {}",
+        report.netid,
+        text::foreign(&report.mode),
+        age(report.uptime_seconds),
+        report.pid,
+        text::foreign(&report.version)
+    );
+    let mut rows = vec![vec![text::foreign(&report.name), head]];
+    let mut row = |name: &str, value: String| rows.push(vec![name.to_owned(), value]);
+    row("mesh", text::printable(&report.mesh));
+    row("device", device(&report.device));
+    several(&mut row, "addresses", &report.device.addresses);
+    let sockets: Vec<_> = report.sockets.iter().map(|socket| socket.local).collect();
+    several(&mut row, "listening", &sockets);
+    row("neighbors", neighbor_counts(neighbors));
+    row("nodes", format!("{} other known", number(report.nodes)));
+    row("security", security(report.security).to_owned());
+    row("received", amount(traffic.rx_bytes, traffic.rx_datagrams));
+    row("sent", amount(traffic.tx_bytes, traffic.tx_datagrams));
+    row(
+        "copies",
+        format!(
+            "{} first, {} later",
+            number(traffic.first_copies),
+            number(traffic.duplicates)
+        ),
+    );
+    row(
+        "packets",
+        format!(
+            "{} in from the mesh, {} out, {} forwarded",
+            number(traffic.delivered),
+            number(traffic.originated),
+            number(traffic.forwarded)
+        ),
+    );
+    row(
+        "dropped",
+        format!(
+            "{}{}",
+            number(traffic.dropped),
+            match traffic.dropped {
+                0 => "",
+                _ => "  (floodmesh counters says why)",
+            }
+        ),
+    );
+    row("seen", seen(&report.seen));
+    let mut output = columns(&rows, &[]);
+    for line in &report.health {
+        output += &health(line);
+    }
+    output
+}
+
+fn device(report: &DeviceReport) -> String {
+    if report.mode == DeviceMode::None {
+        return "none (a relay only)".to_owned();
+    }
+    let mode = if report.mode == DeviceMode::Tap {
+        "tap"
+    } else {
+        "tun"
+    };
+    let state = match report.state {
+        DeviceState::Up => "up",
+        DeviceState::Down => "down",
+        DeviceState::Degraded => "degraded",
+        DeviceState::None => "none",
+    };
+    let mut line = text::foreign(report.name.as_deref().unwrap_or("-"));
+    // Writing to a `String` cannot fail.
+    let _ = write!(line, "  {mode}  {state}");
+    if let Some(mtu) = report.mtu_bytes {
+        let _ = write!(line, "  mtu {mtu}");
+    }
+    match report.backend {
+        Some(Backend::Offload) => line.push_str("  offload"),
+        Some(Backend::Plain) => line.push_str("  plain backend"),
+        None => {}
+    }
+    line
+}
+
+/// A row per value, the name only in the first.
+fn several<T: ToString>(row: &mut impl FnMut(&str, String), name: &str, values: &[T]) {
+    for (place, value) in values.iter().enumerate() {
+        row(if place == 0 { name } else { "" }, value.to_string());
+    }
+}
+
+fn neighbor_counts(counts: &NeighborCounts) -> String {
+    let others = [
+        (counts.suspect, "suspect"),
+        (counts.leaving, "leaving"),
+        (counts.proving, "proving"),
+        (counts.dialing, "dialing"),
+        (counts.refused, "refused"),
+    ];
+    let mut line = format!("{} live", number(counts.live));
+    for (count, name) in others.into_iter().filter(|(count, _)| *count > 0) {
+        let _ = write!(line, ", {} {name}", number(count));
+    }
+    line
+}
+
+fn security(security: Security) -> &'static str {
+    match security {
+        Security::None => "none (anyone who can reach a node can read, forge and join)",
+        other => other.name(),
+    }
+}
+
+fn amount(amount: u64, datagrams: u64) -> String {
+    format!(
+        "{} in {}",
+        bytes(amount),
+        text::count(datagrams, "datagram")
+    )
+}
+
+fn seen(report: &SeenReport) -> String {
+    let shortened = if report.shortened {
+        " (shortened: memory is full)"
+    } else {
+        ""
+    };
+    format!(
+        "{}, {} of {}, kept {}{shortened}",
+        text::count(report.entries, "message"),
+        bytes(report.used_bytes),
+        bytes(report.limit_bytes),
+        age(report.lifetime_seconds)
+    )
+}
+
+fn health(line: &Health) -> String {
+    let level = match line.level {
+        Level::Warning => "",
+        Level::Alarm => "ALARM: ",
+    };
+    format!("# health: {level}{}\n", text::printable(&line.text))
+}
+
+/// `floodmesh neighbors`: one line per link, and under each neighbor why it is not well.
+pub fn neighbors(report: &NeighborsReport) -> String {
+    if report.neighbors.is_empty() {
+        return "no neighbors, and none is being dialed\n".to_owned();
+    }
+    let heads = [
+        "netid", "state", "endpoint", "heard", "rtt", "received", "sent", "first",
+    ];
+    let mut rows = vec![heads.map(str::to_owned).to_vec()];
+    // Where a note goes: behind that many rows.
+    let mut notes: Vec<(usize, String)> = Vec::new();
+    for neighbor in &report.neighbors {
+        neighbor_rows(neighbor, &mut rows);
+        for note in neighbor_notes(neighbor) {
+            notes.push((rows.len(), note));
+        }
+    }
+    let table = columns(&rows, &[]);
+    let mut notes = notes.into_iter().peekable();
+    let mut output = String::new();
+    for (place, line) in table.lines().enumerate() {
+        let _ = writeln!(output, "{line}");
+        while let Some((_, note)) = notes.next_if(|(after, _)| *after == place + 1) {
+            for part in text::wrap(&note, WIDTH - 10) {
+                let _ = writeln!(output, "          {part}");
+            }
+        }
+    }
+    output
+}
+
+fn neighbor_rows(neighbor: &NeighborReport, rows: &mut Vec<Vec<String>>) {
+    let netid = neighbor
+        .netid
+        .map_or_else(|| "-".to_owned(), |netid| netid.to_string());
+    let mut head = vec![netid, neighbor.state.name().to_owned()];
+    if neighbor.links.is_empty() {
+        head.push(text::printable(neighbor.peer.as_deref().unwrap_or("-")));
+        rows.push(head);
+        return;
+    }
+    for link in &neighbor.links {
+        head.extend(link_cells(link));
+        rows.push(std::mem::replace(
+            &mut head,
+            vec![String::new(), String::new()],
+        ));
+    }
+}
+
+fn link_cells(link: &LinkReport) -> [String; 6] {
+    let share = |share: f64| format!("{:.0} %", share * 100.0);
+    [
+        link.endpoint.to_string(),
+        ago(link.heard_ago_ms),
+        link.rtt_us.map_or_else(|| "-".to_owned(), round_trip),
+        bytes(link.rx_bytes),
+        bytes(link.tx_bytes),
+        link.first_share.map_or_else(|| "-".to_owned(), share),
+    ]
+}
+
+fn neighbor_notes(neighbor: &NeighborReport) -> impl Iterator<Item = String> {
+    let why = neighbor.why.as_deref().map(text::printable);
+    let peer = neighbor.peer.as_deref().filter(|peer| {
+        let shown = neighbor
+            .links
+            .iter()
+            .any(|link| link.endpoint.to_string() == **peer);
+        !shown && !neighbor.links.is_empty()
+    });
+    let links = neighbor.links.iter().filter_map(|link| {
+        let mut problems = Vec::new();
+        if link.tx_errors > 0 {
+            problems.push(format!(
+                "{} could not be sent",
+                text::count(link.tx_errors, "datagram")
+            ));
+        }
+        if link.fragmented > 0 {
+            problems.push(format!(
+                "{} sent in fragments",
+                text::count(link.fragmented, "datagram")
+            ));
+        }
+        (!problems.is_empty()).then(|| format!("{}: {}", link.endpoint, problems.join(", ")))
+    });
+    let peer = peer.map(|peer| format!("dialed as {}", text::printable(peer)));
+    why.into_iter().chain(peer).chain(links)
+}
+
+/// `floodmesh nodes`: one line per node, more where it has many addresses.
+pub fn nodes(report: &NodesReport) -> String {
+    if report.nodes.is_empty() {
+        return "no other node is known\n".to_owned();
+    }
+    let mut rows = vec![
+        ["netid", "heard", "way", "addresses"]
+            .map(str::to_owned)
+            .to_vec(),
+    ];
+    for node in &report.nodes {
+        let mut addresses = node_addresses(node).into_iter();
+        rows.push(vec![
+            node.netid.to_string(),
+            ago(node.heard_ago_ms),
+            way(node),
+            addresses.next().unwrap_or_else(|| "-".to_owned()),
+        ]);
+        let empty = || vec![String::new(), String::new(), String::new()];
+        rows.extend(addresses.map(|address| [empty(), vec![address]].concat()));
+    }
+    columns(&rows, &[])
+}
+
+/// How messages of the node come in: at most two neighbors are named.
+fn way(node: &NodeReport) -> String {
+    match (node.neighbor, node.via.as_slice()) {
+        (true, _) => "direct".to_owned(),
+        (false, []) => "-".to_owned(),
+        (false, [one]) => format!("via {one}"),
+        (false, [one, two]) => format!("via {one} {two}"),
+        (false, [one, two, rest @ ..]) => format!("via {one} {two} +{}", rest.len()),
+    }
+}
+
+/// Addresses in use, then claims that are not simply one of them.
+fn node_addresses(node: &NodeReport) -> Vec<String> {
+    let mut lines: Vec<_> = node.addresses.iter().map(ToString::to_string).collect();
+    for claim in &node.claims {
+        let single = claim.prefix.prefix_len() == claim.prefix.max_prefix_len();
+        let listed = single && node.addresses.contains(&claim.prefix.addr());
+        if claim.state != ClaimState::Active || !listed {
+            let state = match claim.state {
+                ClaimState::Active => String::new(),
+                other => format!(" ({})", other.name()),
+            };
+            lines.push(format!("{}{state}", claim.prefix));
+        }
+    }
+    lines
+}
+
+/// `floodmesh counters`: all totals, and the drops that happened.
+pub fn counters(report: &CountersReport) -> String {
+    let shown = |counts: &[Count]| counts.iter().any(|count| count.value > 0);
+    let dropped: Vec<_> = report
+        .drops
+        .iter()
+        .filter(|count| count.value > 0)
+        .cloned()
+        .collect();
+    let all = report.totals.iter().chain(&dropped);
+    let width = all.clone().map(|count| count.name.len()).max().unwrap_or(0);
+    let digits = all
+        .map(|count| number(count.value).len())
+        .max()
+        .unwrap_or(0);
+    let mut output = counted(&report.totals, width, digits);
+    output += if shown(&dropped) {
+        "\ndropped:\n"
+    } else {
+        "\nnothing was dropped\n"
+    };
+    output + &counted(&dropped, width, digits)
+}
+
+fn counted(counts: &[Count], width: usize, digits: usize) -> String {
+    let indent = width + digits + 4;
+    let mut output = String::new();
+    for count in counts {
+        let (name, value) = (text::foreign(&count.name), number(count.value));
+        let _ = write!(output, "{name:<width$}  {value:>digits$}");
+        let meaning = text::printable(&count.meaning);
+        for (place, part) in text::wrap(&meaning, WIDTH.saturating_sub(indent).max(20))
+            .iter()
+            .enumerate()
+        {
+            let space = if place == 0 { 2 } else { indent };
+            let _ = writeln!(output, "{:space$}{part}", "");
+        }
+    }
+    output
+}
+
+/// One line per answer to a ping.
+pub fn ping_reply(reply: &PingReply) -> String {
+    let addresses: Vec<_> = reply.addresses.iter().map(ToString::to_string).collect();
+    let who = match addresses.as_slice() {
+        [] => reply.netid.to_string(),
+        some => format!("{} ({})", reply.netid, some.join(", ")),
+    };
+    format!(
+        "answer {} from {who} after {}, over {}\n",
+        reply.sequence,
+        round_trip(reply.rtt_us),
+        text::count(u64::from(reply.last_hops), "last hop")
+    )
+}
+
+/// One line per ping that was not answered.
+pub fn ping_missed(missed: &PingMissed) -> String {
+    format!("no answer {}\n", missed.sequence)
+}
+
+/// The last line of a ping.
+pub fn ping_summary(summary: &PingSummary) -> String {
+    let mut line = format!(
+        "{}: {} of {} answered",
+        text::foreign(&summary.target),
+        number(u64::from(summary.answered)),
+        number(u64::from(summary.sent))
+    );
+    if summary.nodes > 1 {
+        let _ = write!(
+            line,
+            " by {}",
+            text::count(u64::from(summary.nodes), "node")
+        );
+    }
+    let times = (summary.rtt_min_us, summary.rtt_mean_us, summary.rtt_max_us);
+    if let (Some(least), Some(mean), Some(most)) = times {
+        let (least, mean, most) = (round_trip(least), round_trip(mean), round_trip(most));
+        let _ = write!(line, ", round trip {least} to {most}, mean {mean}");
+    }
+    line + "\n"
+}
+
+#[cfg(test)]
+#[path = "render_tests.rs"]
+mod tests;

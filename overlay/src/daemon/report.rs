@@ -1,0 +1,525 @@
+//! What a running node says of itself: the objects behind `--json`, stable for scripts.
+//!
+//! Rules of the format: netids are text of eight hex digits; a field with a unit ends in it
+//! (`_seconds`, `_ms`, `_us`, `_bytes`); what is not known is `null`; lists are in the order in
+//! which text output prints them. Fields are added, never renamed. [`super::render`] turns them
+//! into text for people.
+
+use std::net::{IpAddr, SocketAddr};
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+use super::args::DeviceMode;
+use crate::id::NetId;
+use crate::pump::count::{Counters, DropReason, Total};
+
+/// How the node is doing: `floodmesh status`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StatusReport {
+    /// The program's version.
+    pub version: String,
+    /// The node's name on its machine.
+    pub name: String,
+    /// The node's number.
+    #[serde(with = "as_text")]
+    pub netid: NetId,
+    /// The mesh's name.
+    pub mesh: String,
+    /// The links' protocol: `plain`.
+    pub mode: String,
+    /// The daemon's process.
+    pub pid: u32,
+    /// How long it has run.
+    pub uptime_seconds: u64,
+    /// How what it sends and takes is protected.
+    pub security: Security,
+    /// Its device.
+    pub device: DeviceReport,
+    /// Where it listens.
+    pub sockets: Vec<SocketReport>,
+    /// Its neighbors by state.
+    pub neighbors: NeighborCounts,
+    /// Other nodes it knows, neighbors or not.
+    pub nodes: u64,
+    /// Its memory of messages.
+    pub seen: SeenReport,
+    /// What went through.
+    pub traffic: TrafficReport,
+    /// Alarms and advice; empty when all is well.
+    pub health: Vec<Health>,
+}
+
+/// How something is protected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Security {
+    /// Not at all.
+    None,
+    /// From hop to hop.
+    Link,
+    /// From end to end.
+    E2e,
+    /// Signed by its originator.
+    Signed,
+}
+
+impl Security {
+    /// The word for it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Link => "link",
+            Self::E2e => "e2e",
+            Self::Signed => "signed",
+        }
+    }
+}
+
+/// The virtual network device.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceReport {
+    /// Its name; `null` without a device.
+    pub name: Option<String>,
+    /// What it carries.
+    pub mode: DeviceMode,
+    /// Its largest packet.
+    pub mtu_bytes: Option<u32>,
+    /// Whether it works.
+    pub state: DeviceState,
+    /// Its addresses, the derived one first.
+    pub addresses: Vec<IpNet>,
+    /// How packets are moved.
+    pub backend: Option<Backend>,
+}
+
+/// Whether the device works.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DeviceState {
+    /// It does.
+    Up,
+    /// It was set down from outside.
+    Down,
+    /// It is gone and will be made again; the node forwards for others.
+    Degraded,
+    /// There is none, as asked.
+    None,
+}
+
+/// How packets move between the device and us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Backend {
+    /// One packet a system call.
+    Plain,
+    /// Trains of packets.
+    Offload,
+}
+
+/// One listening socket.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SocketReport {
+    /// Its address, with the port it really has.
+    pub local: SocketAddr,
+}
+
+/// How many neighbors are in which state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NeighborCounts {
+    /// Heard lately.
+    pub live: u64,
+    /// Silent for a while.
+    pub suspect: u64,
+    /// Said goodbye.
+    pub leaving: u64,
+    /// Have to prove their address.
+    pub proving: u64,
+    /// Are being dialed.
+    pub dialing: u64,
+    /// Were refused, or refused us.
+    pub refused: u64,
+}
+
+/// The memory of messages.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SeenReport {
+    /// Messages in it.
+    pub entries: u64,
+    /// Memory it uses.
+    pub used_bytes: u64,
+    /// Memory it may use.
+    pub limit_bytes: u64,
+    /// How long a message is remembered now.
+    pub lifetime_seconds: u64,
+    /// Whether that is less than it should be, for want of memory.
+    pub shortened: bool,
+}
+
+/// What went through since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TrafficReport {
+    /// Datagrams received over links.
+    pub rx_datagrams: u64,
+    /// Bytes of them.
+    pub rx_bytes: u64,
+    /// Datagrams sent over links, each copy.
+    pub tx_datagrams: u64,
+    /// Bytes of them.
+    pub tx_bytes: u64,
+    /// Messages that came first.
+    pub first_copies: u64,
+    /// Messages that had come before.
+    pub duplicates: u64,
+    /// Packets written to the device.
+    pub delivered: u64,
+    /// Packets read from the device and sent.
+    pub originated: u64,
+    /// Messages forwarded for others.
+    pub forwarded: u64,
+    /// Everything dropped but duplicates and own echoes; `counters` has the reasons.
+    pub dropped: u64,
+}
+
+/// One thing that an operator should know.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Health {
+    /// How bad it is.
+    pub level: Level,
+    /// A word that stays the same, for scripts: `netid_conflict`, `mesh_mismatch`, `storm`,
+    /// `device_degraded`, `no_neighbor`, `seen_shortened`.
+    pub code: String,
+    /// A sentence, for people.
+    pub text: String,
+}
+
+/// How bad something is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Level {
+    /// Something is not as good as it could be.
+    Warning,
+    /// Traffic is or will be lost.
+    Alarm,
+}
+
+/// `floodmesh neighbors`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct NeighborsReport {
+    /// One entry per neighbor, and per address that is being dialed or proved.
+    pub neighbors: Vec<NeighborReport>,
+}
+
+/// One neighbor, or an address that may become one.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NeighborReport {
+    /// Its number, once known.
+    #[serde(with = "as_text_or_null")]
+    pub netid: Option<NetId>,
+    /// How things stand.
+    pub state: NeighborState,
+    /// The `--peer` that it was found by, as written; `null` when it came by itself.
+    pub peer: Option<String>,
+    /// Why it is not live, or not with all links; `null` when all is well.
+    pub why: Option<String>,
+    /// The links to it, or the attempts at one.
+    pub links: Vec<LinkReport>,
+}
+
+/// How things stand with a neighbor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NeighborState {
+    /// Heard lately; all messages go there.
+    Live,
+    /// Silent for a while; messages still go there.
+    Suspect,
+    /// Said goodbye; gone in seconds unless it answers.
+    Leaving,
+    /// Spoke to us, and has to prove its address.
+    Proving,
+    /// Is being dialed.
+    Dialing,
+    /// Was refused, or refused us.
+    Refused,
+}
+
+impl NeighborState {
+    /// The word for it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Live => "live",
+            Self::Suspect => "suspect",
+            Self::Leaving => "leaving",
+            Self::Proving => "proving",
+            Self::Dialing => "dialing",
+            Self::Refused => "refused",
+        }
+    }
+}
+
+/// One link.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LinkReport {
+    /// The far end.
+    pub endpoint: SocketAddr,
+    /// The address of ours it speaks to, once known.
+    pub local: Option<IpAddr>,
+    /// Our socket, by its place in `StatusReport::sockets`.
+    pub socket: u8,
+    /// How long it has been up.
+    pub age_seconds: u64,
+    /// How long ago it was heard; `null` is never.
+    pub heard_ago_ms: Option<u64>,
+    /// The last round-trip time measured.
+    pub rtt_us: Option<u64>,
+    /// Datagrams received.
+    pub rx_datagrams: u64,
+    /// Bytes of them.
+    pub rx_bytes: u64,
+    /// Datagrams sent.
+    pub tx_datagrams: u64,
+    /// Bytes of them.
+    pub tx_bytes: u64,
+    /// Share of all first copies that came over this link, 0 to 1; `null` before the first.
+    pub first_share: Option<f64>,
+    /// Messages that had come before.
+    pub duplicates: u64,
+    /// Datagrams that could not be sent.
+    pub tx_errors: u64,
+    /// Datagrams sent in fragments, larger than the path takes whole.
+    pub fragmented: u64,
+    /// How it is protected.
+    pub security: Security,
+}
+
+/// `floodmesh nodes`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodesReport {
+    /// One entry per other node, by netid.
+    pub nodes: Vec<NodeReport>,
+}
+
+/// Another node of the mesh.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeReport {
+    /// Its number.
+    #[serde(with = "as_text")]
+    pub netid: NetId,
+    /// Whether it is a live neighbor.
+    pub neighbor: bool,
+    /// Neighbors over which its messages came first, the most frequent in front.
+    #[serde(with = "as_texts")]
+    pub via: Vec<NetId>,
+    /// How long ago a message of it came; `null` when others only spoke of it.
+    pub heard_ago_ms: Option<u64>,
+    /// The addresses it can be reached at now, the derived one first.
+    pub addresses: Vec<IpAddr>,
+    /// What it claims.
+    pub claims: Vec<ClaimReport>,
+    /// How what it sends is protected.
+    pub security: Security,
+}
+
+/// One claim of a prefix.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClaimReport {
+    /// What is claimed.
+    pub prefix: IpNet,
+    /// Whether it is used.
+    pub state: ClaimState,
+}
+
+/// Whether a claim is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ClaimState {
+    /// Heard first hand and refreshed.
+    Active,
+    /// Heard from others only.
+    Hearsay,
+    /// Not refreshed lately; used while nobody else claims it.
+    Stale,
+    /// Another node holds the prefix.
+    Refused,
+    /// Not claimed, but seen as a source address.
+    Learned,
+}
+
+impl ClaimState {
+    /// The word for it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Hearsay => "hearsay",
+            Self::Stale => "stale",
+            Self::Refused => "refused",
+            Self::Learned => "learned",
+        }
+    }
+}
+
+/// `floodmesh counters`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CountersReport {
+    /// What went well.
+    pub totals: Vec<Count>,
+    /// What was dropped, by reason.
+    pub drops: Vec<Count>,
+}
+
+/// One counter.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Count {
+    /// Its name, which stays the same.
+    pub name: String,
+    /// How many since the start.
+    pub value: u64,
+    /// What it counts.
+    pub meaning: String,
+}
+
+impl From<&Counters> for CountersReport {
+    fn from(counters: &Counters) -> Self {
+        let count = |name: &str, value, meaning: &str| Count {
+            name: name.to_owned(),
+            value,
+            meaning: meaning.to_owned(),
+        };
+        let total = |one: &Total| count(one.name(), counters.total(*one), one.meaning());
+        let dropped = |one: &DropReason| count(one.name(), counters.dropped(*one), one.meaning());
+        Self {
+            totals: Total::ALL.iter().map(total).collect(),
+            drops: DropReason::ALL.iter().map(dropped).collect(),
+        }
+    }
+}
+
+/// One answer to a ping.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PingReply {
+    /// Which question it answers, from 1.
+    pub sequence: u32,
+    /// Who answered.
+    #[serde(with = "as_text")]
+    pub netid: NetId,
+    /// How long the first copy of the answer took.
+    pub rtt_us: u64,
+    /// Over how many neighbors copies of the answer came.
+    pub last_hops: u32,
+    /// Addresses of who answered.
+    pub addresses: Vec<IpAddr>,
+}
+
+/// A ping that was not answered in time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PingMissed {
+    /// Which question, from 1.
+    pub sequence: u32,
+}
+
+/// The end of a ping.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PingSummary {
+    /// Who was asked, as typed.
+    pub target: String,
+    /// Questions asked.
+    pub sent: u32,
+    /// Questions that were answered by at least one node.
+    pub answered: u32,
+    /// Nodes that answered.
+    pub nodes: u32,
+    /// Shortest round-trip time.
+    pub rtt_min_us: Option<u64>,
+    /// Mean round-trip time.
+    pub rtt_mean_us: Option<u64>,
+    /// Longest round-trip time.
+    pub rtt_max_us: Option<u64>,
+}
+
+/// Why the node does not answer a question.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refusal {
+    /// What is wrong.
+    pub problem: String,
+    /// What to do.
+    pub remedy: String,
+}
+
+/// Values that are text in JSON because people write them so.
+mod as_text {
+    use std::fmt::Display;
+    use std::str::FromStr;
+
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub(super) fn serialize<T: Display, S: Serializer>(
+        value: &T,
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
+        to.collect_str(value)
+    }
+
+    pub(super) fn deserialize<'d, T, D>(from: D) -> Result<T, D::Error>
+    where
+        T: FromStr<Err: Display>,
+        D: Deserializer<'d>,
+    {
+        String::deserialize(from)?.parse().map_err(D::Error::custom)
+    }
+}
+
+/// The same, for values that may be missing.
+mod as_text_or_null {
+    use std::fmt::Display;
+    use std::str::FromStr;
+
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub(super) fn serialize<T: Display, S: Serializer>(
+        value: &Option<T>,
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
+        match value {
+            Some(value) => to.collect_str(value),
+            None => to.serialize_none(),
+        }
+    }
+
+    pub(super) fn deserialize<'d, T, D>(from: D) -> Result<Option<T>, D::Error>
+    where
+        T: FromStr<Err: Display>,
+        D: Deserializer<'d>,
+    {
+        let text = Option::<String>::deserialize(from)?;
+        text.map(|text| text.parse().map_err(D::Error::custom))
+            .transpose()
+    }
+}
+
+/// The same, for lists.
+mod as_texts {
+    use std::fmt::Display;
+    use std::str::FromStr;
+
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub(super) fn serialize<T: Display, S: Serializer>(
+        values: &[T],
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
+        to.collect_seq(values.iter().map(ToString::to_string))
+    }
+
+    pub(super) fn deserialize<'d, T, D>(from: D) -> Result<Vec<T>, D::Error>
+    where
+        T: FromStr<Err: Display>,
+        D: Deserializer<'d>,
+    {
+        let texts = Vec::<String>::deserialize(from)?;
+        texts
+            .iter()
+            .map(|text| text.parse().map_err(D::Error::custom))
+            .collect()
+    }
+}

@@ -1,0 +1,516 @@
+//! What a node remembers from one start to the next: its netid, and the neighbors it had.
+//!
+//! One directory per node, mode 0700, locked while the node runs. Its files are short texts:
+//!
+//! ```text
+//! floodmesh netid 1 6e3fa6f0e4b2f1c9         kind, version, checksum of what follows
+//! 0000002a
+//! ```
+//!
+//! | file        | content                                                         |
+//! |-------------|-----------------------------------------------------------------|
+//! | `lock`      | nothing; held with flock(2), so that it is free after any death |
+//! | `netid`     | one netid                                                       |
+//! | `neighbors` | up to 64 lines, netid and endpoint of a link that proved itself |
+//!
+//! A file is written whole beside the old one, synced, renamed over it, and the directory synced:
+//! whenever the machine stops, the old or the new one is there. One that cannot be understood is
+//! moved aside as `NAME.bad-1` to `.bad-9` and the node goes on without (SECURITY 3.6).
+
+use std::error::Error;
+use std::fmt;
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
+use std::io::{self, Read, Write};
+use std::net::SocketAddr;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::{Flock, FlockArg};
+
+use super::error::Failure;
+use crate::id::NetId;
+use crate::time::{Duration, Instant};
+
+/// Neighbors remembered.
+pub const NEIGHBORS_LIMIT: usize = 64;
+/// Shortest time between two writes of the neighbors while the node runs.
+pub const NEIGHBORS_INTERVAL: Duration = Duration::from_secs(60);
+/// Bytes a file may have; the largest we write has about 4 KiB.
+const FILE_LIMIT: u64 = 64 * 1024;
+/// Files of one name moved aside at most; then the last is replaced.
+const BAD_LIMIT: u8 = 9;
+/// The format's version.
+const VERSION: &str = "1";
+
+/// Why the state directory cannot be used.
+#[derive(Debug)]
+pub enum StateError {
+    /// Another daemon holds it. Nothing was changed.
+    InUse(PathBuf),
+    /// The machine refused. What was there before is still there.
+    Io {
+        /// What was tried: `create`, `write`.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+impl fmt::Display for StateError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::InUse(path) => {
+                write!(
+                    f,
+                    "state directory {} is in use by a running node",
+                    path.display()
+                )
+            }
+            Self::Io { action, path, .. } => write!(f, "cannot {action} {}", path.display()),
+        }
+    }
+}
+
+impl Error for StateError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::InUse(_) => None,
+            Self::Io { source, .. } => Some(source),
+        }
+    }
+}
+
+impl From<StateError> for Failure {
+    fn from(error: StateError) -> Self {
+        let what = error.to_string();
+        match error {
+            StateError::InUse(_) => Self::at_work(
+                what,
+                "stop that node, or give this one another --name or --state-dir",
+            ),
+            StateError::Io { source, .. } => {
+                Self::at_work(what, "choose a writable directory with --state-dir").because(source)
+            }
+        }
+    }
+}
+
+/// A neighbor to try again at the next start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Remembered {
+    /// The neighbor.
+    pub netid: NetId,
+    /// Where it proved itself.
+    pub remote: SocketAddr,
+}
+
+/// The state directory of a running node. Locked until dropped.
+#[derive(Debug)]
+pub struct StateDir {
+    path: PathBuf,
+    written_at: Option<Instant>,
+    written: Vec<Remembered>,
+    _lock: Flock<File>,
+}
+
+impl StateDir {
+    /// Makes the directory if there is none, and locks it.
+    ///
+    /// # Errors
+    /// It cannot be made, or another daemon holds it.
+    pub fn open(path: &Path) -> Result<Self, StateError> {
+        let failed = |action| {
+            move |source| StateError::Io {
+                action,
+                path: path.to_owned(),
+                source,
+            }
+        };
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(path)
+            .map_err(failed("create"))?;
+        // Also when it was there before, with the rights of an older version or a careless hand.
+        fs::set_permissions(path, Permissions::from_mode(0o700)).map_err(failed("protect"))?;
+        let lock = private(&path.join("lock")).map_err(failed("lock"))?;
+        let lock = match Flock::lock(lock, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => lock,
+            Err((_, nix::errno::Errno::EWOULDBLOCK)) => {
+                return Err(StateError::InUse(path.to_owned()));
+            }
+            Err((_, number)) => return Err(failed("lock")(number.into())),
+        };
+        Ok(Self {
+            path: path.to_owned(),
+            written_at: None,
+            written: Vec::new(),
+            _lock: lock,
+        })
+    }
+
+    /// The netid of this node: `wanted` if given, else the stored one, else what `draw` returns.
+    ///
+    /// State: the result is stored, so that the next start has it without being told.
+    ///
+    /// # Errors
+    /// It cannot be stored.
+    pub fn netid(
+        &self,
+        wanted: Option<NetId>,
+        draw: impl FnOnce() -> io::Result<NetId>,
+    ) -> Result<NetId, StateError> {
+        let stored = self.read("netid", |body| {
+            let netid: NetId = body.trim_end().parse().ok()?;
+            netid.is_node().then_some(netid)
+        });
+        let netid = match wanted.or(stored) {
+            Some(netid) => netid,
+            None => draw().map_err(|source| StateError::Io {
+                action: "draw a netid for",
+                path: self.path.clone(),
+                source,
+            })?,
+        };
+        if stored != Some(netid) {
+            self.store_netid(netid)?;
+        }
+        Ok(netid)
+    }
+
+    /// Stores a netid, for the next start.
+    ///
+    /// # Errors
+    /// It cannot be written; the old one is still there.
+    pub fn store_netid(&self, netid: NetId) -> Result<(), StateError> {
+        self.write("netid", &format!("{netid}\n"))
+    }
+
+    /// The neighbors remembered, those that are to be tried first in front.
+    pub fn neighbors(&self) -> Vec<Remembered> {
+        let parse = |line: &str| {
+            let (netid, remote) = line.split_once(' ')?;
+            let netid: NetId = netid.parse().ok()?;
+            let remote: SocketAddr = remote.parse().ok()?;
+            netid.is_node().then_some(Remembered { netid, remote })
+        };
+        let mut neighbors: Vec<_> = self
+            .read("neighbors", |body| {
+                body.lines().map(parse).collect::<Option<_>>()
+            })
+            .unwrap_or_default();
+        neighbors.truncate(NEIGHBORS_LIMIT);
+        neighbors
+    }
+
+    /// Remembers the first [`NEIGHBORS_LIMIT`] of `neighbors`, at most once in
+    /// [`NEIGHBORS_INTERVAL`] and only if they changed. Returns whether it wrote.
+    ///
+    /// # Errors
+    /// They cannot be written. That is worth a warning, no more; the next call tries again after
+    /// the interval.
+    pub fn remember(&mut self, now: Instant, neighbors: &[Remembered]) -> Result<bool, StateError> {
+        let neighbors = &neighbors[..neighbors.len().min(NEIGHBORS_LIMIT)];
+        let due = self
+            .written_at
+            .is_none_or(|at| now >= at + NEIGHBORS_INTERVAL);
+        if !due || self.written == neighbors {
+            return Ok(false);
+        }
+        self.written_at = Some(now);
+        self.remember_now(neighbors).map(|()| true)
+    }
+
+    /// Remembers the first [`NEIGHBORS_LIMIT`] of `neighbors` at once: for the end of the node.
+    ///
+    /// # Errors
+    /// They cannot be written; the old ones are still there.
+    pub fn remember_now(&mut self, neighbors: &[Remembered]) -> Result<(), StateError> {
+        let neighbors = &neighbors[..neighbors.len().min(NEIGHBORS_LIMIT)];
+        let line = |one: &Remembered| format!("{} {}\n", one.netid, one.remote);
+        self.write("neighbors", &neighbors.iter().map(line).collect::<String>())?;
+        self.written = neighbors.to_vec();
+        Ok(())
+    }
+
+    /// Reads a file; what cannot be understood is moved aside.
+    fn read<T>(&self, kind: &str, parse: impl FnOnce(&str) -> Option<T>) -> Option<T> {
+        let path = self.path.join(kind);
+        let problem = match read_private(&path) {
+            Ok(text) => match body(kind, &text).and_then(parse) {
+                Some(value) => return Some(value),
+                None => "is damaged".to_owned(),
+            },
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
+            Err(error) => format!("cannot be read: {}", super::error::reason(&error)),
+        };
+        let aside = self.aside(kind);
+        match fs::rename(&path, &aside) {
+            Ok(()) => tracing::warn!(
+                "{} {problem}; kept as {}, going on without it",
+                path.display(),
+                aside.display()
+            ),
+            Err(error) => {
+                tracing::warn!(%error, "{} {problem}, and cannot be moved", path.display())
+            }
+        }
+        None
+    }
+
+    /// The first free name for a damaged file.
+    fn aside(&self, kind: &str) -> PathBuf {
+        let name = |number| self.path.join(format!("{kind}.bad-{number}"));
+        let free = |path: &PathBuf| fs::symlink_metadata(path).is_err();
+        (1..BAD_LIMIT)
+            .map(name)
+            .find(free)
+            .unwrap_or_else(|| name(BAD_LIMIT))
+    }
+
+    /// Writes a file whole: beside the old one, then over it, synced at each step.
+    fn write(&self, kind: &str, body: &str) -> Result<(), StateError> {
+        let path = self.path.join(kind);
+        let new = self.path.join(format!("{kind}.new"));
+        let write = || {
+            // A leftover of a stop in mid-write; `private` would keep its tail.
+            match fs::remove_file(&new) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+            let mut file = private(&new)?;
+            write!(
+                file,
+                "floodmesh {kind} {VERSION} {}\n{body}",
+                checksum(body)
+            )?;
+            file.sync_all()?;
+            fs::rename(&new, &path)?;
+            File::open(&self.path)?.sync_all()
+        };
+        write().map_err(|source| StateError::Io {
+            action: "write",
+            path: path.clone(),
+            source,
+        })
+    }
+}
+
+/// A random netid from the operating system.
+///
+/// # Errors
+/// There is no randomness to be had.
+pub fn draw_netid() -> io::Result<NetId> {
+    loop {
+        let netid = NetId(getrandom::u32().map_err(io::Error::other)?);
+        if netid.is_node() {
+            return Ok(netid);
+        }
+    }
+}
+
+/// Opens a file for the owner alone, and makes it if there is none. Never follows a link.
+fn private(path: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .custom_flags(libc::O_NOFOLLOW)
+        .open(path)
+}
+
+fn read_private(path: &Path) -> io::Result<String> {
+    // Non-blocking, so that a pipe left there cannot stop the start.
+    let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(flags)
+        .open(path)?;
+    let mut text = String::new();
+    file.take(FILE_LIMIT + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > FILE_LIMIT {
+        return Err(io::Error::other("larger than any we write"));
+    }
+    Ok(text)
+}
+
+/// What follows the first line, if that line and the checksum are right.
+fn body<'t>(kind: &str, text: &'t str) -> Option<&'t str> {
+    let (head, body) = text.split_once('\n')?;
+    let expected = format!("floodmesh {kind} {VERSION} {}", checksum(body));
+    (head == expected).then_some(body)
+}
+
+/// 64 bits of BLAKE3: finds damage, not malice; who can write here can do anything.
+fn checksum(body: &str) -> String {
+    blake3::hash(body.as_bytes()).to_hex()[..16].to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fixed(netid: u32) -> impl FnOnce() -> io::Result<NetId> {
+        move || Ok(NetId(netid))
+    }
+
+    fn unused() -> io::Result<NetId> {
+        panic!("no netid should be drawn")
+    }
+
+    fn remembered(count: u16) -> Vec<Remembered> {
+        let one = |n: u16| Remembered {
+            netid: NetId(u32::from(n) + 1),
+            remote: SocketAddr::from(([192, 0, 2, 1], 1_000 + n)),
+        };
+        (0..count).map(one).collect()
+    }
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().permissions().mode() & 0o7777
+    }
+
+    #[test]
+    fn a_netid_is_drawn_once_and_kept() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("a/b");
+        let state = StateDir::open(&path).unwrap();
+        assert_eq!(state.netid(None, fixed(0x2a)).unwrap(), NetId(0x2a));
+        assert_eq!(state.netid(None, unused).unwrap(), NetId(0x2a));
+        drop(state);
+        let again = StateDir::open(&path).unwrap();
+        assert_eq!(again.netid(None, unused).unwrap(), NetId(0x2a));
+    }
+
+    #[test]
+    fn an_explicit_netid_wins_and_is_kept() {
+        let home = tempfile::tempdir().unwrap();
+        let state = StateDir::open(home.path()).unwrap();
+        state.netid(None, fixed(1)).unwrap();
+        assert_eq!(state.netid(Some(NetId(7)), unused).unwrap(), NetId(7));
+        assert_eq!(state.netid(None, unused).unwrap(), NetId(7));
+    }
+
+    #[test]
+    fn the_files_are_for_their_owner_alone_and_have_known_bytes() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("state");
+        let mut state = StateDir::open(&path).unwrap();
+        state.netid(Some(NetId(0x2a)), unused).unwrap();
+        state.remember_now(&remembered(1)).unwrap();
+        assert_eq!(mode(&path), 0o700);
+        for file in ["lock", "netid", "neighbors"] {
+            assert_eq!(mode(&path.join(file)), 0o600, "{file}");
+        }
+        let netid = fs::read_to_string(path.join("netid")).unwrap();
+        assert!(netid.starts_with("floodmesh netid 1 ") && netid.ends_with("\n0000002a\n"));
+        let neighbors = fs::read_to_string(path.join("neighbors")).unwrap();
+        assert!(neighbors.ends_with("\n00000001 192.0.2.1:1000\n"));
+    }
+
+    #[test]
+    fn a_second_daemon_is_refused_until_the_first_is_gone() {
+        let home = tempfile::tempdir().unwrap();
+        let first = StateDir::open(home.path()).unwrap();
+        assert!(matches!(
+            StateDir::open(home.path()),
+            Err(StateError::InUse(_))
+        ));
+        drop(first);
+        assert!(StateDir::open(home.path()).is_ok());
+    }
+
+    #[test]
+    fn every_damaged_byte_moves_the_netid_aside_and_a_new_one_is_drawn() {
+        let home = tempfile::tempdir().unwrap();
+        let state = StateDir::open(home.path()).unwrap();
+        state.store_netid(NetId(0x2a)).unwrap();
+        let path = home.path().join("netid");
+        let good = fs::read(&path).unwrap();
+        for place in 0..good.len() {
+            let mut bad = good.clone();
+            bad[place] ^= 1;
+            fs::write(&path, &bad).unwrap();
+            assert_eq!(
+                state.netid(None, fixed(7)).unwrap(),
+                NetId(7),
+                "byte {place}"
+            );
+        }
+        for len in 0..good.len() {
+            fs::write(&path, &good[..len]).unwrap();
+            assert_eq!(
+                state.netid(None, fixed(7)).unwrap(),
+                NetId(7),
+                "length {len}"
+            );
+        }
+        // However often it happens, the damaged files stay few.
+        let bad = fs::read_dir(home.path()).unwrap().filter(|entry| {
+            entry
+                .as_ref()
+                .unwrap()
+                .file_name()
+                .to_string_lossy()
+                .contains(".bad-")
+        });
+        assert_eq!(bad.count(), usize::from(BAD_LIMIT));
+    }
+
+    #[test]
+    fn a_netid_file_with_a_right_checksum_and_no_node_is_damaged() {
+        let home = tempfile::tempdir().unwrap();
+        let state = StateDir::open(home.path()).unwrap();
+        state.store_netid(NetId::ALL).unwrap();
+        assert_eq!(state.netid(None, fixed(9)).unwrap(), NetId(9));
+    }
+
+    #[test]
+    fn a_link_in_place_of_a_file_is_not_followed() {
+        let home = tempfile::tempdir().unwrap();
+        let state = StateDir::open(home.path()).unwrap();
+        let outside = home.path().join("outside");
+        fs::write(&outside, "precious").unwrap();
+        std::os::unix::fs::symlink(&outside, home.path().join("netid")).unwrap();
+        std::os::unix::fs::symlink(&outside, home.path().join("netid.new")).unwrap();
+        assert_eq!(state.netid(None, fixed(9)).unwrap(), NetId(9));
+        assert_eq!(fs::read_to_string(&outside).unwrap(), "precious");
+    }
+
+    #[test]
+    fn neighbors_come_back_in_order_and_bounded() {
+        let home = tempfile::tempdir().unwrap();
+        let mut state = StateDir::open(home.path()).unwrap();
+        assert_eq!(state.neighbors(), []);
+        state.remember_now(&remembered(100)).unwrap();
+        assert_eq!(state.neighbors(), remembered(64));
+        fs::write(home.path().join("neighbors"), [0xff; 100]).unwrap();
+        assert_eq!(state.neighbors(), []);
+        assert!(home.path().join("neighbors.bad-1").exists());
+    }
+
+    #[test]
+    fn neighbors_are_written_once_a_minute_and_only_when_they_changed() {
+        let home = tempfile::tempdir().unwrap();
+        let mut state = StateDir::open(home.path()).unwrap();
+        let start = Instant::from_secs(10);
+        let minute = start + NEIGHBORS_INTERVAL;
+        assert!(state.remember(start, &remembered(1)).unwrap());
+        assert!(
+            !state
+                .remember(minute - Duration::from_micros(1), &remembered(2))
+                .unwrap()
+        );
+        assert!(!state.remember(minute, &remembered(1)).unwrap());
+        assert!(state.remember(minute, &remembered(2)).unwrap());
+        assert_eq!(state.neighbors(), remembered(2));
+    }
+
+    #[test]
+    fn a_drawn_netid_names_a_node() {
+        assert!(draw_netid().unwrap().is_node());
+    }
+}
