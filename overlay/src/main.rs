@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use overlay::daemon::args::{self, Command};
 use overlay::daemon::error::{self, Failure};
-use overlay::daemon::{client, decode, up};
+use overlay::daemon::{client, decode, lab, up};
 
 fn main() -> ExitCode {
     let command = match args::parse(std::env::args_os()) {
@@ -27,6 +27,6 @@ fn run(command: &Command) -> Result<ExitCode, Failure> {
         Command::Counters(query) => client::counters(query),
         Command::Ping(ping) => client::ping(ping),
         Command::Decode(decode) => decode::decode(decode),
-        Command::Lab(lab) => up::lab(lab),
+        Command::Lab(lab) => lab::lab(lab),
     }
 }

@@ -30,7 +30,7 @@ use super::health::Alarms;
 use super::log::Limiter;
 use super::peers::Resolved;
 use super::pinging::{Pinging, Step};
-use super::shared::{Command, Report, Shared, Snapshot};
+use super::shared::{Command, Phase, Report, Shared, Snapshot};
 use super::state::{Remembered, StateDir};
 use crate::id::{LinkId, NetId, Path};
 use crate::node::control::{Arrival, Control};
@@ -39,6 +39,8 @@ use crate::node::outlet::{Outlet, carry_out};
 use crate::node::snapshot::NeighborSet;
 use crate::pump::count::Total;
 use crate::route::directory::{Alarm, Directory, Effect as DirectoryEffect};
+use crate::route::learned::Learned;
+use crate::route::underlay::Underlay;
 use crate::time::{Duration, Instant};
 
 /// Housekeeping that needs no precise time: the seen table, the state file, route checks.
@@ -75,6 +77,7 @@ pub struct Driver {
     /// Text of each named peer, and why it has no address if so.
     pub(super) peers: Vec<(String, Vec<SocketAddr>, Option<String>)>,
     state: StateDir,
+    learned: Arc<Learned>,
     rng: ChaCha12Rng,
     effects: Effects,
     directory_effects: Vec<DirectoryEffect>,
@@ -103,6 +106,8 @@ pub struct Parts {
     pub device: DeviceKeeper,
     /// The state directory.
     pub state: StateDir,
+    /// Addresses learned from Data, shared with the worker.
+    pub learned: Arc<Learned>,
     /// For nonces.
     pub rng: ChaCha12Rng,
     /// Makes the resolver look all names up at once.
@@ -112,7 +117,8 @@ pub struct Parts {
 impl Driver {
     /// A driver that has done nothing yet.
     pub fn new(parts: Parts) -> Self {
-        let Parts { config, clock, shared, control, directory, device, state, rng, hurry } = parts;
+        let Parts { config, clock, shared, control, directory, device, state, learned, rng, hurry } =
+            parts;
         let named = config.links.peers.iter().chain(&config.links.trust_unproved);
         let peers = named.map(|peer| (peer.to_string(), Vec::new(), None)).collect();
         Self {
@@ -125,6 +131,7 @@ impl Driver {
             alarms: Alarms::default(),
             peers,
             state,
+            learned,
             rng,
             effects: Effects::default(),
             directory_effects: Vec::new(),
@@ -477,9 +484,12 @@ impl Driver {
                     self.send_data(now, netid, Flags::NO_FORWARD, &payload, Some(netid));
                 }
                 DirectoryEffect::Changed => {
-                    let neighbors = self.shared.snapshot.load().neighbors.clone();
+                    let old = self.shared.snapshot.load();
+                    let (neighbors, underlay) = (old.neighbors.clone(), old.underlay.clone());
                     let routes = self.directory.routes();
-                    self.shared.snapshot.store(Arc::new(Snapshot { neighbors, routes }));
+                    let fresh = Snapshot { neighbors, routes, underlay };
+                    self.shared.snapshot.store(Arc::new(fresh));
+                    // Packets that wait for a claim may go now.
                     self.device.wake(&self.shared.wake);
                 }
                 DirectoryEffect::Dropped(reason, count) => {
@@ -535,6 +545,8 @@ impl Driver {
     /// Says Goodbye twice, 20 ms apart, and writes down whom to dial next time.
     async fn leave(&mut self) {
         let proven = self.proven();
+        self.shared.set_phase(Phase::Leaving);
+        self.device.wake(&self.shared.wake);
         for _ in 0..2 {
             self.control.say_goodbye(&mut self.effects);
             self.carry_out(self.clock.now());
@@ -603,7 +615,12 @@ impl Outlet for Deeds<'_> {
 
     fn publish(&mut self, neighbors: NeighborSet) {
         let routes = self.shared.snapshot.load().routes.clone();
-        self.shared.snapshot.store(Arc::new(Snapshot { neighbors: Arc::new(neighbors), routes }));
+        let ports = self.shared.sockets.iter().map(|(_, socket)| socket.local().port());
+        let linked = neighbors.links().iter().map(|link| link.path.endpoint.remote);
+        let dialed = neighbors.expected().map(|endpoint| endpoint.remote);
+        let underlay = Arc::new(Underlay::new(ports, linked.chain(dialed)));
+        let neighbors = Arc::new(neighbors);
+        self.shared.snapshot.store(Arc::new(Snapshot { neighbors, routes, underlay }));
     }
 
     fn event(&mut self, _now: Instant, event: Event) {

@@ -8,6 +8,9 @@
 //! 3. The other commands are [`client`]s of that socket; [`report`] is what goes through it and
 //!    [`render`] what people read. [`decode`] needs no daemon.
 //!
+//! A running node is two loops: the [`driver`] owns everything that waits for time, the [`worker`]
+//! moves packets; [`shared`] is what lies between them.
+//!
 //! [`clock`] is the one reader of the clock, [`paths`] knows where files belong, [`error`] is how a
 //! command ends that could not do what it was asked to. Read [`config::Config`] first.
 
@@ -17,12 +20,22 @@ pub mod client;
 pub mod clock;
 pub mod config;
 pub mod decode;
+pub mod device;
+pub mod driver;
 pub mod error;
 pub mod file;
+pub mod health;
+pub mod lab;
 pub mod log;
 pub mod paths;
+pub mod peers;
+pub mod pinging;
+pub mod port;
 pub mod render;
 pub mod report;
+pub mod shared;
 pub mod state;
 pub mod text;
 pub mod up;
+mod views;
+pub mod worker;

@@ -10,7 +10,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 
 use arc_swap::ArcSwap;
 use nix::sys::eventfd::EventFd;
@@ -22,7 +22,8 @@ use crate::link::udp::UdpSockets;
 use crate::node::flood::Flood;
 use crate::node::snapshot::NeighborSet;
 use crate::pump::count::Counters;
-use crate::route::Routes;
+use crate::route::routes::Routes;
+use crate::route::underlay::Underlay;
 
 /// Bytes of a control datagram that are handed over; the messages have at most 38, and what
 /// follows is ignored (A8).
@@ -39,6 +40,8 @@ pub struct Snapshot {
     pub neighbors: Arc<NeighborSet>,
     /// Who owns which address.
     pub routes: Arc<Routes>,
+    /// Our own link traffic, should it turn up inside the overlay.
+    pub underlay: Arc<Underlay>,
 }
 
 /// What both sides hold.
@@ -56,8 +59,35 @@ pub struct Shared {
     pub snapshot: ArcSwap<Snapshot>,
     /// Wakes the worker when a command waits or it is to stop.
     pub wake: EventFd,
-    /// The worker is to stop reading the device and then to end.
-    pub stop: AtomicBool,
+    /// How far the node has come; see [`Phase`].
+    pub phase: AtomicU8,
+}
+
+/// A node's life, as far as its worker minds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Everything moves.
+    Running,
+    /// Goodbye is being said: nothing more is read from the device, others' messages still go on.
+    Leaving,
+    /// The worker ends.
+    Ending,
+}
+
+impl Shared {
+    /// How far the node has come.
+    pub fn phase(&self) -> Phase {
+        match self.phase.load(Relaxed) {
+            0 => Phase::Running,
+            1 => Phase::Leaving,
+            _ => Phase::Ending,
+        }
+    }
+
+    /// Goes on to another phase; wake the worker, so that it finds out.
+    pub fn set_phase(&self, phase: Phase) {
+        self.phase.store(phase as u8, Relaxed);
+    }
 }
 
 /// From the worker to the driver.

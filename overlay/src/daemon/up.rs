@@ -1,16 +1,59 @@
 //! `floodmesh up`: opens what must exist before anything moves, in an order in which every refusal
-//! leaves nothing behind.
+//! leaves nothing behind; runs; closes in order.
+//!
+//! ```text
+//! main thread                          worker thread          device thread
+//!   tokio, current_thread                 poll loop              only while the device is lost
+//!     driver (Control, Directory)
+//!     resolver, control socket
+//! ```
 
-use std::process::ExitCode;
+use std::io::Write;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::mpsc::sync_channel;
 
-use super::admin::listen::ControlSocket;
-use super::args::{LabArgs, UpArgs};
-use super::config::Config;
+use arc_swap::ArcSwap;
+use ipnet::{IpNet, Ipv6Net};
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use rand_chacha::ChaCha12Rng;
+use rand_core::{Rng, SeedableRng};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{Notify, mpsc, oneshot};
+use tuntap::{OpenConfig, Watch};
+
+use super::admin::{listen::ControlSocket, server};
+use super::args::{DeviceMode, UpArgs};
+use super::clock::Clock;
+use super::config::{Config, HashKind};
+use super::device::DeviceKeeper;
+use super::driver::{self, Driver, Ended, Inputs};
 use super::error::Failure;
-use super::log;
 use super::paths::Places;
+use super::peers;
+use super::port::Port;
+use super::shared::{NEAR, Phase, Reports, STRANGERS, Shared, Snapshot};
 use super::state::{self, Remembered, StateDir};
+use super::worker::{self, Worker};
+use super::log;
 use crate::id::NetId;
+use crate::link::udp::UdpSockets;
+use crate::node::config::{Limits, NodeConfig, Socket, Timers};
+use crate::node::control::Control;
+use crate::node::flood::Flood;
+use crate::node::hash::MessageHasher;
+use crate::node::seen::SeenConfig;
+use crate::node::snapshot::NeighborSet;
+use crate::pump::count::Counters;
+use crate::route::address::{self, Mesh};
+use crate::route::directory::Directory;
+use crate::route::learned::Learned;
+use crate::route::owners::KeyedHasher;
+use crate::route::tun::Tun;
+use crate::route::underlay::Underlay;
+
+/// Bytes of the seen table at the start; it grows from there.
+const SEEN_START: usize = 4 << 20;
 
 /// What a node starts with.
 #[derive(Debug)]
@@ -45,13 +88,7 @@ impl Start {
         let netid = state.netid(config.netid, state::draw_netid)?;
         let remembered = state.neighbors();
         let control = ControlSocket::open(&config.files.control)?;
-        Ok(Self {
-            config,
-            netid,
-            remembered,
-            state,
-            control,
-        })
+        Ok(Self { config, netid, remembered, state, control })
     }
 }
 
@@ -61,22 +98,247 @@ impl Start {
 /// It could not start, or lost what it cannot do without.
 pub fn up(args: &UpArgs) -> Result<(), Failure> {
     let start = Start::prepare(args)?;
-    Err(Failure::at_work(
-        format!("node {} has no data path in this build", start.netid),
-        "use a released version",
-    ))
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::at_work("cannot start the runtime", "").because(error))?;
+    runtime.block_on(run(start))
 }
 
-/// Builds a whole mesh on this machine.
-///
-/// # Errors
-/// The mesh could not be built.
-pub fn lab(args: &LabArgs) -> Result<ExitCode, Failure> {
-    Err(Failure::at_work(
-        format!(
-            "a lab of {} nodes cannot be built by this build",
-            args.nodes
-        ),
-        "use a released version",
-    ))
+async fn run(start: Start) -> Result<(), Failure> {
+    let Start { config, netid, remembered, state, control: control_socket } = start;
+    let clock = Clock::start();
+    let mut rng = seeded()?;
+
+    // 1. Everything that can be refused.
+    let listen: &[SocketAddr] = if config.links.listen_given { &config.links.listen } else { &[] };
+    let sockets = UdpSockets::bind(listen)?;
+    let mesh = Mesh::new(&config.mesh);
+    let (commands, commands_rx) = sync_channel(4);
+    let (device, opened) =
+        DeviceKeeper::open(device_config(&config, mesh, netid), config.device.on_loss, commands)?;
+    for skipped in opened.iter().flat_map(|opened| &opened.skipped) {
+        tracing::warn!(address = %skipped.address, reason = %skipped.reason, "address left out");
+    }
+    let wake = EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)
+        .map_err(|error| Failure::at_work("cannot make an event descriptor", "").because(error))?;
+
+    // 2. The core.
+    let counters = Arc::new(Counters::default());
+    let node = node_config(&config, netid, &sockets, device.addresses(), &mut rng);
+    let control = Control::new(clock.now(), node, counters.clone());
+    let directory = Directory::new(netid, mesh, config.device.addresses.clone(), rng.next_u64());
+    let hasher = MessageHasher::new(hash_kind(config.dedupe.hash), [0; 4].map(|_| rng.next_u64()));
+    let memory = usize::try_from(config.dedupe.memory).unwrap_or(usize::MAX);
+    let seen = SeenConfig { start_bytes: SEEN_START.min(memory), memory_bytes: memory };
+    let shared = Arc::new(Shared {
+        netid,
+        flood: Flood::new(netid, hasher, seen, clock.now()),
+        counters,
+        snapshot: ArcSwap::from_pointee(Snapshot {
+            neighbors: Arc::new(NeighborSet::empty()),
+            routes: directory.routes(),
+            underlay: Arc::new(Underlay::default()),
+        }),
+        sockets,
+        wake,
+        phase: Default::default(),
+    });
+
+    // 3. The data path.
+    let (near, near_rx) = mpsc::channel(NEAR);
+    let (strangers, strangers_rx) = mpsc::channel(STRANGERS);
+    let hasher = KeyedHasher::new(rng.next_u64(), rng.next_u64());
+    let learned = Arc::new(Learned::new(hasher));
+    let worker = Worker::new(worker::Parts {
+        shared: shared.clone(),
+        clock,
+        device: opened.map(|opened| opened.device),
+        port: port(&config, learned.clone()),
+        commands: commands_rx,
+        reports: Reports { near, strangers },
+        nonces: ChaCha12Rng::from_seed(seed_of(&mut rng)),
+    });
+    let data = std::thread::Builder::new()
+        .name("data".to_owned())
+        .spawn(move || worker.run())
+        .map_err(|error| Failure::at_work("cannot start the data thread", "").because(error))?;
+
+    // 4. The control path.
+    let (resolved_tx, resolved) = mpsc::channel(64);
+    let (admin_tx, admin) = mpsc::channel(64);
+    let (stop_tx, stop) = oneshot::channel();
+    let hurry = Arc::new(Notify::new());
+    let named: Vec<_> =
+        config.links.peers.iter().chain(&config.links.trust_unproved).cloned().collect();
+    let resolver_hurry = hurry.clone();
+    tokio::spawn(async move { peers::resolve(named, resolved_tx, &resolver_hurry).await });
+    tokio::spawn(async move {
+        if let Err(error) = server::serve(&control_socket, admin_tx).await {
+            tracing::error!(%error, "the control socket is closed");
+        }
+    });
+    stop_on_signal(stop_tx)?;
+    let watch = match Watch::open(device.index()).await {
+        Ok(watch) => Some(watch),
+        Err(error) => {
+            tracing::warn!(%error, "changes of the network are not seen");
+            None
+        }
+    };
+
+    // 5. Ready.
+    let line = ready_line(&config, netid, &shared.sockets, &device);
+    let mut driver = Driver::new(driver::Parts {
+        config,
+        clock,
+        shared: shared.clone(),
+        control,
+        directory,
+        device,
+        state,
+        learned,
+        rng,
+        hurry,
+    });
+    driver.remember(&remembered);
+    say(&line);
+    let inputs = Inputs { near: near_rx, strangers: strangers_rx, admin, resolved, stop };
+    let ended = driver.run(inputs, watch).await;
+
+    // 6. Down, in order: the driver said Goodbye while the worker still forwarded.
+    shared.set_phase(Phase::Ending);
+    let _ = shared.wake.write(1);
+    let _ = data.join();
+    match ended {
+        Ended::Asked => Ok(()),
+        Ended::DeviceLost => Err(Failure::at_work(
+            "the device was deleted, and device.on_loss is \"exit\"",
+            "start again, or set device.on_loss = \"keep\"",
+        )),
+    }
+}
+
+fn seeded() -> Result<ChaCha12Rng, Failure> {
+    let mut seed = [0; 32];
+    getrandom::fill(&mut seed).map_err(|error| {
+        Failure::at_work("the system gives no random numbers", "look at its log").because(error)
+    })?;
+    Ok(ChaCha12Rng::from_seed(seed))
+}
+
+fn seed_of(rng: &mut ChaCha12Rng) -> [u8; 32] {
+    let mut seed = [0; 32];
+    rng.fill_bytes(&mut seed);
+    seed
+}
+
+/// The device's configuration: its derived addresses first, then those asked for.
+fn device_config(config: &Config, mesh: Mesh, netid: NetId) -> Option<OpenConfig> {
+    let (mode, mac) = match config.device.mode {
+        DeviceMode::Tun => (tuntap::Mode::Tun, None),
+        DeviceMode::Tap => (tuntap::Mode::Tap, Some(address::mac(netid))),
+        DeviceMode::None => return None,
+    };
+    let derived = Ipv6Net::new(mesh.address(netid), 64).map(IpNet::V6);
+    Some(OpenConfig {
+        name: config.device.name.clone(),
+        mode,
+        mtu: config.device.mtu,
+        mac,
+        link_local: Some(address::link_local(netid)),
+        addresses: derived.into_iter().chain(config.device.addresses.iter().copied()).collect(),
+    })
+}
+
+fn node_config(
+    config: &Config,
+    netid: NetId,
+    sockets: &UdpSockets,
+    device: &[IpNet],
+    rng: &mut ChaCha12Rng,
+) -> NodeConfig {
+    let limits = &config.limits;
+    let timers = &config.timers;
+    NodeConfig {
+        netid,
+        sockets: sockets.iter().map(|(id, s)| Socket { id, local: s.local() }).collect(),
+        degree: config.links.degree.into(),
+        max_neighbors: config.links.max_neighbors.into(),
+        allow_inform: config.links.allow_inform.clone(),
+        overlay: device.to_vec(),
+        timers: Timers {
+            ping_after: timers.ping_after,
+            suspect_after: timers.suspect_after,
+            dead_after: timers.dead_after,
+            redial: timers.redial,
+            ..Timers::default()
+        },
+        limits: Limits {
+            hellos: limits.hello_per_second,
+            hellos_per_endpoint: limits.hello_per_endpoint,
+            challenges: limits.challenges_per_second,
+            candidates: limits.candidates as usize,
+            inform_burst: limits.inform_burst,
+            informs_per_prefix: limits.inform_per_second,
+            pongs: limits.ping_total,
+            pongs_per_origin: limits.ping_per_source,
+            pongs_to_all: limits.ping_all,
+            ..Limits::default()
+        },
+        seed: seed_of(rng),
+    }
+}
+
+fn port(config: &Config, learned: Arc<Learned>) -> Port {
+    // The MTU was checked to fit when the configuration was read.
+    let mtu = u16::try_from(config.device.mtu).unwrap_or(u16::MAX);
+    match config.device.mode {
+        DeviceMode::None => Port::None,
+        DeviceMode::Tun | DeviceMode::Tap => Port::tun(Tun::new(mtu, learned)),
+    }
+}
+
+/// SIGTERM and SIGINT stop the node; a second one ends the process at once.
+fn stop_on_signal(stop: oneshot::Sender<()>) -> Result<(), Failure> {
+    let listen = |kind| {
+        signal(kind).map_err(|error| Failure::at_work("cannot listen for signals", "").because(error))
+    };
+    let (mut term, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
+    tokio::spawn(async move {
+        let mut stop = Some(stop);
+        loop {
+            tokio::select! {
+                _ = term.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            match stop.take() {
+                Some(stop) => {
+                    let _ = stop.send(());
+                }
+                None => std::process::exit(1),
+            }
+        }
+    });
+    Ok(())
+}
+
+fn ready_line(config: &Config, netid: NetId, sockets: &UdpSockets, device: &DeviceKeeper) -> String {
+    let device_text = match device.name() {
+        Some(name) => {
+            let addresses: Vec<String> =
+                device.addresses().iter().map(ToString::to_string).collect();
+            format!("device {name} ({}), addresses {}", config.device.mode, addresses.join(" "))
+        }
+        None => "no device".to_owned(),
+    };
+    let listening: Vec<String> =
+        sockets.iter().map(|(_, socket)| socket.local().to_string()).collect();
+    format!("ready: netid {netid}, {device_text}, listening {}", listening.join(" "))
+}
+
+/// The one line on standard output. Nobody may be reading; then nobody misses it.
+fn say(line: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = writeln!(out, "{line}").and_then(|()| out.flush());
 }

@@ -144,6 +144,11 @@ impl NeighborSet {
         self.expected.contains(endpoint)
     }
 
+    /// The endpoints being dialed.
+    pub fn expected(&self) -> impl Iterator<Item = &Endpoint> {
+        self.expected.iter()
+    }
+
     /// The links a message goes to: all but those of the neighbor it came from.
     pub fn except(&self, neighbor: Option<u16>) -> impl Iterator<Item = (usize, &LinkEntry)> {
         self.links

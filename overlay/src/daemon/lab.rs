@@ -1,0 +1,1 @@
+//! `floodmesh lab`: from what was typed to [`crate::lab`].
