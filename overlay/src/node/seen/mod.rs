@@ -61,8 +61,8 @@ const SHORTEST_SECONDS: u16 = 30;
 const STRIPES: usize = 256;
 /// Entries older than this are swept at the latest: their 16-bit second still tells old from new.
 const SWEEP_AT_LATEST: u64 = 32_000;
-/// From this age on it does not.
-const WRAPS_AT: u64 = 32_767;
+/// From here on it may not: what was live when it was swept is up to a lifetime older.
+const WRAPS_AT: u64 = i16::MAX as u64 - LIFETIME_SECONDS as u64 - 1;
 /// The sweep goes round once in so many seconds.
 const SWEEP_PASS: u64 = 3600;
 /// Entries of the overflow at most (about 300 KiB), and at most one per so many slots.

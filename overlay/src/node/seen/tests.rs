@@ -190,6 +190,20 @@ fn sweeping_one_part_a_second_goes_round_before_seconds_wrap() {
     assert!(seen.swept.load(Relaxed) > 2000);
 }
 
+/// Found by the property: live when swept, the entry was 32,768 s old half a wrap later.
+#[test]
+fn an_entry_does_not_grow_young_again_after_half_a_wrap() {
+    for wait in 31_900..33_200 {
+        let seen = table(1 << 10, 1 << 10);
+        let start = Instant::from_secs(32_007);
+        seen.insert(start, digest(1), 0);
+        seen.sweep(start + LIFETIME, PARTS);
+        seen.sweep(start + LIFETIME, PARTS);
+        let later = start + Duration::from_secs(wait);
+        assert_eq!(seen.insert(later, digest(1), 0), Seen::New, "{wait} s");
+    }
+}
+
 #[test]
 fn growth_forgets_nothing_and_frees_the_old_tables() {
     let seen = table(4 << 10, 2 << 20);
