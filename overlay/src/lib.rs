@@ -7,6 +7,7 @@
 //! builds whole meshes in namespaces.
 
 pub mod id;
+pub mod memory;
 pub mod node;
 pub mod pump;
 pub mod route;

@@ -19,6 +19,14 @@ impl Span {
     pub fn of(self, arena: &[u8]) -> &[u8] {
         &arena[self.start as usize..(self.start + self.len) as usize]
     }
+
+    /// As [`Self::of`], to be written.
+    ///
+    /// # Panics
+    /// As [`Self::of`].
+    pub fn of_mut(self, arena: &mut [u8]) -> &mut [u8] {
+        &mut arena[self.start as usize..(self.start + self.len) as usize]
+    }
 }
 
 /// One kernel message: one datagram, or a run of datagrams of equal size from one path.

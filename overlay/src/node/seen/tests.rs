@@ -1,0 +1,429 @@
+//! The table against a plain map, at its deadlines, under threads, and under pressure.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// Digests as a keyed hash would give them: all bits of each depend on all of `n`.
+fn digest(n: u64) -> u64 {
+    let mut bits = n.wrapping_add(0x9E37_79B9_7F4A_7C15);
+    bits = (bits ^ (bits >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    bits = (bits ^ (bits >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    bits ^ (bits >> 31)
+}
+
+fn table(start_bytes: usize, memory_bytes: usize) -> SeenTable {
+    SeenTable::new(SeenConfig {
+        start_bytes,
+        memory_bytes,
+    })
+}
+
+/// What the daemon's background thread does.
+fn grow(seen: &SeenTable, now: Instant) -> bool {
+    seen.growth_wanted()
+        .is_some_and(|bytes| seen.adopt(now, Generation::allocate(bytes)))
+}
+
+/// The slow twin: a plain map with times.
+#[derive(Default)]
+struct Oracle {
+    first_seen: BTreeMap<u64, Instant>,
+}
+
+impl Oracle {
+    /// What the table must answer; `None` within the second in which it may answer either.
+    fn insert(&mut self, now: Instant, digest: u64) -> Option<Seen> {
+        let age = self.first_seen.get(&digest).map(|&then| now.since(then));
+        match age {
+            Some(age) if age <= LIFETIME => Some(Seen::Known),
+            Some(age) if age < LIFETIME + Duration::from_secs(1) => None,
+            _ => {
+                self.first_seen.insert(digest, now);
+                Some(Seen::New)
+            }
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Insert(u64),
+    Batch(Vec<u64>),
+    Wait(u64),
+    Sweep(usize),
+    Grow,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let micros = prop_oneof![
+        4 => 0..2_000_000_u64,
+        4 => 100_000_000..400_000_000_u64,
+        // Around where 16-bit seconds stop to tell old from new, and where they come round.
+        2 => 32_000_000_000..33_200_000_000_u64,
+        2 => 65_200_000_000..66_000_000_000_u64,
+        1 => 0..10_000_000_000_000_u64,
+    ];
+    prop_oneof![
+        8 => (0..40_u64).prop_map(Step::Insert),
+        4 => prop::collection::vec(0..2000_u64, 1..80).prop_map(Step::Batch),
+        4 => micros.prop_map(Step::Wait),
+        1 => (0..PARTS).prop_map(Step::Sweep),
+        1 => Just(Step::Grow),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn it_agrees_with_a_plain_map(steps in prop::collection::vec(step(), 1..150)) {
+        let seen = table(16 << 10, 1 << 20);
+        let mut oracle = Oracle::default();
+        let mut now = Instant(7_300_000);
+        for step in steps {
+            match step {
+                Step::Insert(n) => {
+                    let answer = seen.insert(now, digest(n), 0);
+                    match oracle.insert(now, digest(n)) {
+                        Some(right) => prop_assert_eq!(answer, right),
+                        None if answer == Seen::New => { oracle.first_seen.insert(digest(n), now); }
+                        None => prop_assert_eq!(answer, Seen::Known),
+                    }
+                }
+                Step::Batch(numbers) => {
+                    let entries: Vec<_> = numbers.iter().map(|&n| (digest(n), 1)).collect();
+                    let digests: Vec<_> = numbers.iter().map(|&n| digest(n)).collect();
+                    let mut answers = vec![Seen::Refused; entries.len()];
+                    seen.prefetch_batch(&digests);
+                    seen.probe_batch(now, &entries, &mut answers);
+                    for ((digest, _), answer) in entries.into_iter().zip(answers) {
+                        match oracle.insert(now, digest) {
+                            Some(right) => prop_assert_eq!(answer, right),
+                            None if answer == Seen::New => { oracle.first_seen.insert(digest, now); }
+                            None => prop_assert_eq!(answer, Seen::Known),
+                        }
+                    }
+                    // As the daemon does, at the latest after each batch.
+                    grow(&seen, now);
+                }
+                Step::Wait(micros) => now = now + Duration::from_micros(micros),
+                Step::Sweep(parts) => seen.sweep(now, parts),
+                Step::Grow => {
+                    if seen.bytes() < 512 << 10 {
+                        let bytes = seen.bytes();
+                        prop_assert!(seen.adopt(now, Generation::allocate(bytes)));
+                    }
+                }
+            }
+        }
+        prop_assert_eq!(seen.take_shortened(), 0);
+    }
+}
+
+#[test]
+fn a_message_is_known_for_300_s_and_forgotten_by_302() {
+    for start in [10_000_000, 10_999_999, 65_535_500_000] {
+        let then = Instant(start);
+        let seen = table(1 << 10, 1 << 10);
+        assert_eq!(seen.insert(then, digest(1), 0), Seen::New);
+        let last = then + LIFETIME;
+        assert!(seen.contains(last, digest(1)));
+        assert_eq!(seen.insert(last, digest(1), 0), Seen::Known);
+        let gone = then + Duration::from_secs(302) - Instant(1).since(Instant(0));
+        assert!(!seen.contains(gone, digest(1)));
+        assert_eq!(seen.insert(gone, digest(1), 0), Seen::New);
+    }
+}
+
+#[test]
+fn a_known_message_is_not_kept_alive_by_its_copies() {
+    let seen = table(1 << 10, 1 << 10);
+    for second in 0..=300 {
+        let right = if second == 0 { Seen::New } else { Seen::Known };
+        assert_eq!(seen.insert(Instant::from_secs(second), digest(1), 0), right);
+    }
+    assert_eq!(
+        seen.insert(Instant::from_secs(302), digest(1), 0),
+        Seen::New
+    );
+}
+
+#[test]
+fn an_entry_ahead_of_its_reader_is_not_expired() {
+    let seen = table(1 << 10, 1 << 10);
+    let ahead = Instant::from_secs(65_537);
+    assert_eq!(seen.insert(ahead, digest(1), 0), Seen::New);
+    for behind in [1, 2, 10] {
+        let now = ahead - Duration::from_secs(behind);
+        assert_eq!(seen.insert(now, digest(1), 0), Seen::Known);
+    }
+}
+
+#[test]
+fn a_sweep_frees_the_expired_and_nothing_else() {
+    let seen = table(64 << 10, 64 << 10);
+    for n in 0..1000 {
+        seen.insert(Instant::from_secs(0), digest(n), 0);
+        seen.insert(Instant::from_secs(200), digest(5000 + n), 0);
+    }
+    let used = || {
+        let tables = seen.tables.load();
+        tables.newest.used()
+    };
+    seen.sweep(Instant::from_secs(300), PARTS);
+    assert_eq!(used(), 2000);
+    seen.sweep(Instant::from_secs(301), PARTS);
+    assert_eq!(used(), 1000);
+    assert!((0..1000).all(|n| seen.contains(Instant::from_secs(301), digest(5000 + n))));
+    seen.sweep(Instant::from_secs(600), PARTS);
+    assert_eq!(used(), 0);
+}
+
+#[test]
+fn sweeping_one_part_a_second_goes_round_before_seconds_wrap() {
+    let seen = table(64 << 10, 64 << 10);
+    for second in 0..5000 {
+        seen.sweep(Instant::from_secs(second), 1);
+    }
+    assert!(seen.swept.load(Relaxed) > 2000);
+}
+
+/// Found by the property: live when swept, the entry was 32,768 s old half a wrap later.
+#[test]
+fn an_entry_does_not_grow_young_again_after_half_a_wrap() {
+    for wait in 31_900..33_200 {
+        let seen = table(1 << 10, 1 << 10);
+        let start = Instant::from_secs(32_007);
+        seen.insert(start, digest(1), 0);
+        seen.sweep(start + LIFETIME, PARTS);
+        seen.sweep(start + LIFETIME, PARTS);
+        let later = start + Duration::from_secs(wait);
+        assert_eq!(seen.insert(later, digest(1), 0), Seen::New, "{wait} s");
+    }
+}
+
+#[test]
+fn growth_forgets_nothing_and_frees_the_old_tables() {
+    let seen = table(4 << 10, 2 << 20);
+    let mut sizes = vec![seen.bytes()];
+    let at = |n: u64| Instant(n * 10_000);
+    // 20,000 messages in 200 s: 512 slots would never do.
+    for n in 0..20_000 {
+        assert_eq!(seen.insert(at(n), digest(n), 0), Seen::New, "message {n}");
+        for before in [1, 2, 3, 100, 1000, 19_999] {
+            let before = n.saturating_sub(before);
+            assert_eq!(seen.insert(at(n), digest(before), 1), Seen::Known);
+        }
+        if grow(&seen, at(n)) {
+            sizes.push(seen.bytes());
+        }
+    }
+    assert_eq!(sizes, [4 << 10, 20 << 10, 84 << 10, 340 << 10]);
+    assert!((0..20_000).all(|n| seen.contains(at(20_000), digest(n))));
+    assert_eq!(seen.take_shortened(), 0);
+    seen.sweep(at(20_000) + Duration::from_secs(320), 1);
+    assert_eq!(seen.bytes(), 256 << 10);
+    assert_eq!(seen.growth_wanted(), None);
+}
+
+#[test]
+fn tables_never_exceed_the_memory_bound() {
+    for (start, bound) in [
+        (4 << 10, 256 << 10),
+        (4 << 10, 100_000),
+        (64 << 10, 16 << 10),
+    ] {
+        let seen = table(start, bound);
+        for n in 0..200_000_u64 {
+            let now = Instant(n * 5_000);
+            assert_ne!(seen.insert(now, digest(n), 0), Seen::Known);
+            grow(&seen, now);
+            assert!(seen.bytes() <= bound, "{} of {bound}", seen.bytes());
+            assert!(seen.overflow.len() <= OVERFLOW_MOST);
+            if n % 1000 == 0 {
+                seen.sweep(now, 1);
+            }
+        }
+        let used = seen.bytes() as f64 / bound as f64;
+        assert!(used > 0.7, "most of the bound is of use: {used}");
+    }
+    let seen = table(4 << 10, 8 << 10);
+    assert!(!seen.adopt(Instant::ZERO, Generation::allocate(32 << 10)));
+}
+
+#[test]
+fn short_memory_shortens_the_lifetime_oldest_first_and_not_below_30_s() {
+    // 8192 slots; 100 messages a second would need 30,000.
+    let seen = table(64 << 10, 64 << 10);
+    let at = |n: u64| Instant(n * 10_000);
+    assert_eq!(seen.lifetime(), LIFETIME);
+    for n in 0..40_000 {
+        assert_eq!(seen.insert(at(n), digest(n), 0), Seen::New);
+        let thirty_seconds_ago = n.saturating_sub(3000);
+        assert_eq!(
+            seen.insert(at(n), digest(thirty_seconds_ago), 0),
+            Seen::Known
+        );
+    }
+    assert!(seen.take_shortened() > 20_000);
+    assert_eq!(seen.take_shortened(), 0);
+    // 8192 slots hold 81 s; chance makes some pairs of buckets busier than the mean.
+    let lifetime = seen.lifetime().as_secs();
+    assert!((40..=81).contains(&lifetime), "{lifetime} s");
+    // When the shortage is over, so is its display.
+    seen.insert(at(40_000) + LIFETIME + LIFETIME, digest(99_999), 0);
+    assert_eq!(seen.lifetime(), LIFETIME);
+}
+
+/// SECURITY T11, with less memory than 30 s of the flood need: 100,000 a second for a minute.
+#[test]
+fn a_flooding_neighbor_is_refused_and_a_second_one_loses_nothing() {
+    let seen = table(1 << 20, 4 << 20);
+    let mut number = 0;
+    let (mut refused, mut kept) = (0_u64, std::collections::VecDeque::new());
+    for millisecond in 0..60_000_u64 {
+        let now = Instant(millisecond * 1000);
+        let mut entries: Vec<_> = (0..100).map(|n| (digest(number + n), 0)).collect();
+        number += 100;
+        let good = digest(u64::MAX - millisecond);
+        entries.push((good, 1));
+        entries.push((digest(millisecond | 1 << 60), OWN));
+        let mut answers = vec![Seen::Known; entries.len()];
+        seen.probe_batch(now, &entries, &mut answers);
+        assert_eq!(answers[100..], [Seen::New, Seen::New], "at {now:?}");
+        refused += answers.iter().filter(|&&a| a == Seen::Refused).count() as u64;
+        // And what is good stays known for 30 s, so that no copy of it goes round again.
+        kept.push_back(good);
+        if kept.len() > 30_000 {
+            kept.pop_front();
+        }
+        assert!(seen.contains(now, kept[0]), "at {now:?}");
+        grow(&seen, now);
+        assert!(seen.bytes() <= 4 << 20);
+    }
+    assert!(refused > 4_000_000, "{refused} refused");
+    assert!(seen.lifetime() >= SHORTEST_LIFETIME);
+}
+
+#[test]
+fn our_own_messages_are_never_refused_and_do_not_starve_a_neighbor() {
+    let seen = table(16 << 10, 16 << 10);
+    for n in 0..100_000_u64 {
+        let now = Instant(n * 1000);
+        assert_eq!(seen.insert(now, digest(n), OWN), Seen::New);
+        // 600 in 30 s, of 2048 slots of which a fair half is the neighbor's.
+        if n % 50 == 0 {
+            assert_eq!(seen.insert(now, digest(n | 1 << 60), 7), Seen::New);
+        }
+    }
+}
+
+#[test]
+fn a_refused_message_is_new_when_another_neighbor_brings_it() {
+    let seen = table(16 << 10, 16 << 10);
+    let now = Instant::from_secs(1);
+    let refused = (0..3000)
+        .map(digest)
+        .find(|&digest| seen.insert(now, digest, 0) == Seen::Refused)
+        .unwrap();
+    assert!(!seen.contains(now, refused));
+    assert_eq!(seen.insert(now, refused, 1), Seen::New);
+    assert_eq!(seen.insert(now, refused, 0), Seen::Known);
+}
+
+#[test]
+fn millions_of_messages_are_not_taken_for_each_other() {
+    // Full to four fifths, so that all 16 slots compare.
+    let seen = table(32 << 20, 32 << 20);
+    let now = Instant::from_secs(1);
+    let mut answers = [Seen::Known; 64];
+    for batch in 0..50_000_u64 {
+        let entries: [_; 64] = std::array::from_fn(|n| (digest(batch * 64 + n as u64), 0));
+        seen.probe_batch(now, &entries, &mut answers);
+        assert!(answers.iter().all(|&answer| answer == Seen::New));
+    }
+    for n in 0..10_000_000_u64 {
+        assert!(!seen.contains(now, digest(n | 1 << 50)));
+    }
+}
+
+/// The 48 bits that are kept count always, the others by choosing the bucket, of 65,536 here.
+#[test]
+fn every_bit_of_the_digest_counts() {
+    let seen = table(4 << 20, 4 << 20);
+    let now = Instant::from_secs(1);
+    let mut mistaken = 0;
+    for n in 0..1000 {
+        seen.insert(now, digest(n), 0);
+        for bit in 16..64 {
+            assert!(!seen.contains(now, digest(n) ^ (1 << bit)), "bit {bit}");
+        }
+        let low = (0..16).filter(|bit| seen.contains(now, digest(n) ^ (1 << bit)));
+        mistaken += low.count();
+    }
+    // 16,000 times 4 pairs of buckets in 65,536: one is expected.
+    assert!(mistaken <= 6, "{mistaken}");
+}
+
+/// Two threads bring the same messages, each in its own order and with its own clock, while a
+/// third grows and sweeps: each message is new exactly once.
+#[test]
+fn of_several_threads_exactly_one_finds_a_message_new() {
+    const MESSAGES: u64 = 400_000;
+    let seen = table(4 << 10, 64 << 20);
+    let news: Vec<AtomicU32> = (0..MESSAGES).map(|_| AtomicU32::new(0)).collect();
+    let done = AtomicU64::new(0);
+    let next: [AtomicU64; 2] = Default::default();
+    let bring = |thread: usize| {
+        let mut answers = [Seen::Known; 16];
+        for start in (0..MESSAGES).step_by(16) {
+            // Never far apart, so that they do meet.
+            next[thread].store(start, Relaxed);
+            while next[1 - thread].load(Relaxed) + 64 < start {
+                std::hint::spin_loop();
+                std::thread::yield_now();
+            }
+            let number = |n: u64| start + if thread == 0 { n } else { 15 - n };
+            // 400 s of traffic; one thread's clock is a second ahead.
+            let now = Instant(start * 1000 + thread as u64 * 1_000_000);
+            let entries: [_; 16] = std::array::from_fn(|n| (digest(number(n as u64)), 0));
+            seen.probe_batch(now, &entries, &mut answers);
+            for (n, &answer) in answers.iter().enumerate() {
+                assert_ne!(answer, Seen::Refused);
+                if answer == Seen::New {
+                    news[number(n as u64) as usize].fetch_add(1, Relaxed);
+                }
+            }
+            // Whichever thread sees the want waits for nothing: the tables have room till then.
+            if thread == 0 {
+                grow(&seen, now);
+            }
+        }
+        next[thread].store(u64::MAX / 2, Relaxed);
+        done.fetch_add(1, Relaxed);
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(|| bring(0));
+        scope.spawn(|| bring(1));
+        scope.spawn(|| {
+            while done.load(Relaxed) < 2 {
+                let now = Instant(next[0].load(Relaxed).min(MESSAGES) * 1000);
+                seen.sweep(now, 100);
+                std::thread::yield_now();
+            }
+        });
+    });
+    let wrong = news.iter().filter(|news| news.load(Relaxed) != 1).count();
+    assert_eq!(wrong, 0);
+    assert!(seen.tables.load().number > 3, "it grew on the way");
+}
+
+#[test]
+fn a_digest_of_zeros_is_a_digest() {
+    let seen = table(1 << 10, 1 << 10);
+    assert!(!seen.contains(Instant::ZERO, 0));
+    assert_eq!(seen.insert(Instant::ZERO, 0, 0), Seen::New);
+    assert_eq!(seen.insert(Instant::ZERO, 0, 0), Seen::Known);
+}

@@ -1,0 +1,417 @@
+//! Whole batches through the pump, with a sink that writes down what it gets.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use super::rx::RX_BUFFER_LEN;
+use super::tx::TxItem;
+use super::*;
+use crate::id::{Endpoint, LinkId, SocketId};
+use crate::node::flood::JUDGED;
+use crate::node::hash::{Algorithm, MessageHasher};
+use crate::node::seen::SeenConfig;
+use crate::node::snapshot::EndpointHasher;
+
+const US: u32 = 0x2a;
+const ALL: u32 = 0xFFFF_FFFF;
+const NOW: Instant = Instant::from_secs(100);
+const DEVICE: u32 = 9;
+
+#[derive(Debug, PartialEq)]
+enum Got {
+    Device(NetId, NetId, Vec<u8>),
+    Service(u16, NetId, Vec<u8>),
+    Control(Arrival, Vec<u8>),
+    Stranger(Path),
+    Conflict(Path),
+}
+
+#[derive(Default)]
+struct Notes {
+    got: Vec<Got>,
+    heard: Vec<NetId>,
+}
+
+impl Sink for Notes {
+    fn device(&mut self, packet: Packet, arena: &[u8]) {
+        let payload = packet.payload.of(arena).to_vec();
+        self.got
+            .push(Got::Device(packet.origin, packet.dst, payload));
+    }
+    fn service(&mut self, link: u16, header: &Header, payload: &[u8]) {
+        self.got
+            .push(Got::Service(link, header.src, payload.to_vec()));
+    }
+    fn control(&mut self, arrival: Arrival, datagram: &[u8]) {
+        self.got.push(Got::Control(arrival, datagram.to_vec()));
+    }
+    fn stranger(&mut self, path: Path) {
+        self.got.push(Got::Stranger(path));
+    }
+    fn conflict(&mut self, path: Path) {
+        self.got.push(Got::Conflict(path));
+    }
+    fn heard(&mut self, origin: NetId) {
+        self.heard.push(origin);
+    }
+}
+
+/// A node with three live links: 0 and 1 to neighbor 0, 2 to neighbor 1.
+struct Node {
+    flood: Flood,
+    neighbors: NeighborSet,
+    counters: Counters,
+    pump: Pump,
+    rx: RxBatch,
+    tx: TxBatch,
+    notes: Notes,
+}
+
+fn path(port: u16) -> Path {
+    let remote = SocketAddr::from(([192, 0, 2, 1], port));
+    Path::to(Endpoint::new(SocketId(0), remote))
+}
+
+impl Node {
+    fn new() -> Self {
+        let hasher = MessageHasher::new(Algorithm::default(), [1, 2, 3, 4]);
+        let seen = SeenConfig {
+            start_bytes: 1 << 20,
+            memory_bytes: 1 << 20,
+        };
+        let link = |index: u16, neighbor: u16| LinkEntry {
+            id: LinkId(u32::from(index)),
+            netid: NetId(0x50 + u32::from(neighbor)),
+            neighbor,
+            path: path(index),
+            stats: Arc::default(),
+        };
+        let links = vec![link(0, 0), link(1, 0), link(2, 1)];
+        let dialed = [path(7).endpoint];
+        Self {
+            flood: Flood::new(NetId(US), hasher, seen, Instant::ZERO),
+            neighbors: NeighborSet::new(links, dialed, EndpointHasher(1, 2)),
+            counters: Counters::default(),
+            pump: Pump::default(),
+            rx: RxBatch::default(),
+            tx: TxBatch::with_capacity(1024),
+            notes: Notes::default(),
+        }
+    }
+
+    /// Receives one kernel message from `port` into the next buffer.
+    fn push(&mut self, port: u16, stride: usize, bytes: &[u8]) {
+        let start = self.rx.messages().len() * RX_BUFFER_LEN;
+        self.rx.arena_mut()[start..start + bytes.len()].copy_from_slice(bytes);
+        assert!(self.rx.push(RxMessage {
+            span: Span {
+                start: start as u32,
+                len: bytes.len() as u32,
+            },
+            stride: stride as u32,
+            path: path(port),
+            interface: 3,
+            truncated: false,
+        }));
+    }
+
+    fn run(&mut self) -> Vec<Got> {
+        let scene = Scene {
+            flood: &self.flood,
+            neighbors: &self.neighbors,
+            counters: &self.counters,
+            device_index: DEVICE,
+        };
+        self.pump
+            .receive(NOW, scene, &self.rx, &mut self.tx, &mut self.notes);
+        std::mem::take(&mut self.notes.got)
+    }
+
+    /// One datagram, all the way.
+    fn receive(&mut self, port: u16, datagram: &[u8]) -> Vec<Got> {
+        self.rx.clear();
+        self.tx.clear();
+        self.push(port, datagram.len(), datagram);
+        self.run()
+    }
+
+    /// Total and reasons of the exclusive counters.
+    fn counted(&self) -> (u64, u64) {
+        let reasons = JUDGED
+            .into_iter()
+            .chain([DropReason::UnderlayInOverlay, DropReason::RxTruncated]);
+        let dropped: u64 = reasons.map(|reason| self.counters.dropped(reason)).sum();
+        let passed = self.counters.total(Total::Flooded) + self.counters.total(Total::Control);
+        (self.counters.total(Total::Received), dropped + passed)
+    }
+
+    fn dropped(&self, reason: DropReason) -> u64 {
+        self.counters.dropped(reason)
+    }
+
+    fn stats(&self, link: usize) -> [u64; 5] {
+        let stats = &self.neighbors.links()[link].stats;
+        [
+            stats.last_heard.load(Relaxed),
+            stats.rx_datagrams.load(Relaxed),
+            stats.rx_bytes.load(Relaxed),
+            stats.first_copies.load(Relaxed),
+            stats.duplicates.load(Relaxed),
+        ]
+    }
+}
+
+fn datagram(kind: u8, flags: u8, nonce: u8, src: u32, dst: u32, rest: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![0xAC, 0x01, kind, flags, 0, 0, 0, nonce];
+    bytes.extend(src.to_be_bytes());
+    bytes.extend(dst.to_be_bytes());
+    bytes.extend(rest);
+    bytes
+}
+
+fn arrival(port: u16, link: Option<u16>) -> Arrival {
+    Arrival {
+        path: path(port),
+        link,
+        expected: false,
+        duplicate: false,
+    }
+}
+
+#[test]
+fn a_message_for_all_is_delivered_and_forwarded_unaltered_but_not_back() {
+    let mut node = Node::new();
+    let message = datagram(0x10, 0, 1, 7, ALL, &[0x45, 1, 2]);
+    let got = node.receive(1, &message);
+    assert_eq!(got, [Got::Device(NetId(7), NetId::ALL, vec![0x45, 1, 2])]);
+    let span = Span { start: 0, len: 19 };
+    let except = Some(0);
+    assert_eq!(node.tx.items(), [TxItem { span, except }]);
+    assert_eq!(span.of(node.rx.arena()), message);
+    assert_eq!(node.notes.heard, [NetId(7)]);
+    // The copy of the other link, and of the other neighbor.
+    assert_eq!(node.receive(0, &message), []);
+    assert_eq!(node.receive(2, &message), []);
+    assert!(node.tx.is_empty());
+    assert_eq!(node.dropped(DropReason::Duplicate), 2);
+    assert_eq!(node.counters.total(Total::Forwarded), 1);
+    assert_eq!(node.stats(0), [NOW.0, 1, 19, 0, 1]);
+    assert_eq!(node.stats(1), [NOW.0, 1, 19, 1, 0]);
+    assert_eq!(node.stats(2), [NOW.0, 1, 19, 0, 1]);
+}
+
+#[test]
+fn of_a_run_the_duplicates_are_left_out_and_the_short_last_one_counts() {
+    let mut node = Node::new();
+    let one = datagram(0x10, 0, 1, 7, 0x99, &[0x45; 4]);
+    let two = datagram(0x10, 0, 2, 7, 0x99, &[0x45; 4]);
+    let short = datagram(0x10, 0, 3, 7, 0x99, &[]);
+    let run = [&one[..], &two, &one, &short].concat();
+    node.push(2, 20, &run);
+    assert_eq!(node.run(), []);
+    let spans: Vec<_> = node.tx.items().iter().map(|item| item.span).collect();
+    let span = |start, len| Span { start, len };
+    assert_eq!(spans, [span(0, 20), span(20, 20), span(60, 16)]);
+    assert_eq!(node.stats(2), [NOW.0, 4, 76, 3, 1]);
+    assert_eq!(node.counted(), (4, 4));
+}
+
+#[test]
+fn control_gets_who_sent_it_and_whether_we_dial_them() {
+    let mut node = Node::new();
+    let hello = datagram(0x01, 0x80, 1, 7, 0, &[]);
+    let got = |arrival| [Got::Control(arrival, hello.clone())];
+    assert_eq!(node.receive(2, &hello), got(arrival(2, Some(2))));
+    assert_eq!(node.receive(5, &hello), got(arrival(5, None)));
+    let expected = Arrival {
+        expected: true,
+        ..arrival(7, None)
+    };
+    assert_eq!(node.receive(7, &hello), got(expected));
+    assert_eq!(node.counters.total(Total::Control), 2);
+    assert_eq!(node.counters.total(Total::Flooded), 1);
+    // A stranger's message is no news of a node.
+    assert_eq!(node.notes.heard, [NetId(7)]);
+}
+
+#[test]
+fn a_further_copy_of_a_pong_for_us_goes_to_control_marked() {
+    let mut node = Node::new();
+    let pong = datagram(0x04, 0, 1, 7, US, &[]);
+    let first = arrival(0, Some(0));
+    assert_eq!(node.receive(0, &pong), [Got::Control(first, pong.clone())]);
+    let again = Arrival {
+        duplicate: true,
+        ..arrival(2, Some(2))
+    };
+    assert_eq!(node.receive(2, &pong), [Got::Control(again, pong.clone())]);
+    assert_eq!(node.dropped(DropReason::DuplicatePong), 1);
+    assert_eq!(node.stats(2)[4], 1);
+}
+
+#[test]
+fn strangers_and_conflicts_are_told_of_once_a_batch_and_counted_each() {
+    let mut node = Node::new();
+    for nonce in 0..3 {
+        node.push(5, 17, &datagram(0x10, 0, nonce, 7, US, b"E"));
+        node.push(0, 17, &datagram(0x10, 0, nonce, US, 7, b"E"));
+    }
+    assert_eq!(node.run(), [Got::Stranger(path(5)), Got::Conflict(path(0))]);
+    assert_eq!(node.run().len(), 2);
+    assert_eq!(node.dropped(DropReason::Stranger), 6);
+    assert_eq!(node.dropped(DropReason::NetidConflict), 6);
+}
+
+#[test]
+fn what_comes_through_our_own_device_is_dropped_and_not_heard() {
+    let mut node = Node::new();
+    let message = datagram(0x10, 0, 1, 7, ALL, b"E");
+    node.rx.arena_mut()[..17].copy_from_slice(&message);
+    node.rx.push(RxMessage {
+        span: Span { start: 0, len: 17 },
+        stride: 17,
+        path: path(0),
+        interface: DEVICE,
+        truncated: false,
+    });
+    assert_eq!(node.run(), []);
+    assert!(node.tx.is_empty());
+    assert_eq!(node.dropped(DropReason::UnderlayInOverlay), 1);
+    assert_eq!(node.stats(0), [0; 5]);
+    // The real one is new all the same.
+    assert_eq!(node.receive(0, &message).len(), 1);
+}
+
+#[test]
+fn of_what_the_kernel_cut_only_the_last_datagram_is_lost() {
+    let mut node = Node::new();
+    let run: Vec<u8> = (0..3)
+        .flat_map(|nonce| datagram(0x10, 0, nonce, 7, US, b"E"))
+        .collect();
+    node.rx.arena_mut()[..50].copy_from_slice(&run[..50]);
+    node.rx.push(RxMessage {
+        span: Span { start: 0, len: 50 },
+        stride: 17,
+        path: path(0),
+        interface: 0,
+        truncated: true,
+    });
+    assert_eq!(node.run().len(), 2);
+    assert_eq!(node.dropped(DropReason::RxTruncated), 1);
+    assert_eq!(node.counted(), (3, 3));
+}
+
+#[test]
+fn a_service_gets_its_payload_and_what_no_service_wants_counts_on_top() {
+    let mut node = Node::new();
+    let claims = datagram(0x10, 0, 1, 7, ALL, &[0xC2, 1]);
+    assert_eq!(
+        node.receive(2, &claims),
+        [Got::Service(2, NetId(7), vec![0xC2, 1])]
+    );
+    assert_eq!(node.tx.items().len(), 1);
+    for (nonce, rest) in [(2, &[0xCF][..]), (3, &[]), (4, &[0x01])] {
+        assert_eq!(node.receive(2, &datagram(0x10, 0, nonce, 7, ALL, rest)), []);
+        assert_eq!(node.tx.items().len(), 1, "it is forwarded");
+    }
+    assert_eq!(node.dropped(DropReason::UnknownService), 3);
+    assert_eq!(node.counters.total(Total::Flooded), 4);
+}
+
+#[test]
+fn only_well_formed_datagrams_are_heard() {
+    let mut node = Node::new();
+    let inform = datagram(0x05, 0, 1, 7, US, &[0; 21]);
+    let bad_source = datagram(0x10, 0, 1, 0, US, b"E");
+    for garbage in [&[][..], &[0xAC; 15], &[0; 40], &inform, &bad_source] {
+        node.receive(0, garbage);
+    }
+    assert_eq!(node.stats(0), [0; 5]);
+    node.receive(0, &datagram(0x10, 0x80, 1, 7, 0x99, b"E"));
+    assert_eq!(node.stats(0), [NOW.0, 1, 17, 0, 0]);
+    assert_eq!(node.counted(), (6, 6));
+}
+
+/// Several chunks of all kinds: the same verdicts as one by one, each datagram counted once.
+#[test]
+fn a_large_batch_is_judged_as_its_datagrams_one_by_one() {
+    let (mut node, twin) = (Node::new(), Node::new());
+    let kinds = [0x01, 0x02, 0x03, 0x04, 0x05, 0x10, 0x10, 0x77];
+    let (mut forwarded, mut dropped) = (Vec::new(), 0);
+    for message in 0..16_u16 {
+        let port = message % 4;
+        let from = twin.neighbors.links().get(usize::from(port));
+        let from = from.map(|link| link.neighbor);
+        let mut run = Vec::new();
+        for n in 0..100_u32 {
+            let bits = (n * 7 + u32::from(message)).wrapping_mul(0x9E37_79B9) >> 12;
+            let kind = kinds[bits as usize % 8];
+            let flags = if bits & 8 == 0 { 0 } else { 0x80 };
+            let dst = [US, 0, ALL, 0x99][(bits >> 4) as usize % 4];
+            let src = [7, 8, 9, US][(bits >> 6) as usize % 4];
+            let mut one = datagram(kind, flags, bits as u8 % 4, src, dst, &[0x45; 24]);
+            one[0] ^= u8::from(bits % 50 == 0);
+            let start = u32::from(message) * RX_BUFFER_LEN as u32 + n * 40;
+            match twin.flood.judge(NOW, from, &one) {
+                Verdict::New { forward: true, .. } => forwarded.push(TxItem {
+                    span: Span { start, len: 40 },
+                    except: from,
+                }),
+                Verdict::New { .. } => {}
+                Verdict::Drop(_) => dropped += 1,
+            }
+            run.extend(one);
+        }
+        node.push(port, 40, &run);
+    }
+    node.run();
+    assert_eq!(node.tx.items(), forwarded);
+    assert!(!forwarded.is_empty());
+    assert_eq!(node.counted(), (1600, 1600));
+    let passed = node.counters.total(Total::Flooded) + node.counters.total(Total::Control);
+    assert_eq!(passed, 1600 - dropped);
+}
+
+#[test]
+fn packets_become_messages_whose_echo_is_known() {
+    let mut node = Node::new();
+    let mut arena = vec![0xA5; 200 * 20];
+    let packets: Vec<_> = (0..200)
+        .map(|n| Outgoing {
+            span: Span {
+                start: n * 20,
+                len: 20,
+            },
+            dst: NetId::ALL,
+            flags: Flags::NONE,
+        })
+        .collect();
+    // The generator repeats itself once; equal packets must differ all the same.
+    let mut drawn = [1, 1].into_iter().chain(2..);
+    let mut nonce = || drawn.next().unwrap();
+    node.pump.originate(
+        NOW,
+        &node.flood,
+        &packets,
+        &mut arena,
+        &mut nonce,
+        &mut node.tx,
+    );
+    assert_eq!(node.tx.items().len(), 200);
+    assert!(node.tx.items().iter().all(|item| item.except.is_none()));
+    assert_eq!(
+        arena[..20],
+        [
+            0xAC, 1, 0x10, 0, 0, 0, 0, 1, 0, 0, 0, 0x2a, 0xFF, 0xFF, 0xFF, 0xFF, 0xA5, 0xA5, 0xA5,
+            0xA5
+        ]
+    );
+    let mut different: Vec<_> = arena.chunks(20).collect();
+    different.sort_unstable();
+    different.dedup();
+    assert_eq!(different.len(), 200);
+    for message in arena.chunks(20) {
+        assert_eq!(node.receive(0, message), []);
+    }
+    assert_eq!(node.dropped(DropReason::OwnEcho), 200);
+}
