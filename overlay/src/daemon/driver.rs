@@ -19,6 +19,7 @@ use ipnet::IpNet;
 use rand_chacha::ChaCha12Rng;
 use rand_core::Rng;
 use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::task::JoinHandle;
 use tuntap::{Change, Watch};
 use wire::{Flags, HEADER_LEN, Header, Kind};
 
@@ -36,6 +37,7 @@ use crate::id::{LinkId, NetId, Path};
 use crate::node::control::{Arrival, Control};
 use crate::node::effect::{Effects, Event};
 use crate::node::outlet::{Outlet, carry_out};
+use crate::node::seen::Generation;
 use crate::node::snapshot::NeighborSet;
 use crate::pump::count::Total;
 use crate::route::directory::{Alarm, Directory, Effect as DirectoryEffect};
@@ -87,7 +89,7 @@ pub struct Driver {
     hurry: Arc<Notify>,
     housekeeping_at: Instant,
     network_changed_at: Option<Instant>,
-    growing: bool,
+    growing: Option<JoinHandle<()>>,
 }
 
 /// What a driver is made of.
@@ -141,7 +143,7 @@ impl Driver {
             hurry,
             housekeeping_at: Instant::ZERO,
             network_changed_at: None,
-            growing: false,
+            growing: None,
         }
     }
 
@@ -369,7 +371,8 @@ impl Driver {
     }
 
     fn keep_house(&mut self, now: Instant) {
-        self.shared.flood.seen().sweep(now);
+        self.shared.flood.seen().sweep(now, 1);
+        self.learned.sweep(now);
         if let Err(error) = self.state.remember(now, &self.proven()) {
             if let Some(suppressed) = self.limiter.pass(now, "state") {
                 tracing::warn!(%error, suppressed, "neighbors are not written down");
@@ -381,10 +384,17 @@ impl Driver {
     /// A larger table is made by a thread that may take its time; the data path never waits.
     fn grow_seen_table(&mut self) {
         let seen = self.shared.flood.seen();
-        let Some(bytes) = seen.growth_wanted().filter(|_| !self.growing) else { return };
+        if self.growing.as_ref().is_some_and(|growing| !growing.is_finished()) {
+            return;
+        }
+        let Some(bytes) = seen.growth_wanted() else { return };
         tracing::debug!(bytes, "the seen table grows");
         let shared = self.shared.clone();
-        tokio::task::spawn_blocking(move || shared.flood.seen().grow(bytes));
+        let clock = self.clock;
+        self.growing = Some(tokio::task::spawn_blocking(move || {
+            let generation = Generation::allocate(bytes);
+            shared.flood.seen().adopt(clock.now(), generation);
+        }));
     }
 
     fn proven(&self) -> Vec<Remembered> {

@@ -20,7 +20,7 @@ use rand_chacha::ChaCha12Rng;
 use rand_core::{Rng, SeedableRng};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, mpsc, oneshot};
-use tuntap::{OpenConfig, Watch};
+use tuntap::{OpenConfig, OpenError, Watch};
 
 use super::admin::{listen::ControlSocket, server};
 use super::args::{DeviceMode, UpArgs};
@@ -41,7 +41,7 @@ use crate::link::udp::UdpSockets;
 use crate::node::config::{Limits, NodeConfig, Socket, Timers};
 use crate::node::control::Control;
 use crate::node::flood::Flood;
-use crate::node::hash::MessageHasher;
+use crate::node::hash::{Algorithm, MessageHasher};
 use crate::node::seen::SeenConfig;
 use crate::node::snapshot::NeighborSet;
 use crate::pump::count::Counters;
@@ -112,11 +112,13 @@ async fn run(start: Start) -> Result<(), Failure> {
 
     // 1. Everything that can be refused.
     let listen: &[SocketAddr] = if config.links.listen_given { &config.links.listen } else { &[] };
-    let sockets = UdpSockets::bind(listen)?;
+    let sockets =
+        UdpSockets::bind(listen).map_err(|error| Failure::at_work(error.to_string(), ""))?;
     let mesh = Mesh::new(&config.mesh);
     let (commands, commands_rx) = sync_channel(4);
     let (device, opened) =
-        DeviceKeeper::open(device_config(&config, mesh, netid), config.device.on_loss, commands)?;
+        DeviceKeeper::open(device_config(&config, mesh, netid), config.device.on_loss, commands)
+            .map_err(device_failure)?;
     for skipped in opened.iter().flat_map(|opened| &opened.skipped) {
         tracing::warn!(address = %skipped.address, reason = %skipped.reason, "address left out");
     }
@@ -128,7 +130,7 @@ async fn run(start: Start) -> Result<(), Failure> {
     let node = node_config(&config, netid, &sockets, device.addresses(), &mut rng);
     let control = Control::new(clock.now(), node, counters.clone());
     let directory = Directory::new(netid, mesh, config.device.addresses.clone(), rng.next_u64());
-    let hasher = MessageHasher::new(hash_kind(config.dedupe.hash), [0; 4].map(|_| rng.next_u64()));
+    let hasher = MessageHasher::new(algorithm(config.dedupe.hash), [0; 4].map(|_| rng.next_u64()));
     let memory = usize::try_from(config.dedupe.memory).unwrap_or(usize::MAX);
     let seen = SeenConfig { start_bytes: SEEN_START.min(memory), memory_bytes: memory };
     let shared = Arc::new(Shared {
@@ -148,7 +150,7 @@ async fn run(start: Start) -> Result<(), Failure> {
     // 3. The data path.
     let (near, near_rx) = mpsc::channel(NEAR);
     let (strangers, strangers_rx) = mpsc::channel(STRANGERS);
-    let hasher = KeyedHasher::new(rng.next_u64(), rng.next_u64());
+    let hasher = KeyedHasher(rng.next_u64(), rng.next_u64());
     let learned = Arc::new(Learned::new(hasher));
     let worker = Worker::new(worker::Parts {
         shared: shared.clone(),
@@ -219,6 +221,17 @@ async fn run(start: Start) -> Result<(), Failure> {
     }
 }
 
+/// The error's text says what to do, where there is a usual cause; elsewhere the cause is named.
+fn device_failure(error: OpenError) -> Failure {
+    let failure = Failure::at_work(error.to_string(), "");
+    match error {
+        OpenError::Step { source, .. } | OpenError::AddressRefused { source, .. } => {
+            failure.because(source)
+        }
+        _ => failure,
+    }
+}
+
 fn seeded() -> Result<ChaCha12Rng, Failure> {
     let mut seed = [0; 32];
     getrandom::fill(&mut seed).map_err(|error| {
@@ -231,6 +244,13 @@ fn seed_of(rng: &mut ChaCha12Rng) -> [u8; 32] {
     let mut seed = [0; 32];
     rng.fill_bytes(&mut seed);
     seed
+}
+
+fn algorithm(kind: HashKind) -> Algorithm {
+    match kind {
+        HashKind::Fast => Algorithm::default(),
+        HashKind::Blake3 => Algorithm::Blake3,
+    }
 }
 
 /// The device's configuration: its derived addresses first, then those asked for.
@@ -328,7 +348,8 @@ fn ready_line(config: &Config, netid: NetId, sockets: &UdpSockets, device: &Devi
         Some(name) => {
             let addresses: Vec<String> =
                 device.addresses().iter().map(ToString::to_string).collect();
-            format!("device {name} ({}), addresses {}", config.device.mode, addresses.join(" "))
+            let mode = if config.device.mode == DeviceMode::Tap { "tap" } else { "tun" };
+            format!("device {name} ({mode}), addresses {}", addresses.join(" "))
         }
         None => "no device".to_owned(),
     };

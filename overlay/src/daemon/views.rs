@@ -22,6 +22,9 @@ use crate::pump::count::{DropReason, Total};
 use crate::route::directory::ClaimState as Claim;
 use crate::time::{Duration, Instant};
 
+/// How long messages are remembered unless memory is short.
+const LIFETIME: Duration = Duration::from_secs(300);
+
 impl Driver {
     pub(super) fn status(&mut self, now: Instant) -> StatusReport {
         self.alarms.look_at(now, &self.shared.counters);
@@ -45,7 +48,7 @@ impl Driver {
                 .collect(),
             neighbors: counts,
             nodes: self.control.remotes().count() as u64,
-            seen: self.seen_report(now),
+            seen: self.seen_report(),
             traffic: self.traffic_report(),
             health: self.health(now, counts),
         }
@@ -225,14 +228,15 @@ impl Driver {
         }
     }
 
-    fn seen_report(&self, now: Instant) -> SeenReport {
-        let seen = self.shared.flood.seen().report(now);
+    fn seen_report(&self) -> SeenReport {
+        let seen = self.shared.flood.seen();
+        let lifetime = seen.lifetime();
         SeenReport {
-            entries: seen.entries,
-            used_bytes: seen.bytes,
-            limit_bytes: seen.memory,
-            lifetime_seconds: seen.lifetime.as_secs(),
-            shortened: seen.shortened,
+            entries: seen.entries(),
+            used_bytes: seen.bytes() as u64,
+            limit_bytes: self.config.dedupe.memory,
+            lifetime_seconds: lifetime.as_secs(),
+            shortened: lifetime < LIFETIME,
         }
     }
 
@@ -282,7 +286,7 @@ impl Driver {
         if counts.live == 0 {
             say(Level::Warning, "no_neighbor", "no live neighbor".to_owned());
         }
-        if self.shared.flood.seen().report(now).shortened {
+        if self.shared.flood.seen().lifetime() < LIFETIME {
             let text = "messages are remembered for less than 5 minutes; raise dedupe.memory";
             say(Level::Warning, "seen_shortened", text.to_owned());
         }

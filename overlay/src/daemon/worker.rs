@@ -19,6 +19,7 @@ use std::sync::mpsc::Receiver as Commands;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use rand_chacha::ChaCha12Rng;
+use rand_core::Rng;
 use tuntap::{Device, ReadBatch, WriteOutcome, is_gone};
 use wire::Header;
 
@@ -26,8 +27,8 @@ use super::clock::Clock;
 use super::port::{Port, Sending};
 use super::shared::{CONTROL_LEN, Command, Phase, Report, Reports, Shared, Snapshot};
 use crate::id::{NetId, Path, SocketId};
-use crate::link::udp::bind::MAX_SOCKETS;
-use crate::link::udp::{Receiver, Sender};
+use crate::link::udp::{MAX_SOCKETS, Receiver, Sender};
+use crate::node::snapshot::LinkEntry;
 use crate::pump::count::{Counters, DropReason, Total};
 use crate::pump::rx::{RX_BUFFERS, RxBatch};
 use crate::pump::tx::TxBatch;
@@ -157,9 +158,8 @@ impl Worker {
 
     /// Step 1.
     fn wait(&self, shared: &Shared) -> Result<Ready, Errno> {
-        let wake = PollFd::new(shared.wake.as_fd(), PollFlags::POLLIN);
         // The wake-up, the device, the sockets; places that are not used are not polled.
-        let mut fds: [PollFd<'_>; MAX_SOCKETS + 2] = std::array::from_fn(|_| wake);
+        let mut fds: [PollFd<'_>; MAX_SOCKETS + 2] = std::array::from_fn(|_| PollFd::new(shared.wake.as_fd(), PollFlags::POLLIN));
         let mut used = 1;
         for (_, socket) in shared.sockets.iter() {
             fds[used] = PollFd::new(socket.as_fd(), PollFlags::POLLIN);
@@ -304,7 +304,9 @@ impl Worker {
             return counters.count_many(DropReason::NoNeighbor, self.outgoing.len() as u64);
         }
         let Self { shared, pump, read, outgoing, nonces, tx, sender, .. } = self;
-        pump.originate(now, &shared.flood, &counters, nonces, read.arena_mut(), outgoing, tx);
+        let arena = read.arena_mut();
+        pump.originate(now, &shared.flood, outgoing, arena, &mut || nonces.next_u32(), tx);
+        counters.add(Total::Originated, outgoing.len() as u64);
         sender.flush(&shared.sockets, now, read.arena(), tx, &snapshot.neighbors, &counters);
     }
 
@@ -401,7 +403,7 @@ impl Hand {
         }
     }
 
-    fn stranger(&self, report: Report) {
+    fn far(&self, report: Report) {
         if self.reports.strangers.try_send(report).is_err() {
             self.counters.count(DropReason::StrangerFull);
         }
@@ -413,7 +415,8 @@ impl Sink for Hand {
         self.packets.push(packet);
     }
 
-    fn service(&mut self, _link: u16, header: &Header, payload: &[u8], direct: bool) {
+    fn service(&mut self, link: &LinkEntry, header: &Header, payload: &[u8]) {
+        let direct = header.flags.no_forward() && link.netid == header.src;
         let report =
             Report::Directory { origin: header.src, direct, payload: payload.into() };
         if self.reports.near.try_send(report).is_err() {
@@ -427,15 +430,15 @@ impl Sink for Hand {
         let mut bytes = [0; CONTROL_LEN];
         bytes[..len].copy_from_slice(&datagram[..len]);
         let report = Report::Datagram { path, duplicate, len: len as u8, bytes };
-        if link.is_some() || expected { self.near(report) } else { self.stranger(report) }
+        if link.is_some() || expected { self.near(report) } else { self.far(report) }
     }
 
     fn stranger(&mut self, path: Path) {
-        Self::stranger(self, Report::Stranger(path));
+        self.far(Report::Stranger(path));
     }
 
     fn conflict(&mut self, path: Path) {
-        Self::stranger(self, Report::Conflict(path));
+        self.far(Report::Conflict(path));
     }
 
     fn heard(&mut self, origin: NetId) {

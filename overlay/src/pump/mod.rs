@@ -75,7 +75,7 @@ pub trait Sink {
     /// A packet or frame; `arena` is what its payload is a range of.
     fn device(&mut self, packet: Packet, arena: &[u8]);
     /// A payload of the directory, first byte included; `link` brought it.
-    fn service(&mut self, link: u16, header: &Header, payload: &[u8]);
+    fn service(&mut self, link: &LinkEntry, header: &Header, payload: &[u8]);
     /// A control message, whole.
     fn control(&mut self, arrival: Arrival, datagram: &[u8]);
     /// A stranger sent what only neighbors may. At most once a batch.
@@ -337,7 +337,7 @@ impl<'r, S: Sink> Round<'r, S> {
     fn refuse(&mut self, item: Item, reason: DropReason) {
         match reason {
             DropReason::Duplicate => self.tally.duplicates += 1,
-            other => self.scene.counters.drop(other),
+            other => self.scene.counters.count(other),
         }
         match reason {
             DropReason::Duplicate | DropReason::DuplicatePong => {
@@ -362,7 +362,7 @@ impl<'r, S: Sink> Round<'r, S> {
 
     /// What is new.
     fn accept(&mut self, item: Item, deliver: Deliver, forward: bool, heard: &mut Heard) {
-        let Some((entry, link)) = self.entry(item).zip(item.link) else {
+        let Some(entry) = self.entry(item) else {
             self.tally.control += 1;
             return self.control(item, false);
         };
@@ -373,7 +373,9 @@ impl<'r, S: Sink> Round<'r, S> {
         let Ok(header) = Header::parse(datagram) else {
             return;
         };
-        if heard.is_first(self.now, header.src) {
+        // The src of what stays on one link is the neighbor's netid, or a challenge's (R28).
+        let names_a_node = !header.flags.no_forward() || header.src == entry.netid;
+        if names_a_node && heard.is_first(self.now, header.src) {
             self.sink.heard(header.src);
         }
         let payload = &datagram[HEADER_LEN..];
@@ -381,9 +383,9 @@ impl<'r, S: Sink> Round<'r, S> {
             Deliver::Nobody => {}
             Deliver::Control => self.control(item, false),
             Deliver::Service if payload.first() == Some(&DIRECTORY) => {
-                self.sink.service(link, &header, payload);
+                self.sink.service(entry, &header, payload);
             }
-            Deliver::Service => self.scene.counters.drop(DropReason::UnknownService),
+            Deliver::Service => self.scene.counters.count(DropReason::UnknownService),
             Deliver::Device => {
                 let packet = Packet {
                     origin: header.src,
@@ -429,7 +431,7 @@ impl<'r, S: Sink> Round<'r, S> {
         counters.add(Total::Flooded, tally.flooded);
         counters.add(Total::Control, tally.control);
         counters.add(Total::Forwarded, tally.forwarded);
-        counters.drop_many(DropReason::Duplicate, tally.duplicates);
+        counters.count_many(DropReason::Duplicate, tally.duplicates);
     }
 }
 
