@@ -16,18 +16,19 @@
 //! Read first: [`address`], then [`tun`].
 
 pub mod address;
-// pub mod cache;
+mod cache;
 pub mod directory;
-// pub mod frame;
-// pub mod guard;
-// pub mod hold;
-// pub mod icmp;
-// pub mod learned;
-// pub mod mss;
-// pub mod owners;
-// pub mod packet;
+pub mod frame;
+pub mod guard;
+pub mod hold;
+pub mod icmp;
+pub mod learned;
+pub mod mss;
+pub mod owners;
+pub mod packet;
 pub mod routes;
-// pub mod storm;
-// pub mod switch;
-// pub mod tap;
-// pub mod tun;
+pub mod storm;
+pub mod switch;
+pub mod tap;
+pub mod tun;
+pub mod underlay;
