@@ -94,7 +94,8 @@ impl<'f> Frame<'f> {
             }
             let (tag, rest) = payload.split_first_chunk::<TAG_LEN>()?;
             // A tag of VLAN 0 carries a priority only, and the frame is in no VLAN.
-            vlan = vlan.or(Some(u16::from_be_bytes([tag[0], tag[1]]) & 0xFFF));
+            let number = u16::from_be_bytes([tag[0], tag[1]]) & 0xFFF;
+            vlan = vlan.or(Some(number));
             ethertype = u16::from_be_bytes([tag[2], tag[3]]);
             payload = rest;
         }

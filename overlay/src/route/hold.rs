@@ -136,7 +136,7 @@ mod tests {
         let mut out = Vec::new();
         let find = |address| known.filter(|&n| ip(n) == address);
         hold.release(now, find, |packet, released| {
-            out.push((packet.to_vec(), released))
+            out.push((packet.to_vec(), released));
         });
         out
     }

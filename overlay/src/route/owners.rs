@@ -1,7 +1,7 @@
 //! A bounded, concurrent table of what was learned from traffic: which netid an address belongs to.
 //!
 //! Reads take a shard's read lock, writes its write lock; callers keep both off the steady path
-//! with a [`FlowCache`](super::cache). A full table refuses newcomers; room is made by
+//! with a flow cache each. A full table refuses newcomers; room is made by
 //! [`Owners::sweep`], which the control side calls once a second, so no packet ever pays for it.
 
 use std::hash::{BuildHasher, Hash};

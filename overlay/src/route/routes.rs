@@ -150,7 +150,7 @@ impl Routes {
                 if net.contains(&to) {
                     return Some(net.addr());
                 }
-                first = first.or(Some(net.addr()));
+                first = first.or_else(|| Some(net.addr()));
             }
         }
         first

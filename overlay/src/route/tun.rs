@@ -449,14 +449,14 @@ mod tests {
         let routes = routes_of(&[("10.0.0.20/32", A)], 2);
         let mut released = Vec::new();
         tun.release(Instant(1), &routes, |packet, what| {
-            released.push((packet.to_vec(), what))
+            released.push((packet.to_vec(), what));
         });
         assert_eq!(released, [(first, Released::Found(A))]);
         let due = tun.next_timeout().unwrap();
         assert_eq!(due, Instant::from_secs(1));
         released.clear();
         tun.release(due, &routes, |packet, what| {
-            released.push((packet.to_vec(), what))
+            released.push((packet.to_vec(), what));
         });
         assert_eq!(released, [(second.clone(), Released::Expired)]);
         // For a while it is answered at once.

@@ -14,11 +14,13 @@
 //! Source: PROTOCOL.md, "Directory".
 
 pub mod codec;
+mod effect;
 pub mod reserved;
 mod table;
 #[cfg(test)]
 mod tests;
 
+pub use effect::{ALARM_SPACING, Alarm, ClaimState, ClaimView, Effect};
 pub use table::{LIFETIME, MAX_CLAIMS, MAX_OF_ONE, MAX_RIVALS, SIMULTANEOUS, STALE_LIFETIME};
 
 use std::net::IpAddr;
@@ -29,6 +31,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
 
 use self::codec::{Content, Payload, Rumour};
+use self::effect::Alarms;
 use self::table::{Table, Teller, Told};
 use crate::id::NetId;
 use crate::pump::count::DropReason;
@@ -43,84 +46,8 @@ pub const ANNOUNCE_INTERVAL: Duration = Duration::from_secs(30);
 pub const ANNOUNCE_SPACING: Duration = Duration::from_secs(1);
 /// The most entries told to a new neighbor, own ones included.
 pub const MAX_TOLD: usize = 256;
-/// Snapshots are published at most this often; the first change at once.
+/// Snapshots are built at most this often; the first change at once.
 pub const PUBLISH_SPACING: Duration = Duration::from_millis(100);
-/// One alarm of a kind in this time.
-pub const ALARM_SPACING: Duration = Duration::from_secs(10);
-
-/// What the directory wants done.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Effect {
-    /// Originate Data to all (dst ffffffff, no flags).
-    Flood(Vec<u8>),
-    /// Send Data to this neighbor alone (dst its netid, NO_FORWARD).
-    ToNeighbor(NetId, Vec<u8>),
-    /// [`Directory::routes`] changed: hand the new one to the workers.
-    Changed,
-    /// Count so many of this reason.
-    Dropped(DropReason, u64),
-    /// Tell the person who runs this node. `suppressed` of the same kind came before unreported.
-    Alarm {
-        /// What is wrong.
-        alarm: Alarm,
-        /// Alarms of this kind since the last one told.
-        suppressed: u32,
-    },
-}
-
-/// What is wrong, and who is involved.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Alarm {
-    /// This node's claims name another mesh: `--mesh` differs.
-    OtherMesh {
-        /// Who sent them.
-        netid: NetId,
-    },
-    /// This node claims an address of ours.
-    OwnAddressClaimed {
-        /// The address.
-        prefix: IpNet,
-        /// Who claims it.
-        netid: NetId,
-    },
-    /// Two others claim the same.
-    Conflict {
-        /// What.
-        prefix: IpNet,
-        /// Who keeps it.
-        holder: NetId,
-        /// Whose claim is refused.
-        refused: NetId,
-    },
-}
-
-/// Where a claim stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum ClaimState {
-    /// Ours.
-    Own,
-    /// Its owner told it and was heard within 120 s.
-    Fresh,
-    /// A neighbor told it; its owner has not yet.
-    Hearsay,
-    /// Its owner was not heard for 120 s, or left; still used, as nobody else claims it.
-    Stale,
-    /// Another node holds the prefix.
-    Refused,
-}
-
-/// One claim, for `status` and `nodes`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ClaimView {
-    /// What is claimed.
-    pub prefix: IpNet,
-    /// By whom.
-    pub netid: NetId,
-    /// Where it stands.
-    pub state: ClaimState,
-    /// Since its owner was last heard; zero for our own.
-    pub age: Duration,
-}
 
 /// The claims machine of one node.
 #[derive(Debug)]
@@ -432,9 +359,10 @@ impl Directory {
             self.table.claimants(),
             self.routes.epoch() + 1,
         );
+        // Also when nothing comes of it: building is what costs.
+        self.publish_after = now + PUBLISH_SPACING;
         if !routes.agrees_with(&self.routes) {
             self.routes = Arc::new(routes);
-            self.publish_after = now + PUBLISH_SPACING;
             effects.push(Effect::Changed);
         }
     }
@@ -468,27 +396,4 @@ impl Directory {
 /// Whole seconds; what does not fit is "or more".
 fn seconds(duration: Duration) -> u16 {
     u16::try_from(duration.as_secs()).unwrap_or(u16::MAX)
-}
-
-/// Lets one alarm of a kind through each [`ALARM_SPACING`].
-#[derive(Debug, Default)]
-struct Alarms {
-    kinds: [(Option<Instant>, u32); 3],
-}
-
-impl Alarms {
-    fn raise(&mut self, now: Instant, alarm: Alarm, effects: &mut Vec<Effect>) {
-        let (last, suppressed) = match alarm {
-            Alarm::OtherMesh { .. } => &mut self.kinds[0],
-            Alarm::OwnAddressClaimed { .. } => &mut self.kinds[1],
-            Alarm::Conflict { .. } => &mut self.kinds[2],
-        };
-        if last.is_some_and(|last| now < last + ALARM_SPACING) {
-            *suppressed = suppressed.saturating_add(1);
-            return;
-        }
-        *last = Some(now);
-        let suppressed = std::mem::take(suppressed);
-        effects.push(Effect::Alarm { alarm, suppressed });
-    }
 }
