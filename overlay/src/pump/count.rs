@@ -65,6 +65,7 @@ counted! {
         HoldFull = "hold_full": "packet that waited for a claim while 16 others waited",
         HoldExpired = "hold_expired": "packet that waited 1 s for a claim in vain",
         SourceNotOurs = "source_not_ours": "packet from the device with a source address of another node",
+        OwnDestination = "own_destination": "packet or frame from the device to an address on our own side",
         OverlayLoop = "overlay_loop": "packet from the device that is our own link traffic",
         BridgeLoop = "bridge_loop": "frame from the device that we wrote there before",
         PacketTooBig = "packet_too_big": "packet from the device above the MTU; the sender was told",
