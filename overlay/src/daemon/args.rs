@@ -24,14 +24,15 @@ use crate::id::NetId;
     name = "floodmesh",
     version,
     term_width = 80,
+    disable_help_subcommand = true,
     after_help = "\
 Examples:
-  floodmesh up --plain                            start a node and wait for others
-  floodmesh up --plain --peer van.example:44204   start a node and join another
-  floodmesh status                                how the node is doing
-  floodmesh ping 0000002a                         is that node there, and how far
+  floodmesh up --plain                     start a node and wait for others
+  floodmesh up --plain --peer van.example  start a node and join another
+  floodmesh status                         how the node is doing
+  floodmesh ping 0000002a                  is that node there, and how far
 
-Exit codes: 0 ended as asked, 1 failed at work, 2 asked for something impossible."
+Exit codes: 0 ended as asked, 1 failed at work, 2 asked for what cannot be."
 )]
 pub struct Cli {
     /// What to do.
@@ -43,6 +44,12 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Start a node and stay in the foreground.
+    ///
+    /// Logs go to stderr. One line says when the node is ready: its netid, device, addresses and
+    /// sockets. SIGTERM or SIGINT ends it within 2 seconds, after saying goodbye to the mesh.
+    ///
+    /// What a flag says wins over --set, that over the environment, that over the file. A list given
+    /// in one place replaces the whole list of the weaker place.
     Up(Box<UpArgs>),
     /// Show how the running node is doing: device, sockets, neighbors, traffic, alarms.
     #[command(after_help = QUERY_EXAMPLES_STATUS)]
@@ -57,10 +64,20 @@ pub enum Command {
     #[command(after_help = QUERY_EXAMPLES_COUNTERS)]
     Counters(QueryArgs),
     /// Ask a node of the mesh for an answer and show round-trip times.
+    ///
+    /// Each answer also says over how many last hops copies of it arrived, which is how many ways lead
+    /// back from there. Ends with code 1 when nothing answered.
     Ping(PingArgs),
     /// Say in words what a datagram is.
+    ///
+    /// All arguments together are one datagram. Spaces, colons and a leading 0x of an argument are
+    /// skipped, so that what other tools print can be pasted.
     Decode(DecodeArgs),
     /// Build a whole mesh on this machine, cut a link under traffic, count losses.
+    ///
+    /// Every node is a real daemon with a real device in a network namespace of its own. The nodes
+    /// ping each other, then one link is cut while a stream runs over it, and the packets lost are
+    /// reported. Everything is removed at the end. Needs root, or user namespaces.
     Lab(LabArgs),
 }
 
@@ -83,13 +100,7 @@ Examples:
   floodmesh counters
   floodmesh counters --json | jq '.drops[] | select(.value > 0)'";
 
-/// Start a node and stay in the foreground.
-///
-/// Logs go to stderr. One line says when the node is ready: its netid, device, addresses and
-/// sockets. SIGTERM or SIGINT ends it within 2 seconds, after saying goodbye to the mesh.
-///
-/// What a flag says wins over --set, that over the environment, that over the file. A list given
-/// in one place replaces the whole list of the weaker place.
+/// What was typed behind `up`.
 #[derive(Debug, Default, Args)]
 #[command(after_help = "\
 Examples:
@@ -129,7 +140,7 @@ pub struct UpArgs {
     )]
     pub netid: Option<String>,
     /// Listen on this address; port 0 takes any free port. May be repeated
-    /// [default: 0.0.0.0:44204 and [::]:44204].
+    /// [default: port 44204 of all addresses, IPv4 and IPv6].
     #[arg(long, value_name = "ADDR:PORT")]
     pub listen: Vec<String>,
     /// Dial this address and keep dialing it; without a port, 44204. May be repeated.
@@ -147,7 +158,7 @@ pub struct UpArgs {
     #[arg(long, value_name = "CIDR")]
     pub address: Vec<String>,
     /// Largest packet of the device, 576 to 65000 bytes; the same on all nodes [default: 1400].
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub mtu: Option<String>,
     /// Name of the mesh, the same on all nodes; addresses follow from it [default: floodmesh].
     #[arg(
@@ -195,10 +206,10 @@ pub struct UpArgs {
     pub log_format: Option<LogFormat>,
     /// Dial nodes that neighbors tell of while fewer than N neighbors are live; accept up to twice
     /// as many. Configured peers come on top. 0 to 1024 [default: 6].
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub degree: Option<String>,
     /// Hold at most N live neighbors, 1 to 1024 [default: 256].
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub max_neighbors: Option<String>,
     /// Believe neighbors that tell of nodes in this private network, though this node is not in
     /// it itself. May be repeated.
@@ -248,10 +259,7 @@ pub struct QueryArgs {
     pub json: bool,
 }
 
-/// Ask a node of the mesh for an answer and show round-trip times.
-///
-/// Each answer also says over how many last hops copies of it arrived, which is how many ways lead
-/// back from there. Ends with code 1 when nothing answered.
+/// What was typed behind `ping`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -278,10 +286,7 @@ pub struct PingArgs {
     pub node: NodeArgs,
 }
 
-/// Say in words what a datagram is.
-///
-/// All arguments together are one datagram. Spaces, colons and a leading 0x of an argument are
-/// skipped, so that what other tools print can be pasted.
+/// What was typed behind `decode`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -294,11 +299,7 @@ pub struct DecodeArgs {
     pub hex: Vec<String>,
 }
 
-/// Build a whole mesh on this machine, cut a link under traffic, count losses.
-///
-/// Every node is a real daemon with a real device in a network namespace of its own. The nodes
-/// ping each other, then one link is cut while a stream runs over it, and the packets lost are
-/// reported. Everything is removed at the end. Needs root, or user namespaces.
+/// What was typed behind `lab`.
 #[derive(Debug, Clone, Args)]
 #[command(after_help = "\
 Examples:

@@ -8,8 +8,10 @@ use std::fmt;
 use std::io;
 use std::process::ExitCode;
 
+use clap::CommandFactory;
 use nix::errno::Errno;
 
+use super::args::Cli;
 use super::text;
 
 /// Which exit code a failure ends with.
@@ -121,14 +123,24 @@ pub fn refuse(refused: &clap::Error) -> ExitCode {
         let _ = refused.print();
         return ExitCode::from(refused.exit_code() as u8);
     }
-    eprintln!("{}", text::one_line(&one_line(&refused.to_string())));
+    let command = std::env::args().nth(1);
+    eprintln!(
+        "{}",
+        text::one_line(&one_line(&refused.to_string(), command.as_deref()))
+    );
     ExitCode::from(2)
 }
 
 /// Folds clap's paragraphs into one line: the error, its tips, and where to read more.
-fn one_line(paragraphs: &str) -> String {
+///
+/// That is the help of `command`, if there is one of this name: clap tells only with some errors.
+fn one_line(paragraphs: &str, command: Option<&str>) -> String {
     let mut line = String::new();
-    let mut help = "floodmesh --help".to_owned();
+    let known = command.filter(|name| Cli::command().find_subcommand(name).is_some());
+    let mut help = known.map_or_else(
+        || "floodmesh --help".to_owned(),
+        |name| format!("floodmesh {name} --help"),
+    );
     for part in paragraphs
         .lines()
         .map(str::trim)
@@ -170,7 +182,7 @@ mod tests {
     fn clap_errors_become_one_line() {
         let refused = super::super::args::parse(["floodmesh", "up", "--peeer", "a:1"]).unwrap_err();
         assert_eq!(
-            one_line(&refused.to_string()),
+            one_line(&refused.to_string(), None),
             "error: unexpected argument '--peeer' found; a similar argument exists: '--peer' \
              (see floodmesh up --help)"
         );

@@ -25,7 +25,9 @@ pub fn check(filter: &str) -> Result<(), Box<dyn std::error::Error + Send + Sync
         return Err("empty".into());
     }
     // A lone word that is no level would be taken for a module's name, and log nothing at all.
-    let level = |part: &str| part.parse::<tracing::level_filters::LevelFilter>().is_ok();
+    let level = |part: &str| {
+        !part.is_empty() && part.parse::<tracing::level_filters::LevelFilter>().is_ok()
+    };
     let lone = |part: &str| !part.contains(['=', ':', '[']) && !level(part);
     if filter.split(',').map(str::trim).any(lone) {
         return Err("no level".into());

@@ -2,7 +2,7 @@
 //!
 //! From the command line to a running node, in this order:
 //!
-//! 1. [`args`] is what was typed, [`config`] is what it means, [`file`] adds the TOML file.
+//! 1. [`args`] is what was typed, [`config`] is what it means, [`mod@file`] adds the TOML file.
 //! 2. [`up`] opens what must exist before anything moves: logs ([`log`]), the state directory
 //!    ([`state`]), the control socket ([`admin`]).
 //! 3. The other commands are [`client`]s of that socket; [`report`] is what goes through it and

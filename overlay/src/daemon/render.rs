@@ -172,7 +172,7 @@ pub fn neighbors(report: &NeighborsReport) -> String {
         return "no neighbors, and none is being dialed\n".to_owned();
     }
     let heads = [
-        "netid", "state", "endpoint", "heard", "rtt", "received", "sent", "first",
+        "netid", "state", "endpoint", "silent", "rtt", "rx", "tx", "first",
     ];
     let mut rows = vec![heads.map(str::to_owned).to_vec()];
     // Where a note goes: behind that many rows.
@@ -220,7 +220,8 @@ fn link_cells(link: &LinkReport) -> [String; 6] {
     let share = |share: f64| format!("{:.0} %", share * 100.0);
     [
         link.endpoint.to_string(),
-        ago(link.heard_ago_ms),
+        link.heard_ago_ms
+            .map_or_else(|| "-".to_owned(), |silent| age(silent / 1_000)),
         link.rtt_us.map_or_else(|| "-".to_owned(), round_trip),
         bytes(link.rx_bytes),
         bytes(link.tx_bytes),

@@ -125,9 +125,9 @@ fn neighbors_are_lines_of_links_with_notes() {
     assert_eq!(
         output,
         "\
-netid     state    endpoint            heard    rtt      received  sent     first
-00000007  live     203.0.113.4:44204   1 s ago  12.4 ms  1.2 GiB   640 MiB  61 %
-                   198.51.100.2:44204  1 s ago  -        1.2 GiB   640 MiB  -
+netid     state    endpoint            silent  rtt      rx       tx       first
+00000007  live     203.0.113.4:44204   1 s     12.4 ms  1.2 GiB  640 MiB  61 %
+                   198.51.100.2:44204  1 s     -        1.2 GiB  640 MiB  -
           203.0.113.4:44204: 1 datagram could not be sent
 -         dialing  van.example:44204
           no answer for 2 m

@@ -254,7 +254,7 @@ impl StateDir {
                 aside.display()
             ),
             Err(error) => {
-                tracing::warn!(%error, "{} {problem}, and cannot be moved", path.display())
+                tracing::warn!(%error, "{} {problem}, and cannot be moved", path.display());
             }
         }
         None

@@ -704,6 +704,9 @@ fn security(given: &Given) -> Result<Security, ConfigError> {
     if let Ok("tun" | "tap" | "none") = given.text() {
         return Err(given.wrong("is the device's mode", "write device.mode, or --mode"));
     }
+    if let Ok("sealed") = given.text() {
+        return Err(given.wrong("comes in a later version", "choose plain, or wait for it"));
+    }
     given.choice(&[("plain", Security::Plain)])
 }
 

@@ -67,7 +67,7 @@ macro_rules! numbers {
             /// Its settings, as help lists them.
             pub const SETTINGS: &'static [Setting] = &[$(Setting {
                 key: concat!($section, ".", stringify!($field)),
-                default: concat!($default, " ", $unit),
+                default: concat!($default, " ", $unit, "; ", $least, " to ", $most),
                 meaning: $meaning,
             },)*];
 

@@ -52,7 +52,7 @@ pub enum Value {
     /// `true` or `false`.
     Bool(bool),
     /// A list.
-    List(Vec<Value>),
+    List(Vec<Self>),
     /// TOML that no key takes, such as a date.
     Other(String),
 }
@@ -328,7 +328,7 @@ pub(super) fn device_address(given: &Given) -> Result<IpNet, ConfigError> {
 
 /// The first address of a network that a node can have, with its prefix length.
 fn first_host(net: IpNet) -> String {
-    let host = net.hosts().next().unwrap_or(net.addr());
+    let host = net.hosts().next().unwrap_or_else(|| net.addr());
     format!("{host}/{}", net.prefix_len())
 }
 
@@ -347,8 +347,8 @@ fn parse_size(text: &str) -> Option<u64> {
 /// A size in the largest unit that keeps it whole.
 fn exact_size(bytes: u64) -> String {
     match bytes {
-        _ if bytes % (1 << 30) == 0 => format!("{}GiB", bytes >> 30),
-        _ if bytes % (1 << 20) == 0 => format!("{}MiB", bytes >> 20),
+        _ if bytes.is_multiple_of(1 << 30) => format!("{}GiB", bytes >> 30),
+        _ if bytes.is_multiple_of(1 << 20) => format!("{}MiB", bytes >> 20),
         _ => format!("{}KiB", bytes >> 10),
     }
 }
