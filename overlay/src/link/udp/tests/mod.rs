@@ -12,7 +12,7 @@ use super::*;
 use crate::id::{Endpoint, LinkId, NetId};
 use crate::node::snapshot::{EndpointHasher, LinkEntry, LinkStats};
 use crate::pump::count::{DropReason, Total};
-use crate::pump::rx::{RX_BUFFERS, RxBatch, RxMessage};
+use crate::pump::rx::{RxBatch, RxMessage};
 use crate::pump::tx::TxBatch;
 use crate::time::Instant;
 
@@ -89,7 +89,7 @@ impl Node {
             .flush(&self.sockets, NOW, arena, tx, neighbors, &self.counters);
     }
 
-    /// What waits on `socket` now: each message and its bytes. At most [`RX_BUFFERS`].
+    /// What waits on `socket` now, up to one batch: each message and its bytes.
     fn receive(&mut self, socket: SocketId) -> Vec<(RxMessage, Vec<u8>)> {
         self.batch.clear();
         let count = self

@@ -1,9 +1,10 @@
 //! Network namespaces for tests: made by the test, gone with it.
 
 use std::fs::File;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::thread;
+use std::time::Duration;
 
 use nix::sched::{CloneFlags, setns, unshare};
 use rtnetlink::{Handle, LinkUnspec, LinkVeth, RouteMessageBuilder};
@@ -69,6 +70,8 @@ impl Namespace {
             .unwrap();
     }
 
+    /// Adds an address and waits until it works: the kernel adds an IPv6 address's own route a
+    /// moment later, and until then datagrams to it vanish.
     pub(super) fn add_address(&self, interface: u32, address: IpAddr, prefix: u8) {
         self.configure(async |handle| {
             let mut request = handle.address().add(interface, address, prefix);
@@ -78,6 +81,17 @@ impl Namespace {
             request.execute().await
         })
         .unwrap();
+        let works = self.enter(|| {
+            let socket = UdpSocket::bind((address, 0)).unwrap();
+            let step = Duration::from_millis(20);
+            socket.set_read_timeout(Some(step)).unwrap();
+            let own = socket.local_addr().unwrap();
+            (0..250).any(|_| {
+                let sent = socket.send_to(b"to itself", own);
+                sent.is_ok() && socket.recv(&mut [0; 16]).is_ok()
+            })
+        });
+        assert!(works, "{address} was added");
     }
 
     pub(super) fn remove_address(&self, interface: u32, address: IpAddr, prefix: u8) {
