@@ -1,0 +1,24 @@
+//! Real kernels: namespaces, wires, devices and the real daemon.
+//!
+//! Each test reads as claim and counter-claim. Without root a test says `skipped: needs root` and
+//! passes; with `CI=true` it fails instead, so that a gate cannot pass by skipping.
+
+mod lab_net;
+
+/// Whether this test may make namespaces; says so when not.
+///
+/// # Panics
+/// Without the rights when `CI=true`.
+fn may_make_namespaces() -> bool {
+    let refusal = match overlay::lab::net::Namespace::new("probe") {
+        Ok(_) => return true,
+        Err(refusal) => refusal,
+    };
+    assert!(refusal.is_permission(), "{refusal:?}");
+    assert!(
+        std::env::var("CI").as_deref() != Ok("true"),
+        "skipped: needs root, which CI must have"
+    );
+    println!("skipped: needs root");
+    false
+}
