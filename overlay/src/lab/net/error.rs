@@ -19,7 +19,7 @@ pub struct NetError {
 }
 
 impl NetError {
-    pub(super) fn new(
+    pub(in crate::lab) fn new(
         action: impl Into<String>,
         namespace: &str,
         source: impl Into<io::Error>,
