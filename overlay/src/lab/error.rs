@@ -23,6 +23,8 @@ pub enum LabError {
     Directory(io::Error),
     /// Our own program cannot be found or started.
     Program(io::Error),
+    /// There is no access to `/dev/net/tun`.
+    Device(io::Error),
     /// The kernel refused a namespace, a wire or a socket.
     Net(NetError),
     /// A daemon did not start, or ended unasked.
@@ -69,6 +71,10 @@ impl fmt::Display for LabError {
             }
             Self::Directory(_) => f.write_str("cannot make a private directory"),
             Self::Program(_) => f.write_str("cannot start this program once more"),
+            Self::Device(_) => f.write_str(
+                "cannot open /dev/net/tun; load the module tun, or allow access (in a container: \
+                 --device /dev/net/tun)",
+            ),
             Self::Net(error) => error.fmt(f),
             Self::Node(error) => error.fmt(f),
             Self::Ask(_) => f.write_str("cannot ask a daemon for its neighbors"),
@@ -87,6 +93,7 @@ impl Error for LabError {
             Self::Forbidden(error)
             | Self::Directory(error)
             | Self::Program(error)
+            | Self::Device(error)
             | Self::Ask(error)
             | Self::Stop(error)
             | Self::Stream(error) => Some(error),

@@ -202,21 +202,20 @@ impl Node {
         }
     }
 
-    /// Waits for the end that was asked for, and kills at `deadline`. Returns whether the daemon
-    /// ended by itself and in order.
-    pub(super) fn wait_end(&mut self, deadline: Instant) -> io::Result<bool> {
+    /// Waits for the end that was asked for, and kills at `deadline`. Returns what was not in order.
+    pub(super) fn wait_end(&mut self, deadline: Instant) -> io::Result<Option<String>> {
         if self.is_ended {
-            return Ok(true);
+            return Ok(None);
         }
         while Instant::now() < deadline {
             if let Some(status) = self.child.try_wait()? {
                 self.is_ended = true;
-                return Ok(status.success());
+                return Ok((!status.success()).then(|| format!("ended with {status}")));
             }
             thread::sleep(LOOK_UP_INTERVAL);
         }
         self.kill()?;
-        Ok(false)
+        Ok(Some("did not end in time and was killed".to_owned()))
     }
 
     /// The status of a daemon that ended without being asked.

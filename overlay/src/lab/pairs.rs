@@ -9,10 +9,13 @@ use serde::{Deserialize, Serialize};
 
 use super::interrupt::Interrupt;
 use super::net::{Namespace, NetError, Pinger};
+use super::report::rounded;
 use super::topology::node_name;
 
 /// How long one echo may take before the next is sent.
 const ECHO_PATIENCE: Duration = Duration::from_millis(500);
+/// How many echoes a pair gets at least, also as the last of many when time is up.
+const MIN_ECHOES: usize = 3;
 /// How many further echoes are measured once a pair answers: the first one waits for caches.
 const MEASURED_ECHOES: usize = 2;
 
@@ -51,7 +54,7 @@ pub(super) fn ping_all(
             reports.push(PairReport {
                 from: node_name(place),
                 to: node_name(other),
-                rtt_ms: rtt.map(|rtt| rtt.as_secs_f64() * 1e3),
+                rtt_ms: rtt.map(|rtt| rounded(rtt.as_secs_f64() * 1e3)),
             });
         }
         Ok(reports)
@@ -80,12 +83,13 @@ fn round_trip(
     interrupt: &Interrupt,
 ) -> io::Result<Option<Duration>> {
     let mut shortest = None;
-    // At least one try, also for the last of many targets behind a silent one.
-    while shortest.is_none() && interrupt.check().is_ok() {
+    let mut tries = 0;
+    while shortest.is_none()
+        && interrupt.check().is_ok()
+        && (tries < MIN_ECHOES || Instant::now() < deadline)
+    {
         shortest = pinger.echo(ECHO_PATIENCE)?;
-        if Instant::now() >= deadline {
-            break;
-        }
+        tries += 1;
     }
     if shortest.is_some() {
         for _ in 0..MEASURED_ECHOES {

@@ -71,6 +71,12 @@ impl LabReport {
     }
 }
 
+/// A figure with the three decimals that mean something: milliseconds of seconds, microseconds of
+/// milliseconds.
+pub(super) fn rounded(figure: f64) -> f64 {
+    (figure * 1e3).round() / 1e3
+}
+
 /// Round trips as text: a matrix while it fits, else the extremes; then the pairs that failed.
 ///
 /// Shape: lines, each ended by a newline.

@@ -88,7 +88,7 @@ impl Stream {
         let is_sent = AtomicBool::new(false);
         let start = Instant::now();
         thread::scope(|scope| {
-            let receiver = scope.spawn(|| self.receive(&is_sent));
+            let receiver = scope.spawn(|| self.receive(&is_sent, interrupt));
             let sender = scope.spawn(|| {
                 let sent = self.send(start, interrupt);
                 is_sent.store(true, Ordering::Release);
@@ -139,7 +139,7 @@ impl Stream {
     }
 
     /// Receives until all numbers are there, or `GRACE` after the last send.
-    fn receive(&self, is_sent: &AtomicBool) -> io::Result<Tally> {
+    fn receive(&self, is_sent: &AtomicBool, interrupt: &Interrupt) -> io::Result<Tally> {
         let mut tally = Tally::new(self.count);
         let mut last_at = None;
         loop {
@@ -149,8 +149,9 @@ impl Stream {
             }
             // The socket was empty for one interval: late duplicates have had their chance too.
             if is_sent.load(Ordering::Acquire) {
+                let is_waiting = !tally.is_complete() && interrupt.check().is_ok();
                 let since = *last_at.get_or_insert_with(Instant::now);
-                if tally.is_complete() || since.elapsed() >= GRACE {
+                if !is_waiting || since.elapsed() >= GRACE {
                     return Ok(tally);
                 }
             }

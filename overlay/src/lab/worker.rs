@@ -7,9 +7,12 @@
 //! 5. Stream; cut a link, mend it, kill a relaying node.
 //! 6. End the daemons, or keep them.
 //!
+//! Where the lab is to end early or has been kept, the daemons are killed, not asked.
+//!
 //! Whatever goes wrong, the drops on the way out take everything down; whatever prevents the drops,
 //! the process namespace does (see the supervisor).
 
+use std::fs::File;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
@@ -24,7 +27,7 @@ use super::interrupt::Interrupt;
 use super::net::{Namespace, Plug, Wire, Wires};
 use super::node::{Node, NodeError, NodeSetup, endpoint, overlay_address};
 use super::pairs::{PairReport, ping_all};
-use super::report::{EventReport, LabReport, round_trips};
+use super::report::{EventReport, LabReport, round_trips, rounded};
 use super::stream::Stream;
 use super::supervisor::Message;
 use super::tally::StreamFigures;
@@ -108,25 +111,29 @@ fn say(message: &Message) {
 
 fn run(task: &Task, interrupt: &Interrupt) -> Result<(), LabError> {
     let graph = task.config.topology.graph(task.config.nodes)?;
+    check_tunnel_device()?;
     let mut lab = Lab::new(task, graph, interrupt)?;
     lab.lay_links()?;
     lab.start_nodes()?;
     lab.wait_live()?;
     let pings = lab.ping()?;
     let streamed = lab.stream()?;
-    if !task.config.keep {
-        lab.end_nodes()?;
-    }
-    let report = lab.report(pings, streamed);
     if task.config.keep {
         lab.say_how_to_enter();
-    }
-    say(&Message::Report(Box::new(report)));
-    if task.config.keep {
-        interrupt.wait();
+    } else {
         lab.end_nodes()?;
     }
+    say(&Message::Report(Box::new(lab.report(pings, streamed))));
+    if task.config.keep {
+        interrupt.wait();
+    }
     Ok(())
+}
+
+/// Says at once, and once, what every daemon would say otherwise.
+fn check_tunnel_device() -> Result<(), LabError> {
+    let opened = File::options().read(true).write(true).open("/dev/net/tun");
+    opened.map(drop).map_err(LabError::Device)
 }
 
 /// What came of the stream.
@@ -348,7 +355,7 @@ impl<'t> Lab<'t> {
     fn note(&self, start: Instant, what: String) -> EventReport {
         self.tell(&what);
         EventReport {
-            at_seconds: start.elapsed().as_secs_f64(),
+            at_seconds: rounded(start.elapsed().as_secs_f64()),
             what,
         }
     }
@@ -373,17 +380,15 @@ impl<'t> Lab<'t> {
         self.note_deaths();
         self.nodes.iter_mut().for_each(Node::ask_to_end);
         let deadline = Instant::now() + END_PATIENCE;
-        let mut stubborn = Vec::new();
+        let mut problems = Vec::new();
         for node in &mut self.nodes {
-            if !node.wait_end(deadline).map_err(LabError::Stop)? {
-                stubborn.push(node.name().to_owned());
+            if let Some(problem) = node.wait_end(deadline).map_err(LabError::Stop)? {
+                problems.push((node.name().to_owned(), problem));
             }
         }
-        stubborn.retain(|name| !self.failed_nodes.contains(name));
-        for name in stubborn {
-            self.tell(&format!(
-                "{name} did not end in order within {END_PATIENCE:?}"
-            ));
+        problems.retain(|(name, _)| !self.failed_nodes.contains(name));
+        for (name, problem) in problems {
+            self.tell(&format!("{name} {problem}"));
             self.failed_nodes.push(name);
         }
         Ok(())
@@ -417,10 +422,7 @@ impl<'t> Lab<'t> {
         lines.iter().for_each(|line| self.tell(line));
     }
 
-    fn report(&mut self, pings: Vec<PairReport>, streamed: Streamed) -> LabReport {
-        if self.task.config.keep {
-            self.note_deaths();
-        }
+    fn report(&self, pings: Vec<PairReport>, streamed: Streamed) -> LabReport {
         LabReport {
             topology: self.task.config.topology.to_string(),
             mode: self.task.config.mode.name().to_owned(),
@@ -433,13 +435,14 @@ impl<'t> Lab<'t> {
             skipped: self.skipped(),
             failed_nodes: self.failed_nodes.clone(),
             pings,
-            seconds: self.started_at.elapsed().as_secs_f64(),
+            seconds: rounded(self.started_at.elapsed().as_secs_f64()),
         }
     }
 
     /// What is left to do by hand while the lab is kept.
     fn say_how_to_enter(&mut self) {
         self.begin("keeping all this until Ctrl-C");
+        self.note_deaths();
         self.tell(&format!(
             "to remove it from elsewhere: kill {}",
             self.task.supervisor
