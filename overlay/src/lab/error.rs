@@ -49,7 +49,7 @@ impl LabError {
         matches!(self, Self::Topology(_))
     }
 
-    /// The error and all its sources on one line, but for the last lines of a daemon.
+    /// The error and all its sources on one line.
     pub fn chain(&self) -> String {
         let mut text = self.to_string();
         let mut next = self.source();

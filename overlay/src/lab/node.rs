@@ -310,7 +310,7 @@ pub enum NodeError {
         name: String,
         /// What happened, as it continues the name.
         problem: String,
-        /// What it wrote last.
+        /// What it wrote last; not part of the error's one line.
         last_lines: Vec<String>,
     },
     /// The lab is to end.
@@ -321,16 +321,7 @@ impl fmt::Display for NodeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Start(_) => write!(f, "cannot start a daemon"),
-            Self::Failed {
-                name,
-                problem,
-                last_lines,
-            } => {
-                write!(f, "node {name} {problem}; its last lines:")?;
-                last_lines
-                    .iter()
-                    .try_for_each(|line| write!(f, "\n    {line}"))
-            }
+            Self::Failed { name, problem, .. } => write!(f, "node {name} {problem}"),
             Self::Interrupted => write!(f, "interrupted"),
         }
     }

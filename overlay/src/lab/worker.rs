@@ -83,6 +83,7 @@ pub(super) fn work(task: &Task) -> ! {
         Ok(()) => 0,
         Err(LabError::Interrupted) => 1,
         Err(error) => {
+            say_last_lines(&error);
             say(&Message::Failed(error.chain()));
             1
         }
@@ -106,6 +107,19 @@ fn say(message: &Message) {
     if let Ok(line) = serde_json::to_string(message) {
         // Without a supervisor nobody listens; the closed input ends the lab.
         let _ = writeln!(output, "{line}").and_then(|()| output.flush());
+    }
+}
+
+/// What a failed daemon wrote explains more than its exit code.
+fn say_last_lines(error: &LabError) {
+    if let LabError::Node(NodeError::Failed {
+        name, last_lines, ..
+    }) = error
+    {
+        say(&Message::Line(format!("the last lines of node {name}:")));
+        for line in last_lines {
+            say(&Message::Line(format!("    {line}")));
+        }
     }
 }
 
