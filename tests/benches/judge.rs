@@ -28,7 +28,7 @@ impl Sink for Nowhere {
     fn device(&mut self, packet: Packet, arena: &[u8]) {
         black_box((packet, arena));
     }
-    fn service(&mut self, _: u16, _: &Header, _: &[u8]) {}
+    fn service(&mut self, _: &LinkEntry, _: &Header, _: &[u8]) {}
     fn control(&mut self, _: Arrival, _: &[u8]) {}
     fn stranger(&mut self, _: Path) {}
     fn conflict(&mut self, _: Path) {}

@@ -96,7 +96,7 @@ fn answers(verb: &Verb) -> Vec<Reply> {
         Verb::Nodes => vec![Reply::Nodes(NodesReport::default())],
         Verb::Counters => {
             let counters = Counters::default();
-            counters.drop_many(DropReason::Duplicate, 1_000);
+            counters.count_many(DropReason::Duplicate, 1_000);
             vec![Reply::Counters(CountersReport::from(&counters))]
         }
         Verb::Ping(ping) => {

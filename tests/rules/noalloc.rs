@@ -59,7 +59,7 @@ impl Sink for Counts {
     fn device(&mut self, _: Packet, _: &[u8]) {
         self.delivered += 1;
     }
-    fn service(&mut self, _: u16, _: &Header, _: &[u8]) {
+    fn service(&mut self, _: &LinkEntry, _: &Header, _: &[u8]) {
         self.delivered += 1;
     }
     fn control(&mut self, _: Arrival, _: &[u8]) {

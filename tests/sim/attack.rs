@@ -18,7 +18,14 @@ fn settled(graph: &Graph) -> World {
 
 fn forged(kind: Kind, flags: Flags, src: NetId, dst: NetId, nonce: u32) -> [u8; HEADER_LEN] {
     let mut datagram = [0; HEADER_LEN];
-    Header { kind, flags, nonce, src, dst }.emit(&mut datagram);
+    Header {
+        kind,
+        flags,
+        nonce,
+        src,
+        dst,
+    }
+    .emit(&mut datagram);
     datagram
 }
 
@@ -53,7 +60,11 @@ fn t3_a_forged_goodbye_with_the_right_address_and_name_costs_nothing() {
         numbers.push(world.send(0, to));
         world.run_for(Duration::from_millis(10));
     }
-    assert!(numbers.iter().all(|number| world.deliveries(2, *number) == 1));
+    assert!(
+        numbers
+            .iter()
+            .all(|number| world.deliveries(2, *number) == 1)
+    );
     assert!(world.is_connected());
 }
 
@@ -73,11 +84,18 @@ fn t5_ten_thousand_informs_of_one_victim_cost_it_three_datagrams_in_ten_minutes(
         );
         datagram[..HEADER_LEN].copy_from_slice(&header);
         let endpoint = SocketAddr::from(([10, 250, 0, 1], 5_000));
-        Inform { subject: NetId(0x5_0000 + n), endpoint }.emit(&mut datagram[HEADER_LEN..]);
+        Inform {
+            subject: NetId(0x5_0000 + n),
+            endpoint,
+        }
+        .emit(&mut datagram[HEADER_LEN..]);
         world.inject(0, address_of(teller), &datagram);
         world.run_for(Duration::from_millis(59));
     }
-    let got = world.astray.get(&SocketAddr::from(([10, 250, 0, 1], 5_000))).map_or(0, Vec::len);
+    let got = world
+        .astray
+        .get(&SocketAddr::from(([10, 250, 0, 1], 5_000)))
+        .map_or(0, Vec::len);
     assert!((1..=3).contains(&got), "{got} datagrams");
     world.check();
 }
@@ -92,10 +110,17 @@ fn t7_a_flood_of_pings_to_all_is_answered_by_a_trickle() {
     }
     world.run_for(Duration::from_secs(2));
     for (number, node) in world.nodes.iter().enumerate() {
-        let pongs = node.flooded.get(&u8::from(Kind::Pong)).copied().unwrap_or(0);
+        let pongs = node
+            .flooded
+            .get(&u8::from(Kind::Pong))
+            .copied()
+            .unwrap_or(0);
         // A burst of 3, then 1/s for 10 s.
         assert!(pongs <= 14, "node {number}: {pongs} Pongs");
-        assert!(node.counters.dropped(DropReason::PingRationed) >= 900, "node {number}");
+        assert!(
+            node.counters.dropped(DropReason::PingRationed) >= 900,
+            "node {number}"
+        );
     }
     world.check();
 }
@@ -103,7 +128,10 @@ fn t7_a_flood_of_pings_to_all_is_answered_by_a_trickle() {
 #[test]
 fn t21_two_nodes_of_one_netid_are_both_told_within_ten_seconds() {
     let twins = |number| NetId(0x1000 + (number as u32) % 3);
-    let choices = Choices { netid_of: twins, ..Choices::default() };
+    let choices = Choices {
+        netid_of: twins,
+        ..Choices::default()
+    };
     let mut world = World::new(&Graph::line(4), Netem::default(), &choices, 3);
     world.run_for(Duration::from_secs(20));
     world.send(0, NetId::ALL);
@@ -122,7 +150,13 @@ fn t21_two_nodes_of_one_netid_are_both_told_within_ten_seconds() {
 fn t8_one_datagram_of_any_kind_never_starts_endless_traffic() {
     for kind in 0..=255u8 {
         for flags in [0, 0x80] {
-            for dst in [NetId::ANY, NetId::ALL, NetId(0x1000), NetId(0x1001), NetId(0xbad)] {
+            for dst in [
+                NetId::ANY,
+                NetId::ALL,
+                NetId(0x1000),
+                NetId(0x1001),
+                NetId(0xbad),
+            ] {
                 let mut world = World::new(
                     &Graph::line(2),
                     Netem::default(),
@@ -136,7 +170,10 @@ fn t8_one_datagram_of_any_kind_never_starts_endless_traffic() {
                 world.inject(0, world.nodes[1].address, &datagram);
                 world.run_for(Duration::from_millis(700));
                 let caused = world.traffic.sent - before;
-                assert!(caused <= 6, "kind {kind} flags {flags:#x} dst {dst}: {caused} datagrams");
+                assert!(
+                    caused <= 6,
+                    "kind {kind} flags {flags:#x} dst {dst}: {caused} datagrams"
+                );
             }
         }
     }

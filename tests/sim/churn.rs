@@ -29,7 +29,9 @@ fn lost_in_stream(world: &mut World, to: usize, change: impl FnOnce(&mut World))
         world.run_for(Duration::from_millis(1));
     }
     world.run_for(Duration::from_secs(1));
-    sent.iter().filter(|number| world.deliveries(to, **number) == 0).count()
+    sent.iter()
+        .filter(|number| world.deliveries(to, **number) == 0)
+        .count()
 }
 
 #[test]
@@ -67,7 +69,9 @@ fn random_cuts_that_leave_a_way_lose_nothing_and_heal() {
             assert!(whole, "a ring with chords stays whole without one wire");
             let number = world.send(turn % graph.nodes, NetId::ALL);
             world.run_for(Duration::from_secs(1));
-            let reached = (0..graph.nodes).filter(|n| world.deliveries(*n, number) == 1).count();
+            let reached = (0..graph.nodes)
+                .filter(|n| world.deliveries(*n, number) == 1)
+                .count();
             assert_eq!(reached, graph.nodes - 1, "{}", world.replay());
             world.set_netem(a, b, |netem| netem.cut = false);
         }
@@ -83,11 +87,16 @@ fn a_parted_mesh_floods_within_each_part_and_heals_in_65_s() {
     world.set_netem(2, 3, |netem| netem.cut = true);
     world.run_for(Duration::from_secs(50));
     let gone = (world.nodes[3].netid, Gone::Silent);
-    let seen = world.nodes[2].events.iter().any(|(_, e)| *e == Event::NeighborDown(gone.0, gone.1));
+    let seen = world.nodes[2]
+        .events
+        .iter()
+        .any(|(_, e)| *e == Event::NeighborDown(gone.0, gone.1));
     assert!(seen, "the dead link was noticed in 45 s");
     let number = world.send(0, NetId::ALL);
     world.run_for(Duration::from_secs(1));
-    let reached: Vec<usize> = (0..6).filter(|n| world.deliveries(*n, number) == 1).collect();
+    let reached: Vec<usize> = (0..6)
+        .filter(|n| world.deliveries(*n, number) == 1)
+        .collect();
     assert_eq!(reached, [1, 2]);
     world.set_netem(2, 3, |netem| netem.cut = false);
     world.run_until_connected(Duration::from_secs(65));
@@ -98,7 +107,9 @@ fn a_message_is_known_for_five_minutes_and_forgotten_then() {
     let mut world = settled(&Graph::line(3), 2);
     let neighbor = world.nodes[0].address;
     // A Data message of a node that is not simulated, as neighbor 0 would forward it.
-    let mut datagram = vec![0xac, 1, 0x10, 0, 9, 9, 9, 9, 0, 0, 0xbe, 0xef, 0xff, 0xff, 0xff, 0xff];
+    let mut datagram = vec![
+        0xac, 1, 0x10, 0, 9, 9, 9, 9, 0, 0, 0xbe, 0xef, 0xff, 0xff, 0xff, 0xff,
+    ];
     datagram.extend([0x45; 20]);
     let duplicates = |world: &World| world.nodes[1].counters.dropped(DropReason::Duplicate);
     world.inject(1, neighbor, &datagram);
@@ -106,11 +117,19 @@ fn a_message_is_known_for_five_minutes_and_forgotten_then() {
     let before = duplicates(&world);
     world.inject(1, neighbor, &datagram);
     world.run_for(Duration::from_millis(10));
-    assert_eq!(duplicates(&world), before + 1, "known just before five minutes");
+    assert_eq!(
+        duplicates(&world),
+        before + 1,
+        "known just before five minutes"
+    );
     world.run_for(Duration::from_millis(2_200));
     world.inject(1, neighbor, &datagram);
     world.run_for(Duration::from_millis(10));
-    assert_eq!(duplicates(&world), before + 1, "forgotten two seconds after them");
+    assert_eq!(
+        duplicates(&world),
+        before + 1,
+        "forgotten two seconds after them"
+    );
 }
 
 #[test]

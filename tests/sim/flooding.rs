@@ -30,17 +30,32 @@ fn law(graph: &Graph, seed: u64) {
     assert_eq!(sends, 2 * edges - (nodes - 1), "{}: to all", world.replay());
     for node in 0..graph.nodes {
         let times = world.deliveries(node, number);
-        assert_eq!(times, u32::from(node != from), "{}: node {node}", world.replay());
+        assert_eq!(
+            times,
+            u32::from(node != from),
+            "{}: node {node}",
+            world.replay()
+        );
     }
 
     let to = (from + 1 + seed as usize % (graph.nodes - 1)) % graph.nodes;
     let netid = world.nodes[to].netid;
     let (number, sends) = cost(&mut world, from, netid);
     let saved = graph.degree(to) as u64 - 1;
-    assert_eq!(sends, 2 * edges - (nodes - 1) - saved, "{}: to one", world.replay());
+    assert_eq!(
+        sends,
+        2 * edges - (nodes - 1) - saved,
+        "{}: to one",
+        world.replay()
+    );
     for node in 0..graph.nodes {
         let times = world.deliveries(node, number);
-        assert_eq!(times, u32::from(node == to), "{}: node {node}", world.replay());
+        assert_eq!(
+            times,
+            u32::from(node == to),
+            "{}: node {node}",
+            world.replay()
+        );
     }
     world.check();
 }
@@ -97,5 +112,8 @@ fn an_idle_link_carries_at_most_one_datagram_in_ten_seconds_each_way() {
     let before = world.traffic.sent;
     world.run_for(Duration::from_secs(600));
     let per_link_and_way = (world.traffic.sent - before) as f64 / 16.0;
-    assert!(per_link_and_way <= 60.0, "{per_link_and_way} datagrams in 600 s");
+    assert!(
+        per_link_and_way <= 60.0,
+        "{per_link_and_way} datagrams in 600 s"
+    );
 }

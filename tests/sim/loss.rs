@@ -37,13 +37,20 @@ fn under_every_fault_no_message_is_delivered_twice_and_most_arrive() {
         let delivered: u64 = each.map(|times| u64::from(*times)).sum();
         world.check();
         // Five ways in, a third of the copies lost on each: far above nine in ten must arrive.
-        assert!(delivered * 10 >= expected * 9, "{}: {delivered} of {expected}", world.replay());
+        assert!(
+            delivered * 10 >= expected * 9,
+            "{}: {delivered} of {expected}",
+            world.replay()
+        );
     }
 }
 
 #[test]
 fn links_stay_live_at_twenty_percent_loss() {
-    let netem = Netem { loss: 200, ..Netem::default() };
+    let netem = Netem {
+        loss: 200,
+        ..Netem::default()
+    };
     let mut world = World::new(&Graph::ring(6), netem, &Choices::default(), 4);
     world.run_until_connected(Duration::from_secs(60));
     world.run_for(Duration::from_secs(3_600));
@@ -53,7 +60,10 @@ fn links_stay_live_at_twenty_percent_loss() {
 
 #[test]
 fn a_wire_that_swallows_large_datagrams_costs_no_small_ones() {
-    let netem = Netem { mtu: 30, ..Netem::default() };
+    let netem = Netem {
+        mtu: 30,
+        ..Netem::default()
+    };
     let mut world = World::new(&Graph::line(2), netem, &Choices::default(), 4);
     world.run_until_connected(Duration::from_secs(60));
     let number = world.send(0, NetId::ALL);

@@ -311,8 +311,8 @@ pub struct LabArgs {
     #[arg(long, value_name = "N", default_value = "4", hide_default_value = true,
           value_parser = clap::value_parser!(u16).range(2..=64))]
     pub nodes: u16,
-    /// How the nodes are connected [default: ring].
-    #[arg(long, default_value = "ring", hide_default_value = true)]
+    /// How the nodes are connected [default: diamond].
+    #[arg(long, default_value = "diamond", hide_default_value = true)]
     pub topology: Topology,
     /// What the devices carry: IP packets or Ethernet frames [default: tun].
     #[arg(long, default_value = "tun", hide_default_value = true)]
@@ -320,6 +320,9 @@ pub struct LabArgs {
     /// Leave the mesh running and say how to use and remove it.
     #[arg(long)]
     pub keep: bool,
+    /// Print one JSON object; the steps go to standard error.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// What the device carries.
@@ -352,7 +355,7 @@ pub enum Topology {
     Line,
     /// A line whose ends are connected.
     Ring,
-    /// Two ends, and every other node between both.
+    /// Four nodes: two ends, and two ways between them.
     Diamond,
     /// Each with each.
     Mesh,

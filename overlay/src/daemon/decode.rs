@@ -4,7 +4,8 @@ use std::fmt;
 use std::io::{self, Read};
 use std::process::ExitCode;
 
-use wire::{Header, MAX_DATAGRAM};
+use wire::pretty::Tree;
+use wire::{MAX_DATAGRAM, Message};
 
 use super::args::DecodeArgs;
 use super::client::print;
@@ -41,35 +42,14 @@ pub fn decode(args: &DecodeArgs) -> Result<ExitCode, Failure> {
             "give a datagram in hex",
         ));
     }
-    print(&describe(&datagram).map_err(|error| {
-        let what = format!(
-            "no datagram of the protocol in these {} bytes",
-            datagram.len()
-        );
-        Failure::at_work(what, "").because(error.to_string())
-    })?)?;
-    Ok(ExitCode::SUCCESS)
-}
-
-/// One line that says what `datagram` is.
-fn describe(datagram: &[u8]) -> Result<String, wire::ParseError> {
-    let header = Header::parse(datagram)?;
-    let reach = if header.flags.no_forward() {
-        "NO_FORWARD"
+    print(&format!("{}\n", Tree(&datagram)))?;
+    // The tree says what is wrong and where; scripts need the code.
+    let whole = Message::parse(&datagram).is_ok();
+    Ok(if whole {
+        ExitCode::SUCCESS
     } else {
-        "flooded"
-    };
-    let Header {
-        kind,
-        nonce,
-        src,
-        dst,
-        ..
-    } = header;
-    let len = datagram.len();
-    Ok(format!(
-        "{kind:?} {src} -> {dst}, {reach}, nonce {nonce:08x}, {len} bytes\n"
-    ))
+        ExitCode::from(1)
+    })
 }
 
 fn read_input() -> Result<String, Failure> {
@@ -179,15 +159,5 @@ mod tests {
         assert_eq!(bytes("\u{e9}"), Err(HexError::Character('\u{e9}', 1)));
         assert_eq!(bytes("ac0x01"), Err(HexError::Character('x', 4)));
         assert_eq!(bytes("ac0"), Err(HexError::Odd));
-    }
-
-    #[test]
-    fn a_golden_ping_is_described() {
-        let ping = bytes("ac010300 0a0b0c0d 0000002a 00000007").unwrap();
-        assert_eq!(
-            describe(&ping).unwrap(),
-            "Ping 0000002a -> 00000007, flooded, nonce 0a0b0c0d, 16 bytes\n"
-        );
-        assert!(describe(&ping[..15]).is_err());
     }
 }

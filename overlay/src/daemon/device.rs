@@ -47,7 +47,10 @@ pub struct DeviceKeeper {
     name: Option<String>,
     index: Option<u32>,
     commands: SyncSender<Command>,
-    reopened: (mpsc::Sender<Box<dyn Device>>, mpsc::Receiver<Box<dyn Device>>),
+    reopened: (
+        mpsc::Sender<Box<dyn Device>>,
+        mpsc::Receiver<Box<dyn Device>>,
+    ),
     ends: bool,
 }
 
@@ -66,7 +69,11 @@ impl DeviceKeeper {
         let keeper = Self {
             config,
             on_loss,
-            state: if info.is_some() { State::Up } else { State::None },
+            state: if info.is_some() {
+                State::Up
+            } else {
+                State::None
+            },
             index: info.as_ref().map(|info| info.index),
             name: info.map(|info| info.name),
             commands,
@@ -93,7 +100,9 @@ impl DeviceKeeper {
 
     /// Its addresses, the link-local one excepted.
     pub fn addresses(&self) -> &[IpNet] {
-        self.config.as_ref().map_or(&[], |config| config.addresses.as_slice())
+        self.config
+            .as_ref()
+            .map_or(&[], |config| config.addresses.as_slice())
     }
 
     /// Somebody set it up or down.
@@ -117,7 +126,9 @@ impl DeviceKeeper {
             self.ends = true;
             return;
         }
-        let Some(mut config) = self.config.clone() else { return };
+        let Some(mut config) = self.config.clone() else {
+            return;
+        };
         // The name that the kernel chose, not the pattern: users have written it down.
         config.name = self.name.clone().unwrap_or(config.name);
         let sender = self.reopened.0.clone();

@@ -119,10 +119,26 @@ pub struct Parts {
 impl Driver {
     /// A driver that has done nothing yet.
     pub fn new(parts: Parts) -> Self {
-        let Parts { config, clock, shared, control, directory, device, state, learned, rng, hurry } =
-            parts;
-        let named = config.links.peers.iter().chain(&config.links.trust_unproved);
-        let peers = named.map(|peer| (peer.to_string(), Vec::new(), None)).collect();
+        let Parts {
+            config,
+            clock,
+            shared,
+            control,
+            directory,
+            device,
+            state,
+            learned,
+            rng,
+            hurry,
+        } = parts;
+        let named = config
+            .links
+            .peers
+            .iter()
+            .chain(&config.links.trust_unproved);
+        let peers = named
+            .map(|peer| (peer.to_string(), Vec::new(), None))
+            .collect();
         Self {
             config,
             clock,
@@ -189,7 +205,10 @@ impl Driver {
     }
 
     fn next_timeout(&self) -> Instant {
-        let pingings = self.pingings.iter().filter_map(|(_, pinging, _)| pinging.next_timeout());
+        let pingings = self
+            .pingings
+            .iter()
+            .filter_map(|(_, pinging, _)| pinging.next_timeout());
         let network = self.network_changed_at.map(|at| at + DEBOUNCE);
         pingings
             .chain(self.control.next_timeout())
@@ -203,10 +222,16 @@ impl Driver {
     fn on_report(&mut self, report: Report) {
         let now = self.clock.now();
         match report {
-            Report::Datagram { path, duplicate, len, bytes } => {
+            Report::Datagram {
+                path,
+                duplicate,
+                len,
+                bytes,
+            } => {
                 let arrival = Arrival { path, duplicate };
                 let datagram = &bytes[..usize::from(len)];
-                self.control.handle_datagram(now, &arrival, datagram, &mut self.effects);
+                self.control
+                    .handle_datagram(now, &arrival, datagram, &mut self.effects);
             }
             Report::Stranger(path) => {
                 self.control.handle_stranger(now, &path, &mut self.effects);
@@ -216,11 +241,17 @@ impl Driver {
             }
             Report::Heard(netid) => {
                 self.control.handle_heard(now, netid);
-                self.directory.handle_heard(now, netid, &mut self.directory_effects);
+                self.directory
+                    .handle_heard(now, netid, &mut self.directory_effects);
             }
-            Report::Directory { origin, direct, payload } => {
+            Report::Directory {
+                origin,
+                direct,
+                payload,
+            } => {
                 let effects = &mut self.directory_effects;
-                self.directory.handle_payload(now, origin, direct, &payload, effects);
+                self.directory
+                    .handle_payload(now, origin, direct, &payload, effects);
             }
             Report::DeviceGone => {
                 tracing::error!(device = self.config.device.name, "the device was deleted");
@@ -241,7 +272,8 @@ impl Driver {
                 Ok(target) if self.pingings.len() < PINGINGS => {
                     self.next_ping += 1;
                     let pinging = Pinging::new(ping, target);
-                    self.pingings.push((self.next_ping, pinging, request.replies));
+                    self.pingings
+                        .push((self.next_ping, pinging, request.replies));
                     return self.poll_pingings(now);
                 }
                 Ok(_) => Reply::refused("too many pings are under way", "try again later"),
@@ -261,21 +293,32 @@ impl Driver {
             })?,
             Err(_) if text == "all" => NetId::ALL,
             Err(_) => text.parse::<NetId>().map_err(|error| {
-                Reply::refused(format!("{text}: {error}"), "give a netid, an address or `all`")
+                Reply::refused(
+                    format!("{text}: {error}"),
+                    "give a netid, an address or `all`",
+                )
             })?,
         };
         if target == self.shared.netid {
-            return Err(Reply::refused(format!("{text} is this node itself"), "ping another one"));
+            return Err(Reply::refused(
+                format!("{text} is this node itself"),
+                "ping another one",
+            ));
         }
         if target == NetId::ANY {
-            return Err(Reply::refused("netid 0 names no node", "give a node's netid, or `all`"));
+            return Err(Reply::refused(
+                "netid 0 names no node",
+                "give a node's netid, or `all`",
+            ));
         }
         Ok(target)
     }
 
     fn on_resolved(&mut self, resolved: Resolved) {
         let now = self.clock.now();
-        let Some((name, addresses, problem)) = self.peers.get_mut(resolved.peer) else { return };
+        let Some((name, addresses, problem)) = self.peers.get_mut(resolved.peer) else {
+            return;
+        };
         match resolved.addresses {
             Ok(found) => {
                 *problem = None;
@@ -296,11 +339,16 @@ impl Driver {
     fn set_peer(&mut self, now: Instant, peer: usize) {
         let (name, addresses, problem) = &mut self.peers[peer];
         let device = self.device.addresses();
-        let overlay: Vec<IpNet> = device.iter().copied().filter(|net| !is_link_local(net)).collect();
+        let overlay: Vec<IpNet> = device
+            .iter()
+            .copied()
+            .filter(|net| !is_link_local(net))
+            .collect();
         let own: Vec<IpAddr> = device.iter().map(IpNet::addr).collect();
         let sockets = &self.shared.sockets;
-        let (looping, sane): (Vec<SocketAddr>, Vec<SocketAddr>) =
-            addresses.iter().partition(|address| sockets.is_own_route(**address, &overlay, &own));
+        let (looping, sane): (Vec<SocketAddr>, Vec<SocketAddr>) = addresses
+            .iter()
+            .partition(|address| sockets.is_own_route(**address, &overlay, &own));
         if let Some(address) = looping.first() {
             let why = format!("{address} is reached through the overlay itself");
             if let Some(suppressed) = self.limiter.pass(now, "underlay_in_overlay") {
@@ -309,7 +357,8 @@ impl Driver {
             *problem = Some(why);
         }
         let trusted = peer >= self.config.links.peers.len();
-        self.control.set_peer(now, peer, &sane, trusted, &mut self.effects);
+        self.control
+            .set_peer(now, peer, &sane, trusted, &mut self.effects);
     }
 
     fn on_change(&mut self, change: std::io::Result<Change>, watch: &mut Option<Watch>) {
@@ -334,7 +383,8 @@ impl Driver {
             watch.follow(Some(opened.device.info().index));
         }
         tracing::info!(device = opened.device.info().name, "the device is back");
-        self.device.command(Command::Device(opened.device), &self.shared.wake);
+        self.device
+            .command(Command::Device(opened.device), &self.shared.wake);
     }
 
     /// Tells control which addresses this machine has, without the device's.
@@ -345,16 +395,25 @@ impl Driver {
             .filter(|address| Some(address.interface) != device)
             .filter_map(|address| IpNet::new(address.address, address.prefix_len).ok())
             .collect();
-        let overlay =
-            self.device.addresses().iter().copied().filter(|net| !is_link_local(net)).collect();
+        let overlay = self
+            .device
+            .addresses()
+            .iter()
+            .copied()
+            .filter(|net| !is_link_local(net))
+            .collect();
         self.control.set_surroundings(local, overlay);
     }
 
     fn on_timeout(&mut self, now: Instant) {
         self.control.handle_timeout(now, &mut self.effects);
-        self.directory.handle_timeout(now, &mut self.directory_effects);
+        self.directory
+            .handle_timeout(now, &mut self.directory_effects);
         self.poll_pingings(now);
-        if self.network_changed_at.is_some_and(|at| now >= at + DEBOUNCE) {
+        if self
+            .network_changed_at
+            .is_some_and(|at| now >= at + DEBOUNCE)
+        {
             self.network_changed_at = None;
             self.hurry.notify_one();
             for peer in 0..self.peers.len() {
@@ -384,10 +443,16 @@ impl Driver {
     /// A larger table is made by a thread that may take its time; the data path never waits.
     fn grow_seen_table(&mut self) {
         let seen = self.shared.flood.seen();
-        if self.growing.as_ref().is_some_and(|growing| !growing.is_finished()) {
+        if self
+            .growing
+            .as_ref()
+            .is_some_and(|growing| !growing.is_finished())
+        {
             return;
         }
-        let Some(bytes) = seen.growth_wanted() else { return };
+        let Some(bytes) = seen.growth_wanted() else {
+            return;
+        };
         tracing::debug!(bytes, "the seen table grows");
         let shared = self.shared.clone();
         let clock = self.clock;
@@ -399,7 +464,9 @@ impl Driver {
 
     fn proven(&self) -> Vec<Remembered> {
         let proven = self.control.proven().into_iter();
-        proven.map(|(netid, remote)| Remembered { netid, remote }).collect()
+        proven
+            .map(|(netid, remote)| Remembered { netid, remote })
+            .collect()
     }
 
     fn poll_pingings(&mut self, now: Instant) {
@@ -408,7 +475,8 @@ impl Driver {
             while let Some(step) = pinging.poll(now) {
                 let reply = match step {
                     Step::Ask => {
-                        self.control.ping(now, *id, pinging.target, &mut self.effects);
+                        self.control
+                            .ping(now, *id, pinging.target, &mut self.effects);
                         continue;
                     }
                     Step::Answer(mut answer) => {
@@ -430,8 +498,17 @@ impl Driver {
         loop {
             self.carry_out_directory(now);
             let mut effects = std::mem::take(&mut self.effects);
-            let mut deeds = Deeds { shared: &self.shared, events: Vec::new() };
-            carry_out(now, &self.control, &self.shared.flood, &mut effects, &mut deeds);
+            let mut deeds = Deeds {
+                shared: &self.shared,
+                events: Vec::new(),
+            };
+            carry_out(
+                now,
+                &self.control,
+                &self.shared.flood,
+                &mut effects,
+                &mut deeds,
+            );
             let events = deeds.events;
             self.effects = effects;
             if events.is_empty() {
@@ -451,7 +528,8 @@ impl Driver {
             }
             Event::LinkUp(netid, endpoint) => {
                 tracing::info!(%netid, link = %endpoint, "link up");
-                self.directory.handle_link_up(now, netid, &mut self.directory_effects);
+                self.directory
+                    .handle_link_up(now, netid, &mut self.directory_effects);
             }
             Event::LinkDown(netid, endpoint, why) => {
                 tracing::info!(%netid, link = %endpoint, reason = ?why, "link down");
@@ -459,12 +537,14 @@ impl Driver {
             Event::NeighborDown(netid, why) => {
                 tracing::warn!(%netid, reason = ?why, "neighbor down");
                 if why == crate::node::effect::Gone::Goodbye {
-                    self.directory.handle_gone(now, netid, &mut self.directory_effects);
+                    self.directory
+                        .handle_gone(now, netid, &mut self.directory_effects);
                 }
             }
             Event::RemoteGone(netid) => {
                 tracing::debug!(%netid, "node gone");
-                self.directory.handle_gone(now, netid, &mut self.directory_effects);
+                self.directory
+                    .handle_gone(now, netid, &mut self.directory_effects);
             }
             Event::NetIdConflict { last_hop } => {
                 let netid = self.shared.netid;
@@ -474,7 +554,12 @@ impl Driver {
                 let advice = reason.advice();
                 tracing::warn!(link = %endpoint, ?reason, "a node was refused: {advice}");
             }
-            Event::Pong { ping, from, round_trip, last_hops } => {
+            Event::Pong {
+                ping,
+                from,
+                round_trip,
+                last_hops,
+            } => {
                 if let Some((_, pinging, _)) = self.pingings.iter_mut().find(|(id, ..)| *id == ping)
                 {
                     pinging.answered(now, from, round_trip, last_hops);
@@ -497,7 +582,11 @@ impl Driver {
                     let old = self.shared.snapshot.load();
                     let (neighbors, underlay) = (old.neighbors.clone(), old.underlay.clone());
                     let routes = self.directory.routes();
-                    let fresh = Snapshot { neighbors, routes, underlay };
+                    let fresh = Snapshot {
+                        neighbors,
+                        routes,
+                        underlay,
+                    };
                     self.shared.snapshot.store(Arc::new(fresh));
                     // Packets that wait for a claim may go now.
                     self.device.wake(&self.shared.wake);
@@ -522,7 +611,11 @@ impl Driver {
             Alarm::OwnAddressClaimed { prefix, netid } => {
                 tracing::error!(%netid, %prefix, suppressed, "a node claims an address of ours");
             }
-            Alarm::Conflict { prefix, holder, refused } => {
+            Alarm::Conflict {
+                prefix,
+                holder,
+                refused,
+            } => {
                 tracing::warn!(netid = %refused, %prefix, %holder, suppressed, "a claim is refused");
             }
         }
@@ -539,16 +632,29 @@ impl Driver {
     ) {
         let mut datagram = vec![0; HEADER_LEN + payload.len()];
         let nonce = self.rng.next_u32();
-        let header = Header { kind: Kind::Data, flags, nonce, src: self.shared.netid, dst };
+        let header = Header {
+            kind: Kind::Data,
+            flags,
+            nonce,
+            src: self.shared.netid,
+            dst,
+        };
         header.emit(&mut datagram);
         datagram[HEADER_LEN..].copy_from_slice(payload);
         self.shared.flood.enter(now, &datagram);
         let snapshot = self.shared.snapshot.load();
         let wanted = |netid| only.is_none_or(|one| one == netid);
-        for link in snapshot.neighbors.links().iter().filter(|link| wanted(link.netid)) {
+        for link in snapshot
+            .neighbors
+            .links()
+            .iter()
+            .filter(|link| wanted(link.netid))
+        {
             send(&self.shared, &link.path, &datagram);
             link.stats.tx_datagrams.fetch_add(1, Relaxed);
-            link.stats.tx_bytes.fetch_add(datagram.len() as u64, Relaxed);
+            link.stats
+                .tx_bytes
+                .fetch_add(datagram.len() as u64, Relaxed);
         }
     }
 
@@ -610,7 +716,9 @@ impl Outlet for Deeds<'_> {
         // `last_sent` stays as it is: only data that goes unanswered casts doubt on a link.
         if let Some(link) = links.iter().find(|entry| Some(entry.id) == link) {
             link.stats.tx_datagrams.fetch_add(1, Relaxed);
-            link.stats.tx_bytes.fetch_add(datagram.len() as u64, Relaxed);
+            link.stats
+                .tx_bytes
+                .fetch_add(datagram.len() as u64, Relaxed);
         }
     }
 
@@ -619,22 +727,34 @@ impl Outlet for Deeds<'_> {
         for link in snapshot.neighbors.links() {
             send(self.shared, &link.path, datagram);
             link.stats.tx_datagrams.fetch_add(1, Relaxed);
-            link.stats.tx_bytes.fetch_add(datagram.len() as u64, Relaxed);
+            link.stats
+                .tx_bytes
+                .fetch_add(datagram.len() as u64, Relaxed);
         }
     }
 
     fn publish(&mut self, neighbors: NeighborSet) {
         let routes = self.shared.snapshot.load().routes.clone();
-        let ports = self.shared.sockets.iter().map(|(_, socket)| socket.local().port());
-        let linked = neighbors.links().iter().map(|link| link.path.endpoint.remote);
+        let ports = self
+            .shared
+            .sockets
+            .iter()
+            .map(|(_, socket)| socket.local().port());
+        let linked = neighbors
+            .links()
+            .iter()
+            .map(|link| link.path.endpoint.remote);
         let dialed = neighbors.expected().map(|endpoint| endpoint.remote);
         let underlay = Arc::new(Underlay::new(ports, linked.chain(dialed)));
         let neighbors = Arc::new(neighbors);
-        self.shared.snapshot.store(Arc::new(Snapshot { neighbors, routes, underlay }));
+        self.shared.snapshot.store(Arc::new(Snapshot {
+            neighbors,
+            routes,
+            underlay,
+        }));
     }
 
     fn event(&mut self, _now: Instant, event: Event) {
         self.events.push(event);
     }
 }
-

@@ -48,7 +48,11 @@ impl Alarms {
     /// The health lines that follow from it.
     pub fn lines(&self, now: Instant) -> Vec<Health> {
         let recent = |at: Instant| now.since(at) < SHOWN;
-        let line = |level, code: &str, text: String| Health { level, code: code.to_owned(), text };
+        let line = |level, code: &str, text: String| Health {
+            level,
+            code: code.to_owned(),
+            text,
+        };
         let mut lines = Vec::new();
         if let Some((at, netid)) = self.other_mesh
             && recent(at)

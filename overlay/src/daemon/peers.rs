@@ -51,7 +51,12 @@ pub async fn resolve(peers: Vec<PeerAddress>, resolved: mpsc::Sender<Resolved>, 
             }
             None => {
                 let (at, wait) = (Instant::now(), Duration::from_secs(1));
-                names.push(Name { peer, address, at, wait });
+                names.push(Name {
+                    peer,
+                    address,
+                    at,
+                    wait,
+                });
             }
         }
     }
@@ -65,22 +70,46 @@ pub async fn resolve(peers: Vec<PeerAddress>, resolved: mpsc::Sender<Resolved>, 
             }
         }
         let addresses = look_up(&next.address).await;
-        let wait = if addresses.is_ok() { REFRESH } else { next.wait };
-        next.wait = if addresses.is_ok() { Duration::from_secs(1) } else { (wait * 2).min(REFRESH) };
+        let wait = if addresses.is_ok() {
+            REFRESH
+        } else {
+            next.wait
+        };
+        next.wait = if addresses.is_ok() {
+            Duration::from_secs(1)
+        } else {
+            (wait * 2).min(REFRESH)
+        };
         next.at = Instant::now() + wait;
-        if resolved.send(Resolved { peer: next.peer, addresses }).await.is_err() {
+        if resolved
+            .send(Resolved {
+                peer: next.peer,
+                addresses,
+            })
+            .await
+            .is_err()
+        {
             return;
         }
     }
 }
 
 async fn look_up(peer: &PeerAddress) -> Result<Vec<SocketAddr>, String> {
-    match timeout(PATIENCE, tokio::net::lookup_host((peer.host.as_str(), peer.port))).await {
+    match timeout(
+        PATIENCE,
+        tokio::net::lookup_host((peer.host.as_str(), peer.port)),
+    )
+    .await
+    {
         Ok(Ok(found)) => {
             let mut addresses: Vec<SocketAddr> = found.take(ADDRESSES).collect();
             addresses.sort();
             addresses.dedup();
-            if addresses.is_empty() { Err("it has no address".to_owned()) } else { Ok(addresses) }
+            if addresses.is_empty() {
+                Err("it has no address".to_owned())
+            } else {
+                Ok(addresses)
+            }
         }
         Ok(Err(error)) => Err(error.to_string()),
         Err(_) => Err(format!("no answer in {} s", PATIENCE.as_secs())),
@@ -92,7 +121,10 @@ mod tests {
     use super::*;
 
     fn peer(host: &str) -> PeerAddress {
-        PeerAddress { host: host.to_owned(), port: 44_204 }
+        PeerAddress {
+            host: host.to_owned(),
+            port: 44_204,
+        }
     }
 
     #[tokio::test(flavor = "current_thread")]

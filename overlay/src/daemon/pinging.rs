@@ -80,7 +80,12 @@ impl Pinging {
     /// A copy of an answer came.
     pub fn answered(&mut self, now: Instant, from: NetId, round_trip: Duration, last_hops: usize) {
         let tell_at = now + SETTLE;
-        let fresh = Answer { round_trip, last_hops, tell_at, told: false };
+        let fresh = Answer {
+            round_trip,
+            last_hops,
+            tell_at,
+            told: false,
+        };
         self.answers.entry(from).or_insert(fresh).last_hops = last_hops;
     }
 
@@ -97,13 +102,18 @@ impl Pinging {
         }
         if self.asked > 0 && self.answers.is_empty() {
             // Told once: the question after this one clears it, or the run ends.
-            self.answers.insert(NetId::ANY, Answer {
-                round_trip: Duration::ZERO,
-                last_hops: 0,
-                tell_at: now,
-                told: true,
-            });
-            return Some(Step::Missed(PingMissed { sequence: self.asked }));
+            self.answers.insert(
+                NetId::ANY,
+                Answer {
+                    round_trip: Duration::ZERO,
+                    last_hops: 0,
+                    tell_at: now,
+                    told: true,
+                },
+            );
+            return Some(Step::Missed(PingMissed {
+                sequence: self.asked,
+            }));
         }
         if self.asked == self.request.count {
             self.done = true;
@@ -126,7 +136,11 @@ impl Pinging {
         if self.asked == 0 {
             return Some(Instant::ZERO);
         }
-        let untold = self.answers.values().filter(|answer| !answer.told).map(|a| a.tell_at);
+        let untold = self
+            .answers
+            .values()
+            .filter(|answer| !answer.told)
+            .map(|a| a.tell_at);
         let next = if self.asked == self.request.count {
             self.over_at()
         } else {
@@ -141,7 +155,10 @@ impl Pinging {
     }
 
     fn due_answer(&mut self, now: Instant) -> Option<PingReply> {
-        let due = self.answers.iter_mut().find(|(_, answer)| !answer.told && answer.tell_at <= now);
+        let due = self
+            .answers
+            .iter_mut()
+            .find(|(_, answer)| !answer.told && answer.tell_at <= now);
         let (&netid, answer) = due?;
         answer.told = true;
         let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
@@ -165,11 +182,19 @@ impl Pinging {
         let all = self.target == NetId::ALL;
         let patience = self.asked_at + if all { PATIENCE_ALL } else { PATIENCE };
         let told = !self.answers.is_empty() && self.answers.values().all(|answer| answer.told);
-        if told && !all { self.asked_at } else { patience }
+        if told && !all {
+            self.asked_at
+        } else {
+            patience
+        }
     }
 
     fn next_at(&self) -> Instant {
-        if self.asked == 0 { Instant::ZERO } else { self.asked_at + self.interval }
+        if self.asked == 0 {
+            Instant::ZERO
+        } else {
+            self.asked_at + self.interval
+        }
     }
 
     fn summary(&self) -> PingSummary {
@@ -193,7 +218,11 @@ mod tests {
     use super::*;
 
     fn pinging(target: NetId, count: u32) -> Pinging {
-        let request = PingRequest { target: target.to_string(), count, interval_ms: 1_000 };
+        let request = PingRequest {
+            target: target.to_string(),
+            count,
+            interval_ms: 1_000,
+        };
         Pinging::new(request, target)
     }
 
@@ -206,8 +235,13 @@ mod tests {
         run.answered(Instant(5_020_000), NetId(7), Duration::from_millis(10), 2);
         assert_eq!(run.next_timeout(), Some(Instant(5_160_000)));
         assert_eq!(run.poll(Instant(5_159_999)), None);
-        let Some(Step::Answer(reply)) = run.poll(Instant(5_160_000)) else { panic!() };
-        assert_eq!((reply.sequence, reply.rtt_us, reply.last_hops), (1, 10_000, 2));
+        let Some(Step::Answer(reply)) = run.poll(Instant(5_160_000)) else {
+            panic!()
+        };
+        assert_eq!(
+            (reply.sequence, reply.rtt_us, reply.last_hops),
+            (1, 10_000, 2)
+        );
         assert_eq!(run.next_timeout(), Some(Instant::from_secs(6)));
         assert_eq!(run.poll(Instant::from_secs(6)), Some(Step::Ask));
     }
@@ -219,7 +253,9 @@ mod tests {
         assert_eq!(run.next_timeout(), Some(Instant::from_secs(2)));
         let missed = Step::Missed(PingMissed { sequence: 1 });
         assert_eq!(run.poll(Instant::from_secs(2)), Some(missed));
-        let Some(Step::Summary(summary)) = run.poll(Instant::from_secs(2)) else { panic!() };
+        let Some(Step::Summary(summary)) = run.poll(Instant::from_secs(2)) else {
+            panic!()
+        };
         assert_eq!((summary.sent, summary.answered, summary.nodes), (1, 0, 0));
         assert!(run.is_done());
         assert_eq!(run.next_timeout(), None);
@@ -230,14 +266,21 @@ mod tests {
         let mut run = pinging(NetId::ALL, 1);
         assert_eq!(run.poll(Instant::from_secs(1)), Some(Step::Ask));
         for netid in 1..=3 {
-            run.answered(Instant(1_100_000), NetId(netid), Duration::from_millis(100), 1);
+            run.answered(
+                Instant(1_100_000),
+                NetId(netid),
+                Duration::from_millis(100),
+                1,
+            );
         }
         let later = Instant(1_300_000);
         for _ in 0..3 {
             assert!(matches!(run.poll(later), Some(Step::Answer(_))));
         }
         assert_eq!(run.poll(later), None, "others may still answer");
-        let Some(Step::Summary(summary)) = run.poll(Instant(2_500_000)) else { panic!() };
+        let Some(Step::Summary(summary)) = run.poll(Instant(2_500_000)) else {
+            panic!()
+        };
         assert_eq!((summary.answered, summary.nodes), (1, 3));
     }
 }

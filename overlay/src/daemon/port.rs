@@ -42,7 +42,11 @@ impl Port {
     /// A port for IP packets.
     pub fn tun(tun: Tun) -> Self {
         let answer = Box::new([0; MAX_ANSWER_LEN]);
-        Self::Tun(Box::new(TunPort { tun, answer, answer_len: None }))
+        Self::Tun(Box::new(TunPort {
+            tun,
+            answer,
+            answer_len: None,
+        }))
     }
 
     /// Bytes that must be free in front of each packet read.
@@ -67,12 +71,20 @@ impl Port {
         snapshot: &Snapshot,
         packet: &[u8],
     ) -> Result<Sending, Option<DropReason>> {
-        let to = |dst| Ok(Sending { dst, flags: Flags::NONE });
+        let to = |dst| {
+            Ok(Sending {
+                dst,
+                flags: Flags::NONE,
+            })
+        };
         match self {
             Self::None => Err(Some(DropReason::NoDevice)),
             Self::Tun(port) => {
                 let routes = &snapshot.routes;
-                match port.tun.outgoing(now, routes, &snapshot.underlay, packet, packet.len()) {
+                match port
+                    .tun
+                    .outgoing(now, routes, &snapshot.underlay, packet, packet.len())
+                {
                     tun::Outgoing::To(netid) => to(netid),
                     tun::Outgoing::All => to(NetId::ALL),
                     tun::Outgoing::Hold => match port.tun.hold(now, packet) {
@@ -162,6 +174,8 @@ impl Port {
 
 impl TunPort {
     fn make(&mut self, now: Instant, routes: &Routes, answer: Answer, packet: &[u8]) {
-        self.answer_len = self.tun.answer(now, routes, answer, packet, &mut self.answer[..]);
+        self.answer_len = self
+            .tun
+            .answer(now, routes, answer, packet, &mut self.answer[..]);
     }
 }

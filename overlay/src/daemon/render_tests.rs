@@ -177,7 +177,7 @@ netid     heard  way                       addresses
 fn counters_show_all_totals_and_only_drops_that_happened() {
     let counted = Counters::default();
     counted.add(Total::Received, 1_234_567);
-    counted.drop_many(DropReason::Duplicate, 42);
+    counted.count_many(DropReason::Duplicate, 42);
     let report = CountersReport::from(&counted);
     assert_eq!(report.drops.len(), DropReason::ALL.len());
     let output = counters(&report);

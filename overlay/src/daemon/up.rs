@@ -29,13 +29,13 @@ use super::config::{Config, HashKind};
 use super::device::DeviceKeeper;
 use super::driver::{self, Driver, Ended, Inputs};
 use super::error::Failure;
+use super::log;
 use super::paths::Places;
 use super::peers;
 use super::port::Port;
 use super::shared::{NEAR, Phase, Reports, STRANGERS, Shared, Snapshot};
 use super::state::{self, Remembered, StateDir};
 use super::worker::{self, Worker};
-use super::log;
 use crate::id::NetId;
 use crate::link::udp::UdpSockets;
 use crate::node::config::{Limits, NodeConfig, Socket, Timers};
@@ -88,7 +88,13 @@ impl Start {
         let netid = state.netid(config.netid, state::draw_netid)?;
         let remembered = state.neighbors();
         let control = ControlSocket::open(&config.files.control)?;
-        Ok(Self { config, netid, remembered, state, control })
+        Ok(Self {
+            config,
+            netid,
+            remembered,
+            state,
+            control,
+        })
     }
 }
 
@@ -106,19 +112,32 @@ pub fn up(args: &UpArgs) -> Result<(), Failure> {
 }
 
 async fn run(start: Start) -> Result<(), Failure> {
-    let Start { config, netid, remembered, state, control: control_socket } = start;
+    let Start {
+        config,
+        netid,
+        remembered,
+        state,
+        control: control_socket,
+    } = start;
     let clock = Clock::start();
     let mut rng = seeded()?;
 
     // 1. Everything that can be refused.
-    let listen: &[SocketAddr] = if config.links.listen_given { &config.links.listen } else { &[] };
+    let listen: &[SocketAddr] = if config.links.listen_given {
+        &config.links.listen
+    } else {
+        &[]
+    };
     let sockets =
         UdpSockets::bind(listen).map_err(|error| Failure::at_work(error.to_string(), ""))?;
     let mesh = Mesh::new(&config.mesh);
     let (commands, commands_rx) = sync_channel(4);
-    let (device, opened) =
-        DeviceKeeper::open(device_config(&config, mesh, netid), config.device.on_loss, commands)
-            .map_err(device_failure)?;
+    let (device, opened) = DeviceKeeper::open(
+        device_config(&config, mesh, netid),
+        config.device.on_loss,
+        commands,
+    )
+    .map_err(device_failure)?;
     for skipped in opened.iter().flat_map(|opened| &opened.skipped) {
         tracing::warn!(address = %skipped.address, reason = %skipped.reason, "address left out");
     }
@@ -130,9 +149,15 @@ async fn run(start: Start) -> Result<(), Failure> {
     let node = node_config(&config, netid, &sockets, device.addresses(), &mut rng);
     let control = Control::new(clock.now(), node, counters.clone());
     let directory = Directory::new(netid, mesh, config.device.addresses.clone(), rng.next_u64());
-    let hasher = MessageHasher::new(algorithm(config.dedupe.hash), [0; 4].map(|_| rng.next_u64()));
+    let hasher = MessageHasher::new(
+        algorithm(config.dedupe.hash),
+        [0; 4].map(|_| rng.next_u64()),
+    );
     let memory = usize::try_from(config.dedupe.memory).unwrap_or(usize::MAX);
-    let seen = SeenConfig { start_bytes: SEEN_START.min(memory), memory_bytes: memory };
+    let seen = SeenConfig {
+        start_bytes: SEEN_START.min(memory),
+        memory_bytes: memory,
+    };
     let shared = Arc::new(Shared {
         netid,
         flood: Flood::new(netid, hasher, seen, clock.now()),
@@ -171,8 +196,13 @@ async fn run(start: Start) -> Result<(), Failure> {
     let (admin_tx, admin) = mpsc::channel(64);
     let (stop_tx, stop) = oneshot::channel();
     let hurry = Arc::new(Notify::new());
-    let named: Vec<_> =
-        config.links.peers.iter().chain(&config.links.trust_unproved).cloned().collect();
+    let named: Vec<_> = config
+        .links
+        .peers
+        .iter()
+        .chain(&config.links.trust_unproved)
+        .cloned()
+        .collect();
     let resolver_hurry = hurry.clone();
     tokio::spawn(async move { peers::resolve(named, resolved_tx, &resolver_hurry).await });
     tokio::spawn(async move {
@@ -205,7 +235,13 @@ async fn run(start: Start) -> Result<(), Failure> {
     });
     driver.remember(&remembered);
     say(&line);
-    let inputs = Inputs { near: near_rx, strangers: strangers_rx, admin, resolved, stop };
+    let inputs = Inputs {
+        near: near_rx,
+        strangers: strangers_rx,
+        admin,
+        resolved,
+        stop,
+    };
     let ended = driver.run(inputs, watch).await;
 
     // 6. Down, in order: the driver said Goodbye while the worker still forwarded.
@@ -267,7 +303,10 @@ fn device_config(config: &Config, mesh: Mesh, netid: NetId) -> Option<OpenConfig
         mtu: config.device.mtu,
         mac,
         link_local: Some(address::link_local(netid)),
-        addresses: derived.into_iter().chain(config.device.addresses.iter().copied()).collect(),
+        addresses: derived
+            .into_iter()
+            .chain(config.device.addresses.iter().copied())
+            .collect(),
     })
 }
 
@@ -282,7 +321,13 @@ fn node_config(
     let timers = &config.timers;
     NodeConfig {
         netid,
-        sockets: sockets.iter().map(|(id, s)| Socket { id, local: s.local() }).collect(),
+        sockets: sockets
+            .iter()
+            .map(|(id, s)| Socket {
+                id,
+                local: s.local(),
+            })
+            .collect(),
         degree: config.links.degree.into(),
         max_neighbors: config.links.max_neighbors.into(),
         allow_inform: config.links.allow_inform.clone(),
@@ -322,9 +367,13 @@ fn port(config: &Config, learned: Arc<Learned>) -> Port {
 /// SIGTERM and SIGINT stop the node; a second one ends the process at once.
 fn stop_on_signal(stop: oneshot::Sender<()>) -> Result<(), Failure> {
     let listen = |kind| {
-        signal(kind).map_err(|error| Failure::at_work("cannot listen for signals", "").because(error))
+        signal(kind)
+            .map_err(|error| Failure::at_work("cannot listen for signals", "").because(error))
     };
-    let (mut term, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
+    let (mut term, mut interrupt) = (
+        listen(SignalKind::terminate())?,
+        listen(SignalKind::interrupt())?,
+    );
     tokio::spawn(async move {
         let mut stop = Some(stop);
         loop {
@@ -343,19 +392,33 @@ fn stop_on_signal(stop: oneshot::Sender<()>) -> Result<(), Failure> {
     Ok(())
 }
 
-fn ready_line(config: &Config, netid: NetId, sockets: &UdpSockets, device: &DeviceKeeper) -> String {
+fn ready_line(
+    config: &Config,
+    netid: NetId,
+    sockets: &UdpSockets,
+    device: &DeviceKeeper,
+) -> String {
     let device_text = match device.name() {
         Some(name) => {
             let addresses: Vec<String> =
                 device.addresses().iter().map(ToString::to_string).collect();
-            let mode = if config.device.mode == DeviceMode::Tap { "tap" } else { "tun" };
+            let mode = if config.device.mode == DeviceMode::Tap {
+                "tap"
+            } else {
+                "tun"
+            };
             format!("device {name} ({mode}), addresses {}", addresses.join(" "))
         }
         None => "no device".to_owned(),
     };
-    let listening: Vec<String> =
-        sockets.iter().map(|(_, socket)| socket.local().to_string()).collect();
-    format!("ready: netid {netid}, {device_text}, listening {}", listening.join(" "))
+    let listening: Vec<String> = sockets
+        .iter()
+        .map(|(_, socket)| socket.local().to_string())
+        .collect();
+    format!(
+        "ready: netid {netid}, {device_text}, listening {}",
+        listening.join(" ")
+    )
 }
 
 /// The one line on standard output. Nobody may be reading; then nobody misses it.

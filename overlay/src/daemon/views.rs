@@ -44,7 +44,9 @@ impl Driver {
                 .shared
                 .sockets
                 .iter()
-                .map(|(_, socket)| SocketReport { local: socket.local() })
+                .map(|(_, socket)| SocketReport {
+                    local: socket.local(),
+                })
                 .collect(),
             neighbors: counts,
             nodes: self.control.remotes().count() as u64,
@@ -59,16 +61,31 @@ impl Driver {
         for link in self.control.links() {
             by_netid.entry(link.netid).or_default().push(link);
         }
-        let all: u64 =
-            by_netid.values().flatten().map(|link| link.stats.first_copies.load(Relaxed)).sum();
-        let live = by_netid.into_iter().map(|(netid, links)| self.live(now, netid, &links, all));
-        let tried = self.control.candidates().map(|candidate| self.tried(now, &candidate));
-        let unresolved = self.peers.iter().filter(|(_, addresses, _)| addresses.is_empty());
+        let all: u64 = by_netid
+            .values()
+            .flatten()
+            .map(|link| link.stats.first_copies.load(Relaxed))
+            .sum();
+        let live = by_netid
+            .into_iter()
+            .map(|(netid, links)| self.live(now, netid, &links, all));
+        let tried = self
+            .control
+            .candidates()
+            .map(|candidate| self.tried(now, &candidate));
+        let unresolved = self
+            .peers
+            .iter()
+            .filter(|(_, addresses, _)| addresses.is_empty());
         let unresolved = unresolved.map(|(name, _, problem)| NeighborReport {
             netid: None,
             state: NeighborState::Dialing,
             peer: Some(name.clone()),
-            why: Some(problem.clone().unwrap_or_else(|| "its name is being looked up".to_owned())),
+            why: Some(
+                problem
+                    .clone()
+                    .unwrap_or_else(|| "its name is being looked up".to_owned()),
+            ),
             links: Vec::new(),
         });
         let refused = self.control.refused(now).map(|refused| NeighborReport {
@@ -78,7 +95,9 @@ impl Driver {
             why: Some(format!("{}: {}", refused.endpoint, refused.reason.advice())),
             links: Vec::new(),
         });
-        NeighborsReport { neighbors: live.chain(tried).chain(unresolved).chain(refused).collect() }
+        NeighborsReport {
+            neighbors: live.chain(tried).chain(unresolved).chain(refused).collect(),
+        }
     }
 
     pub(super) fn nodes(&self, now: Instant) -> NodesReport {
@@ -98,14 +117,21 @@ impl Driver {
                 Claim::Stale => ClaimState::Stale,
                 Claim::Refused => ClaimState::Refused,
             };
-            let node = nodes.entry(claim.netid).or_insert_with(|| self.node(claim.netid, None));
-            node.claims.push(ClaimReport { prefix: claim.prefix, state });
+            let node = nodes
+                .entry(claim.netid)
+                .or_insert_with(|| self.node(claim.netid, None));
+            node.claims.push(ClaimReport {
+                prefix: claim.prefix,
+                state,
+            });
             let usable = !matches!(state, ClaimState::Refused);
             if usable && claim.prefix.prefix_len() == claim.prefix.max_prefix_len() {
                 node.addresses.push(claim.prefix.addr());
             }
         }
-        NodesReport { nodes: nodes.into_values().collect() }
+        NodesReport {
+            nodes: nodes.into_values().collect(),
+        }
     }
 
     /// A node's addresses: the derived one, then those it claims.
@@ -138,10 +164,14 @@ impl Driver {
             LinkState::Leaving { .. } => NeighborState::Leaving,
         };
         let states: Vec<NeighborState> = links.iter().map(state).collect();
-        let best = [NeighborState::Live, NeighborState::Suspect, NeighborState::Leaving]
-            .into_iter()
-            .find(|state| states.contains(state))
-            .unwrap_or(NeighborState::Live);
+        let best = [
+            NeighborState::Live,
+            NeighborState::Suspect,
+            NeighborState::Leaving,
+        ]
+        .into_iter()
+        .find(|state| states.contains(state))
+        .unwrap_or(NeighborState::Live);
         let why = match best {
             NeighborState::Suspect => Some("silent for more than 30 s".to_owned()),
             NeighborState::Leaving => Some("it said Goodbye".to_owned()),
@@ -153,24 +183,33 @@ impl Driver {
         NeighborReport {
             netid: Some(netid),
             state: best,
-            peer: links.iter().find_map(|link| self.peer_of(link.path.endpoint.remote)),
+            peer: links
+                .iter()
+                .find_map(|link| self.peer_of(link.path.endpoint.remote)),
             why,
-            links: links.iter().map(|link| link_report(now, link, all)).collect(),
+            links: links
+                .iter()
+                .map(|link| link_report(now, link, all))
+                .collect(),
         }
     }
 
     fn tried(&self, now: Instant, candidate: &CandidateView) -> NeighborReport {
         let age = now.since(candidate.since).as_secs();
         let (state, why) = match candidate.origin {
-            Origin::Unsolicited => (NeighborState::Proving, "has to prove its address".to_owned()),
+            Origin::Unsolicited => (
+                NeighborState::Proving,
+                "has to prove its address".to_owned(),
+            ),
             _ if candidate.heard => {
                 let why = "it answers, but not our challenge: perhaps it has enough neighbors";
                 (NeighborState::Proving, why.to_owned())
             }
             Origin::Informed { by } => (NeighborState::Dialing, format!("{by} told of it")),
-            Origin::Remembered => {
-                (NeighborState::Dialing, "a neighbor before the restart".to_owned())
-            }
+            Origin::Remembered => (
+                NeighborState::Dialing,
+                "a neighbor before the restart".to_owned(),
+            ),
             Origin::Configured => (NeighborState::Dialing, format!("no answer for {age} s")),
         };
         NeighborReport {
@@ -202,7 +241,10 @@ impl Driver {
         let same = |address: &std::net::SocketAddr| {
             address.ip().to_canonical() == remote.ip() && address.port() == remote.port()
         };
-        let peer = self.peers.iter().find(|(_, addresses, _)| addresses.iter().any(same))?;
+        let peer = self
+            .peers
+            .iter()
+            .find(|(_, addresses, _)| addresses.iter().any(same))?;
         Some(peer.0.clone())
     }
 
@@ -223,7 +265,11 @@ impl Driver {
                 State::Lost => DeviceState::Degraded,
                 State::None => DeviceState::None,
             },
-            addresses: if exists { addresses } else { Vec::<IpNet>::new() },
+            addresses: if exists {
+                addresses
+            } else {
+                Vec::<IpNet>::new()
+            },
             backend: exists.then_some(Backend::Plain),
         }
     }
@@ -257,7 +303,11 @@ impl Driver {
             report.first_copies += link.stats.first_copies.load(Relaxed);
             report.duplicates += link.stats.duplicates.load(Relaxed);
         }
-        let harmless = [DropReason::Duplicate, DropReason::DuplicatePong, DropReason::OwnEcho];
+        let harmless = [
+            DropReason::Duplicate,
+            DropReason::DuplicatePong,
+            DropReason::OwnEcho,
+        ];
         report.dropped = DropReason::ALL
             .iter()
             .filter(|reason| !harmless.contains(reason))
@@ -269,7 +319,11 @@ impl Driver {
     fn health(&self, now: Instant, counts: NeighborCounts) -> Vec<Health> {
         let mut health = Vec::new();
         let mut say = |level, code: &str, text: String| {
-            health.push(Health { level, code: code.to_owned(), text });
+            health.push(Health {
+                level,
+                code: code.to_owned(),
+                text,
+            });
         };
         if self.control.has_conflict(now) {
             let netid = self.shared.netid;
@@ -281,7 +335,11 @@ impl Driver {
             say(Level::Alarm, "device_degraded", text);
         }
         if self.device.state() == State::Down {
-            say(Level::Alarm, "device_down", "the device is set down".to_owned());
+            say(
+                Level::Alarm,
+                "device_down",
+                "the device is set down".to_owned(),
+            );
         }
         if counts.live == 0 {
             say(Level::Warning, "no_neighbor", "no live neighbor".to_owned());
@@ -320,7 +378,9 @@ fn link_report(now: Instant, link: &LinkView, all_first_copies: u64) -> LinkRepo
         socket: link.path.endpoint.socket.0,
         age_seconds: now.since(link.since).as_secs(),
         heard_ago_ms: Some(millis(now.since(Instant(load(&stats.last_heard))))),
-        rtt_us: link.round_trip.map(|time| u64::try_from(time.as_micros()).unwrap_or(u64::MAX)),
+        rtt_us: link
+            .round_trip
+            .map(|time| u64::try_from(time.as_micros()).unwrap_or(u64::MAX)),
         rx_datagrams: load(&stats.rx_datagrams),
         rx_bytes: load(&stats.rx_bytes),
         tx_datagrams: load(&stats.tx_datagrams),

@@ -89,7 +89,15 @@ struct Ready {
 impl Worker {
     /// A worker with all the memory it will ever need.
     pub fn new(parts: Parts) -> Self {
-        let Parts { shared, clock, device, port, commands, reports, nonces } = parts;
+        let Parts {
+            shared,
+            clock,
+            device,
+            port,
+            commands,
+            reports,
+            nonces,
+        } = parts;
         let read = read_batch(device.as_deref(), &port);
         let hand = Hand {
             reports,
@@ -139,7 +147,9 @@ impl Worker {
                     self.receive(now, &snapshot, socket);
                 }
                 if flags.contains(PollFlags::POLLERR) {
-                    shared.sockets.drain_errors(socket, &snapshot.neighbors, &shared.counters);
+                    shared
+                        .sockets
+                        .drain_errors(socket, &snapshot.neighbors, &shared.counters);
                 }
             }
             // 4.
@@ -159,7 +169,8 @@ impl Worker {
     /// Step 1.
     fn wait(&self, shared: &Shared) -> Result<Ready, Errno> {
         // The wake-up, the device, the sockets; places that are not used are not polled.
-        let mut fds: [PollFd<'_>; MAX_SOCKETS + 2] = std::array::from_fn(|_| PollFd::new(shared.wake.as_fd(), PollFlags::POLLIN));
+        let mut fds: [PollFd<'_>; MAX_SOCKETS + 2] =
+            std::array::from_fn(|_| PollFd::new(shared.wake.as_fd(), PollFlags::POLLIN));
         let mut used = 1;
         for (_, socket) in shared.sockets.iter() {
             fds[used] = PollFd::new(socket.as_fd(), PollFlags::POLLIN);
@@ -167,7 +178,11 @@ impl Worker {
         }
         let sockets = used - 1;
         let listens = shared.phase() == Phase::Running;
-        let device = self.device.as_ref().filter(|_| listens).and_then(|d| d.readiness());
+        let device = self
+            .device
+            .as_ref()
+            .filter(|_| listens)
+            .and_then(|d| d.readiness());
         if let Some(device) = device {
             fds[used] = PollFd::new(device, PollFlags::POLLIN);
             used += 1;
@@ -187,7 +202,9 @@ impl Worker {
 
     /// Until a held packet's deadline, rounded up; for ever when none is held.
     fn timeout(&self) -> PollTimeout {
-        let Some(at) = self.port.next_timeout() else { return PollTimeout::NONE };
+        let Some(at) = self.port.next_timeout() else {
+            return PollTimeout::NONE;
+        };
         let wait = at.since(self.clock.now()).as_micros().div_ceil(1_000);
         PollTimeout::try_from(i32::try_from(wait).unwrap_or(i32::MAX)).unwrap_or(PollTimeout::MAX)
     }
@@ -198,7 +215,16 @@ impl Worker {
             self.rx.clear();
             self.tx.clear();
             self.hand.packets.clear();
-            let Self { shared, pump, rx, tx, receiver, sender, hand, .. } = self;
+            let Self {
+                shared,
+                pump,
+                rx,
+                tx,
+                receiver,
+                sender,
+                hand,
+                ..
+            } = self;
             let counters = &*shared.counters;
             let received = receiver.receive(&shared.sockets, socket, rx, counters);
             let received = match received {
@@ -215,7 +241,14 @@ impl Worker {
                 device_index: self.device.as_ref().map_or(0, |device| device.info().index),
             };
             pump.receive(now, scene, rx, tx, hand);
-            sender.flush(&shared.sockets, now, rx.arena(), tx, &snapshot.neighbors, counters);
+            sender.flush(
+                &shared.sockets,
+                now,
+                rx.arena(),
+                tx,
+                &snapshot.neighbors,
+                counters,
+            );
             self.write(now, snapshot);
             if received < RX_BUFFERS {
                 return;
@@ -228,7 +261,15 @@ impl Worker {
         if self.hand.packets.is_empty() {
             return;
         }
-        let Self { shared, port, device, hand, deliver, rx, .. } = self;
+        let Self {
+            shared,
+            port,
+            device,
+            hand,
+            deliver,
+            rx,
+            ..
+        } = self;
         let counters = &*shared.counters;
         let Some(device) = device else {
             return counters.count_many(DropReason::NoDevice, hand.packets.len() as u64);
@@ -236,7 +277,12 @@ impl Worker {
         let arena = rx.arena();
         deliver.clear();
         for packet in hand.packets.drain(..) {
-            match port.incoming(now, &snapshot.routes, packet.origin, packet.payload.of(arena)) {
+            match port.incoming(
+                now,
+                &snapshot.routes,
+                packet.origin,
+                packet.payload.of(arena),
+            ) {
                 Ok(skip) => {
                     let mut packet = packet;
                     packet.payload.start += skip;
@@ -267,7 +313,9 @@ impl Worker {
     /// Step 4.
     fn originate(&mut self, now: Instant, snapshot: &Snapshot) {
         for _ in 0..ROUNDS {
-            let Some(device) = &mut self.device else { return };
+            let Some(device) = &mut self.device else {
+                return;
+            };
             self.read.clear();
             match device.read_batch(&mut self.read) {
                 Ok(0) => return,
@@ -303,11 +351,34 @@ impl Worker {
         if snapshot.neighbors.links().is_empty() {
             return counters.count_many(DropReason::NoNeighbor, self.outgoing.len() as u64);
         }
-        let Self { shared, pump, read, outgoing, nonces, tx, sender, .. } = self;
+        let Self {
+            shared,
+            pump,
+            read,
+            outgoing,
+            nonces,
+            tx,
+            sender,
+            ..
+        } = self;
         let arena = read.arena_mut();
-        pump.originate(now, &shared.flood, outgoing, arena, &mut || nonces.next_u32(), tx);
+        pump.originate(
+            now,
+            &shared.flood,
+            outgoing,
+            arena,
+            &mut || nonces.next_u32(),
+            tx,
+        );
         counters.add(Total::Originated, outgoing.len() as u64);
-        sender.flush(&shared.sockets, now, read.arena(), tx, &snapshot.neighbors, &counters);
+        sender.flush(
+            &shared.sockets,
+            now,
+            read.arena(),
+            tx,
+            &snapshot.neighbors,
+            &counters,
+        );
     }
 
     /// Puts the service byte in front of a frame, and notes the message.
@@ -318,24 +389,38 @@ impl Worker {
             start: start - wire::HEADER_LEN as u32,
             len: end - start + wire::HEADER_LEN as u32,
         };
-        self.outgoing.push(Outgoing { span, dst: sending.dst, flags: sending.flags });
+        self.outgoing.push(Outgoing {
+            span,
+            dst: sending.dst,
+            flags: sending.flags,
+        });
     }
 
     /// Writes the ICMP answer that the port made, if it made one.
     fn answer(&mut self) {
-        let Some(device) = &mut self.device else { return };
-        let Some(answer) = self.port.take_answer() else { return };
+        let Some(device) = &mut self.device else {
+            return;
+        };
+        let Some(answer) = self.port.take_answer() else {
+            return;
+        };
         let counters = &*self.shared.counters;
-        device.write_batch(&mut std::iter::once(answer), &mut |_, outcome| match outcome {
-            WriteOutcome::Written => counters.add(Total::Unreachables, 1),
-            _ => counters.count(DropReason::DeviceError),
-        });
+        device.write_batch(
+            &mut std::iter::once(answer),
+            &mut |_, outcome| match outcome {
+                WriteOutcome::Written => counters.add(Total::Unreachables, 1),
+                _ => counters.count(DropReason::DeviceError),
+            },
+        );
     }
 
     /// Step 5: packets that waited for a claim, when a new snapshot may bring it or time is up.
     fn release(&mut self, now: Instant, snapshot: Arc<Snapshot>) {
         let due = self.port.next_timeout().is_some_and(|at| now >= at);
-        let fresh = self.last_seen.as_ref().is_none_or(|last| !Arc::ptr_eq(last, &snapshot));
+        let fresh = self
+            .last_seen
+            .as_ref()
+            .is_none_or(|last| !Arc::ptr_eq(last, &snapshot));
         if (due || fresh) && self.port.next_timeout().is_some() {
             self.read.clear();
             self.outgoing.clear();
@@ -417,20 +502,37 @@ impl Sink for Hand {
 
     fn service(&mut self, link: &LinkEntry, header: &Header, payload: &[u8]) {
         let direct = header.flags.no_forward() && link.netid == header.src;
-        let report =
-            Report::Directory { origin: header.src, direct, payload: payload.into() };
+        let report = Report::Directory {
+            origin: header.src,
+            direct,
+            payload: payload.into(),
+        };
         if self.reports.near.try_send(report).is_err() {
             self.counters.count(DropReason::ServiceFull);
         }
     }
 
     fn control(&mut self, arrival: Arrival, datagram: &[u8]) {
-        let Arrival { path, link, expected, duplicate } = arrival;
+        let Arrival {
+            path,
+            link,
+            expected,
+            duplicate,
+        } = arrival;
         let len = datagram.len().min(CONTROL_LEN);
         let mut bytes = [0; CONTROL_LEN];
         bytes[..len].copy_from_slice(&datagram[..len]);
-        let report = Report::Datagram { path, duplicate, len: len as u8, bytes };
-        if link.is_some() || expected { self.near(report) } else { self.far(report) }
+        let report = Report::Datagram {
+            path,
+            duplicate,
+            len: len as u8,
+            bytes,
+        };
+        if link.is_some() || expected {
+            self.near(report)
+        } else {
+            self.far(report)
+        }
     }
 
     fn stranger(&mut self, path: Path) {

@@ -34,7 +34,11 @@ pub fn carry_out(
 ) {
     for effect in effects.drain() {
         match effect {
-            Effect::Send { path, link, datagram } => {
+            Effect::Send {
+                path,
+                link,
+                datagram,
+            } => {
                 flood.enter(now, datagram.bytes());
                 outlet.send(now, &path, link, datagram.bytes());
             }

@@ -20,7 +20,7 @@ const DEVICE: u32 = 9;
 #[derive(Debug, PartialEq)]
 enum Got {
     Device(NetId, NetId, Vec<u8>),
-    Service(u16, NetId, Vec<u8>),
+    Service(LinkId, NetId, Vec<u8>),
     Control(Arrival, Vec<u8>),
     Stranger(Path),
     Conflict(Path),
@@ -38,9 +38,9 @@ impl Sink for Notes {
         self.got
             .push(Got::Device(packet.origin, packet.dst, payload));
     }
-    fn service(&mut self, link: u16, header: &Header, payload: &[u8]) {
+    fn service(&mut self, link: &LinkEntry, header: &Header, payload: &[u8]) {
         self.got
-            .push(Got::Service(link, header.src, payload.to_vec()));
+            .push(Got::Service(link.id, header.src, payload.to_vec()));
     }
     fn control(&mut self, arrival: Arrival, datagram: &[u8]) {
         self.got.push(Got::Control(arrival, datagram.to_vec()));
@@ -219,7 +219,7 @@ fn of_a_run_the_duplicates_are_left_out_and_the_short_last_one_counts() {
 #[test]
 fn control_gets_who_sent_it_and_whether_we_dial_them() {
     let mut node = Node::new();
-    let hello = datagram(0x01, 0x80, 1, 7, 0, &[]);
+    let hello = datagram(0x01, 0x80, 1, 0x51, 0, &[]);
     let got = |arrival| [Got::Control(arrival, hello.clone())];
     assert_eq!(node.receive(2, &hello), got(arrival(2, Some(2))));
     assert_eq!(node.receive(5, &hello), got(arrival(5, None)));
@@ -231,7 +231,10 @@ fn control_gets_who_sent_it_and_whether_we_dial_them() {
     assert_eq!(node.counters.total(Total::Control), 2);
     assert_eq!(node.counters.total(Total::Flooded), 1);
     // A stranger's message is no news of a node.
-    assert_eq!(node.notes.heard, [NetId(7)]);
+    assert_eq!(node.notes.heard, [NetId(0x51)]);
+    // Nor is what stays on one link and is not its neighbor's own: a challenge (R28).
+    node.receive(2, &datagram(0x03, 0x80, 2, 0x77, 0, &[]));
+    assert_eq!(node.notes.heard, [NetId(0x51)]);
 }
 
 #[test]
@@ -307,7 +310,7 @@ fn a_service_gets_its_payload_and_what_no_service_wants_counts_on_top() {
     let claims = datagram(0x10, 0, 1, 7, ALL, &[0xC2, 1]);
     assert_eq!(
         node.receive(2, &claims),
-        [Got::Service(2, NetId(7), vec![0xC2, 1])]
+        [Got::Service(LinkId(2), NetId(7), vec![0xC2, 1])]
     );
     assert_eq!(node.tx.items().len(), 1);
     for (nonce, rest) in [(2, &[0xCF][..]), (3, &[]), (4, &[0x01])] {

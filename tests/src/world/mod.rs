@@ -19,15 +19,17 @@ use std::sync::Arc;
 
 use overlay::id::{Endpoint, LinkId, NetId, Path, SocketId};
 use overlay::node::config::{NodeConfig, Socket};
-use overlay::node::control::{Arrival, Control};
+use overlay::node::control::{self, Control};
 use overlay::node::effect::{Effects, Event};
-use overlay::node::flood::{Flood, FloodConfig};
+use overlay::node::flood::{Flood, JUDGED};
+use overlay::node::hash::{Algorithm, MessageHasher};
 use overlay::node::outlet::{Outlet, carry_out};
-use overlay::node::snapshot::NeighborSet;
+use overlay::node::seen::SeenConfig;
+use overlay::node::snapshot::{LinkEntry, NeighborSet};
 use overlay::pump::count::{Counters, DropReason, Total};
 use overlay::pump::rx::{RxBatch, RxMessage, Span};
 use overlay::pump::tx::TxBatch;
-use overlay::pump::{Pump, Sink};
+use overlay::pump::{Arrival, Packet, Pump, Scene, Sink};
 use overlay::time::{Duration, Instant};
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
@@ -118,7 +120,11 @@ pub struct Choices {
 
 impl Default for Choices {
     fn default() -> Self {
-        Self { degree: 256, seen_memory: 1 << 20, netid_of }
+        Self {
+            degree: 256,
+            seen_memory: 1 << 20,
+            netid_of,
+        }
     }
 }
 
@@ -164,11 +170,15 @@ impl World {
 
     fn make_node(&mut self, number: usize, netid: NetId, choices: &Choices) -> Node {
         let mut seed = [0; 32];
-        seed.chunks_mut(8).for_each(|part| part.copy_from_slice(&self.rng.next_u64().to_le_bytes()));
+        seed.chunks_mut(8)
+            .for_each(|part| part.copy_from_slice(&self.rng.next_u64().to_le_bytes()));
         let counters = Arc::new(Counters::default());
         let config = NodeConfig {
             netid,
-            sockets: vec![Socket { id: SocketId(0), local: SocketAddr::from(([0, 0, 0, 0], PORT)) }],
+            sockets: vec![Socket {
+                id: SocketId(0),
+                local: SocketAddr::from(([0, 0, 0, 0], PORT)),
+            }],
             degree: choices.degree,
             max_neighbors: 256,
             allow_inform: Vec::new(),
@@ -182,7 +192,13 @@ impl World {
         let local = ipnet::IpNet::new(address.ip(), 8).into_iter().collect();
         control.set_surroundings(local, Vec::new());
         let key = [0; 4].map(|_| self.rng.next_u64());
-        let flood = Flood::new(FloodConfig::small(netid, key, choices.seen_memory), self.now, counters.clone());
+        let hasher = MessageHasher::new(Algorithm::SipHash13, key);
+        // Small: a world may hold ten thousand of them.
+        let seen = SeenConfig {
+            start_bytes: 64 << 10,
+            memory_bytes: choices.seen_memory,
+        };
+        let flood = Flood::new(netid, hasher, seen, self.now);
         Node {
             netid,
             address,
@@ -218,7 +234,8 @@ impl World {
     /// Gives `node` a named peer.
     pub fn name_peer(&mut self, node: usize, peer: usize) {
         let at = &mut self.nodes[node];
-        at.control.set_peer(self.now, peer, &[address_of(peer)], false, &mut at.effects);
+        at.control
+            .set_peer(self.now, peer, &[address_of(peer)], false, &mut at.effects);
         self.carry_out(node);
     }
 
@@ -253,7 +270,9 @@ impl World {
         slot[HEADER_LEN + 8..HEADER_LEN + 16].copy_from_slice(&number.to_be_bytes());
         let nonce = self.rng.next_u32();
         let now = self.now;
-        self.nodes[node].flood.originate(now, Kind::Data, Flags::NONE, nonce, dst, &mut slot);
+        self.nodes[node]
+            .flood
+            .originate(now, Kind::Data, Flags::NONE, nonce, dst, &mut slot);
         self.flood_from(node, &slot, None);
         number
     }
@@ -272,7 +291,9 @@ impl World {
             self.heap.pop();
             assert!(at >= self.now, "{}: time went back", self.replay());
             self.now = at;
-            let Some(input) = self.inputs.remove(&sequence) else { continue };
+            let Some(input) = self.inputs.remove(&sequence) else {
+                continue;
+            };
             self.feed(node, input);
         }
         self.now = until;
@@ -285,22 +306,33 @@ impl World {
     pub fn run_until_connected(&mut self, patience: Duration) {
         let until = self.now + patience;
         while !self.is_connected() {
-            assert!(self.now < until, "{}: links missing after {patience:?}", self.replay());
+            assert!(
+                self.now < until,
+                "{}: links missing after {patience:?}",
+                self.replay()
+            );
             self.run_for(Duration::from_millis(100));
         }
     }
 
     /// Whether each wire between live nodes carries a link, both ways.
     pub fn is_connected(&self) -> bool {
-        self.wires.iter().filter(|(_, wire)| !wire.netem.cut).all(|(&(a, b), _)| {
-            let (one, other) = (&self.nodes[a], &self.nodes[b]);
-            !one.alive || !other.alive || one.control.is_neighbor(other.netid)
-        })
+        self.wires
+            .iter()
+            .filter(|(_, wire)| !wire.netem.cut)
+            .all(|(&(a, b), _)| {
+                let (one, other) = (&self.nodes[a], &self.nodes[b]);
+                !one.alive || !other.alive || one.control.is_neighbor(other.netid)
+            })
     }
 
     /// How often `node` delivered message `number`.
     pub fn deliveries(&self, node: usize, number: u64) -> u32 {
-        self.nodes[node].delivered.get(&number).copied().unwrap_or(0)
+        self.nodes[node]
+            .delivered
+            .get(&number)
+            .copied()
+            .unwrap_or(0)
     }
 
     /// A number that differs as soon as any datagram of the run did.
@@ -320,14 +352,31 @@ impl World {
     /// was delivered twice.
     pub fn check(&self) {
         for (number, node) in self.nodes.iter().enumerate() {
-            let counted: u64 = DropReason::RECEIVED.iter().map(|r| node.counters.dropped(*r)).sum();
+            let judged = JUDGED
+                .iter()
+                .chain(&[DropReason::UnderlayInOverlay, DropReason::RxTruncated]);
+            let counted: u64 = judged.map(|reason| node.counters.dropped(*reason)).sum();
             let fine = node.counters.total(Total::Flooded) + node.counters.total(Total::Control);
             let received = node.counters.total(Total::Received);
-            assert_eq!(received, counted + fine, "{}: node {number} miscounts", self.replay());
-            assert!(node.control.candidates().count() <= 2_048 + 256, "{}", self.replay());
+            assert_eq!(
+                received,
+                counted + fine,
+                "{}: node {number} miscounts",
+                self.replay()
+            );
+            assert!(
+                node.control.candidates().count() <= 2_048 + 256,
+                "{}",
+                self.replay()
+            );
             assert!(node.control.remotes().count() <= 4_096, "{}", self.replay());
             let twice = node.delivered.iter().find(|(_, times)| **times > 1);
-            assert_eq!(twice, None, "{}: node {number} delivered twice", self.replay());
+            assert_eq!(
+                twice,
+                None,
+                "{}: node {number} delivered twice",
+                self.replay()
+            );
         }
     }
 
@@ -359,15 +408,43 @@ impl World {
         self.rx.clear();
         self.tx.clear();
         self.rx.arena_mut()[..bytes.len()].copy_from_slice(bytes);
-        let span = Span { start: 0, len: bytes.len() as u32 };
+        let span = Span {
+            start: 0,
+            len: bytes.len() as u32,
+        };
         let path = Path::to(Endpoint::new(SocketId(0), from));
         let stride = span.len;
-        self.rx.push(RxMessage { span, stride, path, interface: 0, truncated: false });
+        self.rx.push(RxMessage {
+            span,
+            stride,
+            path,
+            interface: 0,
+            truncated: false,
+        });
         let now = self.now;
-        let Node { control, flood, counters, delivered, neighbors, pump, effects, .. } =
-            &mut self.nodes[node];
-        let mut sink = Deliver { now, control, delivered, effects };
-        pump.receive(now, flood, neighbors, counters, 0, &self.rx, &mut self.tx, &mut sink);
+        let Node {
+            control,
+            flood,
+            counters,
+            delivered,
+            neighbors,
+            pump,
+            effects,
+            ..
+        } = &mut self.nodes[node];
+        let mut sink = Deliver {
+            now,
+            control,
+            delivered,
+            effects,
+        };
+        let scene = Scene {
+            flood,
+            neighbors,
+            counters,
+            device_index: 0,
+        };
+        pump.receive(now, scene, &self.rx, &mut self.tx, &mut sink);
         let waiting: Vec<(Vec<u8>, Option<u16>)> = self
             .tx
             .items()
@@ -398,7 +475,9 @@ impl World {
             self.astray.entry(to).or_default().push(datagram.to_vec());
             return;
         };
-        let Some(wire) = self.wires.get_mut(&(node, peer)) else { return };
+        let Some(wire) = self.wires.get_mut(&(node, peer)) else {
+            return;
+        };
         for at in wire.carry(self.now, datagram.len(), &mut self.rng) {
             let mut bytes = datagram.to_vec();
             self.wires[&(node, peer)].harm(&mut bytes, &mut self.rng);
@@ -407,7 +486,9 @@ impl World {
     }
 
     fn node_at(&self, address: SocketAddr) -> Option<usize> {
-        let SocketAddr::V4(v4) = address else { return None };
+        let SocketAddr::V4(v4) = address else {
+            return None;
+        };
         let [ten, a, b, c] = v4.ip().octets();
         let number = (u32::from_be_bytes([0, a, b, c]) as usize).checked_sub(1)?;
         (ten == 10 && v4.port() == PORT && number < self.nodes.len()).then_some(number)
@@ -439,7 +520,9 @@ impl World {
     /// Makes sure that the node is woken at its next deadline.
     fn arm(&mut self, node: usize) {
         let at = &mut self.nodes[node];
-        let Some(due) = at.control.next_timeout() else { return };
+        let Some(due) = at.control.next_timeout() else {
+            return;
+        };
         let due = due.max(self.now);
         if at.wake_at.is_none_or(|armed| due < armed) {
             at.wake_at = Some(due);
@@ -466,26 +549,33 @@ struct Deliver<'n> {
 }
 
 impl Sink for Deliver<'_> {
-    fn device(&mut self, _origin: NetId, _dst: NetId, payload: Span, arena: &[u8]) {
-        let payload = payload.of(arena);
+    fn device(&mut self, packet: Packet, arena: &[u8]) {
+        let payload = packet.payload.of(arena);
         if let Some(number) = payload.get(8..16).and_then(|bytes| bytes.try_into().ok()) {
-            *self.delivered.entry(u64::from_be_bytes(number)).or_insert(0) += 1;
+            *self
+                .delivered
+                .entry(u64::from_be_bytes(number))
+                .or_insert(0) += 1;
         }
     }
 
-    fn service(&mut self, _link: u16, _origin: NetId, _header: &Header, _payload: &[u8]) {}
+    fn service(&mut self, _link: &LinkEntry, _header: &Header, _payload: &[u8]) {}
 
-    fn control(&mut self, path: &Path, _link: Option<u16>, _expected: bool, duplicate: bool, datagram: &[u8]) {
-        let arrival = Arrival { path: *path, duplicate };
-        self.control.handle_datagram(self.now, &arrival, datagram, self.effects);
+    fn control(&mut self, arrival: Arrival, datagram: &[u8]) {
+        let Arrival {
+            path, duplicate, ..
+        } = arrival;
+        let arrival = control::Arrival { path, duplicate };
+        self.control
+            .handle_datagram(self.now, &arrival, datagram, self.effects);
     }
 
-    fn stranger(&mut self, path: &Path) {
-        self.control.handle_stranger(self.now, path, self.effects);
+    fn stranger(&mut self, path: Path) {
+        self.control.handle_stranger(self.now, &path, self.effects);
     }
 
-    fn conflict(&mut self, path: &Path) {
-        self.control.handle_conflict(self.now, path, self.effects);
+    fn conflict(&mut self, path: Path) {
+        self.control.handle_conflict(self.now, &path, self.effects);
     }
 
     fn heard(&mut self, origin: NetId) {
@@ -507,7 +597,8 @@ struct Deeds {
 
 impl Outlet for Deeds {
     fn send(&mut self, _now: Instant, path: &Path, _link: Option<LinkId>, datagram: &[u8]) {
-        self.list.push(Deed::Send(path.endpoint.remote, datagram.to_vec()));
+        self.list
+            .push(Deed::Send(path.endpoint.remote, datagram.to_vec()));
     }
 
     fn flood(&mut self, _now: Instant, datagram: &[u8]) {

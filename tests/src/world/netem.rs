@@ -54,7 +54,10 @@ pub struct Wire {
 impl Wire {
     /// A wire with faults.
     pub fn new(netem: Netem) -> Self {
-        Self { netem, bursting: false }
+        Self {
+            netem,
+            bursting: false,
+        }
     }
 
     /// When copies of a datagram of `len` bytes sent at `now` arrive: none, one or two.
@@ -65,7 +68,11 @@ impl Wire {
         rng: &mut ChaCha8Rng,
     ) -> impl Iterator<Item = Instant> + use<> {
         let netem = self.netem;
-        let loss = if self.bursting { netem.burst.max(netem.loss) } else { netem.loss };
+        let loss = if self.bursting {
+            netem.burst.max(netem.loss)
+        } else {
+            netem.loss
+        };
         let lost = netem.cut || len > netem.mtu || chance(rng, loss);
         self.bursting = lost && !netem.cut;
         let copies = match (lost, chance(rng, netem.duplicate)) {
@@ -76,7 +83,11 @@ impl Wire {
         let jitter = u64::try_from(netem.jitter.as_micros()).unwrap_or(u64::MAX);
         let arrivals: Vec<Instant> = (0..copies)
             .map(|_| {
-                let more = if jitter == 0 { 0 } else { rng.next_u64() % jitter };
+                let more = if jitter == 0 {
+                    0
+                } else {
+                    rng.next_u64() % jitter
+                };
                 now + netem.latency + Duration::from_micros(more)
             })
             .collect();

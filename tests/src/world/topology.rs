@@ -16,8 +16,14 @@ pub struct Graph {
 
 impl Graph {
     fn of(nodes: usize, edges: impl IntoIterator<Item = (usize, usize)>) -> Self {
-        let edges = edges.into_iter().filter(|(a, b)| a != b).map(|(a, b)| (a.min(b), a.max(b)));
-        Self { nodes, edges: edges.collect() }
+        let edges = edges
+            .into_iter()
+            .filter(|(a, b)| a != b)
+            .map(|(a, b)| (a.min(b), a.max(b)));
+        Self {
+            nodes,
+            edges: edges.collect(),
+        }
     }
 
     /// 0-1-2-...
@@ -62,16 +68,29 @@ impl Graph {
 
     /// Neighbors of `node`.
     pub fn degree(&self, node: usize) -> usize {
-        self.edges.iter().filter(|(a, b)| *a == node || *b == node).count()
+        self.edges
+            .iter()
+            .filter(|(a, b)| *a == node || *b == node)
+            .count()
     }
 
     /// The nodes that `from` reaches without the `dead` and over wires that `open` lets through.
-    pub fn reach(&self, from: usize, mut open: impl FnMut(usize, usize) -> bool) -> BTreeSet<usize> {
+    pub fn reach(
+        &self,
+        from: usize,
+        mut open: impl FnMut(usize, usize) -> bool,
+    ) -> BTreeSet<usize> {
         let mut reached = BTreeSet::from([from]);
         let mut waiting = vec![from];
         while let Some(node) = waiting.pop() {
             for &(a, b) in &self.edges {
-                let other = if a == node { b } else if b == node { a } else { continue };
+                let other = if a == node {
+                    b
+                } else if b == node {
+                    a
+                } else {
+                    continue;
+                };
                 if open(a, b) && reached.insert(other) {
                     waiting.push(other);
                 }
