@@ -6,6 +6,7 @@
 
 mod lab;
 mod lab_net;
+mod ping;
 
 /// Whether this test may make namespaces; says so when not.
 ///

@@ -3,4 +3,6 @@
 #[cfg(feature = "daemon")]
 pub mod cli;
 pub mod fuzz;
+#[cfg(feature = "daemon")]
+pub mod mesh;
 pub mod world;
