@@ -47,10 +47,9 @@ pub struct DeviceKeeper {
     name: Option<String>,
     index: Option<u32>,
     commands: SyncSender<Command>,
-    reopened: (
-        mpsc::Sender<Box<dyn Device>>,
-        mpsc::Receiver<Box<dyn Device>>,
-    ),
+    reopened: mpsc::Receiver<Box<dyn Device>>,
+    /// For the thread that opens it again.
+    reopens: mpsc::Sender<Box<dyn Device>>,
     ends: bool,
 }
 
@@ -65,6 +64,7 @@ impl DeviceKeeper {
         commands: SyncSender<Command>,
     ) -> Result<(Self, Option<Opened>), OpenError> {
         let opened = config.as_ref().map(tuntap::open).transpose()?;
+        let (reopens, reopened) = mpsc::channel(1);
         let info = opened.as_ref().map(|opened| opened.device.info().clone());
         let keeper = Self {
             config,
@@ -77,7 +77,8 @@ impl DeviceKeeper {
             index: info.as_ref().map(|info| info.index),
             name: info.map(|info| info.name),
             commands,
-            reopened: mpsc::channel(1),
+            reopened,
+            reopens,
             ends: false,
         };
         Ok((keeper, opened))
@@ -131,7 +132,7 @@ impl DeviceKeeper {
         };
         // The name that the kernel chose, not the pattern: users have written it down.
         config.name = self.name.clone().unwrap_or(config.name);
-        let sender = self.reopened.0.clone();
+        let sender = self.reopens.clone();
         let spawned = std::thread::Builder::new()
             .name("device".to_owned())
             .spawn(move || open_again(&config, &sender));
@@ -142,7 +143,7 @@ impl DeviceKeeper {
 
     /// Waits for the device to be opened again; for ever while it is not lost.
     pub async fn opened(&mut self) -> Option<DeviceView> {
-        let device = self.reopened.1.recv().await?;
+        let device = self.reopened.recv().await?;
         self.state = State::Up;
         self.index = Some(device.info().index);
         Some(DeviceView { device })

@@ -432,10 +432,10 @@ impl Driver {
     fn keep_house(&mut self, now: Instant) {
         self.shared.flood.seen().sweep(now, 1);
         self.learned.sweep(now);
-        if let Err(error) = self.state.remember(now, &self.proven()) {
-            if let Some(suppressed) = self.limiter.pass(now, "state") {
-                tracing::warn!(%error, suppressed, "neighbors are not written down");
-            }
+        if let Err(error) = self.state.remember(now, &self.proven())
+            && let Some(suppressed) = self.limiter.pass(now, "state")
+        {
+            tracing::warn!(%error, suppressed, "neighbors are not written down");
         }
         self.grow_seen_table();
     }
