@@ -212,7 +212,7 @@ fn a_ping_in_json_is_one_object_a_line() {
 
 #[test]
 fn decode_joins_its_arguments_and_reads_standard_input() {
-    let expected = "Ping 0000002a -> 00000007";
+    let expected = "Ping from 0000002a to 00000007, 16 bytes";
     let typed = run(&[
         "decode",
         "ac010300",

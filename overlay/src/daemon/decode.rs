@@ -43,13 +43,16 @@ pub fn decode(args: &DecodeArgs) -> Result<ExitCode, Failure> {
         ));
     }
     print(&format!("{}\n", Tree(&datagram)))?;
-    // The tree says what is wrong and where; scripts need the code.
-    let whole = Message::parse(&datagram).is_ok();
-    Ok(if whole {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::from(1)
-    })
+    match Message::parse(&datagram) {
+        Ok(_) => Ok(ExitCode::SUCCESS),
+        Err(error) => {
+            let what = format!(
+                "no datagram of the protocol in these {} bytes",
+                datagram.len()
+            );
+            Err(Failure::at_work(what, "").because(error))
+        }
+    }
 }
 
 fn read_input() -> Result<String, Failure> {
