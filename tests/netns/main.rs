@@ -4,8 +4,11 @@
 //! passes; with `CI=true` it fails instead, so that a gate cannot pass by skipping.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails there")]
 
+mod attack;
 mod lab;
 mod lab_net;
+mod ping;
+mod scale;
 
 /// Whether this test may make namespaces; says so when not.
 ///

@@ -1,6 +1,12 @@
 //! Harnesses for everything larger than a module.
 
 #[cfg(feature = "daemon")]
+pub mod attack;
+#[cfg(feature = "daemon")]
 pub mod cli;
+#[cfg(feature = "daemon")]
+pub mod daemon;
 pub mod fuzz;
+#[cfg(feature = "daemon")]
+pub mod mesh;
 pub mod world;

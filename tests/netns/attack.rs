@@ -1,0 +1,464 @@
+//! Attackers by the book (SECURITY 1.1) against a real daemon in a real kernel. What lasts longer
+//! than half a minute is proven in virtual time (`sim/attack.rs`), and here with `FLOODMESH_LONG=1`.
+//!
+//! ```text
+//!   node                                         far
+//!   10.64.1.1:44204, :44205 -------- wire ------ 10.64.1.2   neighbors, attackers
+//!   default route: the far end                   198.51.100.1   a victim that knows of nothing
+//! ```
+
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use overlay::lab::net::{Namespace, Plug, Wires};
+use overlay_tests::attack::{Forger, Neighbor, Witness, message};
+use overlay_tests::daemon::Daemon;
+use wire::{Flags, INFORM_DATAGRAM_LEN, Inform, Kind, NetId, emit_inform};
+
+use crate::may_make_namespaces;
+
+const NODE: Ipv4Addr = Ipv4Addr::new(10, 64, 1, 1);
+const FAR: Ipv4Addr = Ipv4Addr::new(10, 64, 1, 2);
+const VICTIM: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
+const PORT: u16 = 44204;
+/// Where the second neighbor joins: a socket, and so a kernel buffer, of its own.
+const SECOND_PORT: u16 = 44205;
+/// A node that does not exist: Data to it is forwarded by everyone and delivered by nobody.
+const NOBODY: NetId = NetId(0x0bad_cafe);
+const MIB: u64 = 1 << 20;
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Whether to take the minutes that `.ci/long` has.
+pub(crate) fn is_long() -> bool {
+    std::env::var("FLOODMESH_LONG").as_deref() == Ok("1")
+}
+
+/// A flood takes all processors: the tests of this file and of `scale` come one after the other.
+pub(crate) fn alone() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    // A test that failed has said so; the next one stands for itself.
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The drawing at the top, with a daemon in it.
+struct Siege {
+    daemon: Daemon,
+    node: Namespace,
+    far: Namespace,
+    directory: tempfile::TempDir,
+    _wires: Wires,
+}
+
+impl Siege {
+    fn new(arguments: &str) -> Self {
+        let (node, far) = (
+            Namespace::new("node").unwrap(),
+            Namespace::new("far").unwrap(),
+        );
+        let wires = Wires::new().unwrap();
+        let (here, there) = (
+            [format!("{NODE}/24").parse().unwrap()],
+            [format!("{FAR}/24").parse().unwrap()],
+        );
+        let plug = |namespace, addresses| Plug {
+            namespace,
+            interface: "eth1",
+            addresses,
+        };
+        wires
+            .connect(plug(&node, &here), plug(&far, &there))
+            .unwrap();
+        far.add_address("lo", format!("{VICTIM}/32").parse().unwrap())
+            .unwrap();
+        node.add_route("0.0.0.0/0".parse().unwrap(), FAR.into())
+            .unwrap();
+        for interface in ["all", "eth1"] {
+            let key = format!("net.ipv4.conf.{interface}.rp_filter");
+            node.sysctl(&key, "0").unwrap();
+        }
+        let directory = tempfile::tempdir().unwrap();
+        let arguments = format!("--netid 1 --listen {NODE}:{PORT} {arguments}");
+        let daemon = Daemon::ready(&node, directory.path(), "node", &arguments);
+        Self {
+            daemon,
+            node,
+            far,
+            directory,
+            _wires: wires,
+        }
+    }
+
+    /// A live neighbor at `port` of the far end.
+    fn neighbor(&self, netid: u32, port: u16) -> Neighbor {
+        self.neighbor_at(netid, port, PORT)
+    }
+
+    fn neighbor_at(&self, netid: u32, port: u16, node_port: u16) -> Neighbor {
+        let before = self.daemon.live();
+        let (local, hub) = (
+            SocketAddrV4::new(FAR, port),
+            SocketAddrV4::new(NODE, node_port),
+        );
+        let neighbor = Neighbor::join(&self.far, local, hub, NetId(netid));
+        self.daemon.wait_live(before + 1, 5 * SECOND);
+        neighbor
+    }
+
+    /// Datagrams that the kernel dropped in front of the node's socket at `port`.
+    fn kernel_drops(&self, port: u16) -> u64 {
+        let table = self
+            .node
+            .run(|| std::fs::read_to_string("/proc/thread-self/net/udp").unwrap())
+            .unwrap();
+        let port = format!(":{port:04X}");
+        let fields = |line: &str| {
+            let fields: Vec<&str> = line.split_whitespace().collect();
+            let ours = fields.get(1)?.ends_with(&port);
+            ours.then(|| fields.last()?.parse::<u64>().ok())?
+        };
+        table.lines().find_map(fields).unwrap()
+    }
+
+    /// It runs, it did not panic, and so many neighbors are still live.
+    fn check(&mut self, live: u64) {
+        assert!(self.daemon.is_running(), "{}", self.daemon.log());
+        let log = self.daemon.log();
+        assert!(!log.contains("panicked"), "{log}");
+        assert_eq!(self.daemon.live(), live, "{}", self.daemon.counters());
+    }
+}
+
+const fn node() -> SocketAddrV4 {
+    SocketAddrV4::new(NODE, PORT)
+}
+
+/// A public-looking address that is neither of the drawing nor of a special class, from a counter.
+fn somebody(number: u32) -> SocketAddrV4 {
+    let scrambled = number.wrapping_mul(0x9E37_79B1);
+    let [a, b, c, d] = scrambled.to_be_bytes();
+    SocketAddrV4::new(
+        Ipv4Addr::new(20 + a % 80, b, c, d),
+        1024 + (number % 60_000) as u16,
+    )
+}
+
+#[test]
+fn attack_one_forged_hello_and_traffic_cost_the_victim_three_datagrams() {
+    if !may_make_namespaces() {
+        return;
+    }
+    let mut siege = Siege::new("");
+    let victim = Witness::new(&siege.far, VICTIM);
+    let (sender, sink) = (siege.neighbor(2, 5002), siege.neighbor(3, 5003));
+    sink.watch(sender.netid());
+    let hello = message(Kind::Hello, Flags::NO_FORWARD, NetId(0xbad), NetId::ANY, 1);
+    Forger::new(&siege.far).send(SocketAddrV4::new(VICTIM, 9), node(), &hello);
+    let duration = if is_long() { 60 * SECOND } else { 20 * SECOND };
+    let sent = sender.flood(NetId::ALL, 0, 100, duration);
+    thread::sleep(SECOND);
+    let got = victim.take();
+    println!("{} datagrams to the victim of one forged Hello", got.len());
+    // At least one, or the Hello never came and the test proves nothing.
+    assert!((1..=3).contains(&got.len()), "{got:x?}");
+    assert!(got.iter().map(Vec::len).sum::<usize>() <= 3 * hello.len());
+    assert_eq!(sink.watched(), (sent, 0), "{}", siege.daemon.counters());
+    siege.check(2);
+}
+
+#[test]
+fn attack_ten_thousand_informs_of_one_victim_cost_it_three_datagrams() {
+    if !may_make_namespaces() {
+        return;
+    }
+    let mut siege = Siege::new("--allow-inform 198.51.100.0/24");
+    let victim = Witness::new(&siege.far, VICTIM);
+    let teller = siege.neighbor(2, 5002);
+    let duration = if is_long() { 600 * SECOND } else { 20 * SECOND };
+    let started = Instant::now();
+    for number in 0..10_000 {
+        let rumour = Inform {
+            subject: NetId(0x5_0000 + number),
+            endpoint: SocketAddrV4::new(VICTIM, 5_000).into(),
+        };
+        let inform: [u8; INFORM_DATAGRAM_LEN] =
+            emit_inform(Flags::NO_FORWARD, number, teller.netid(), NetId(1), &rumour);
+        teller.send(&inform);
+        let due = duration * number / 10_000;
+        thread::sleep(due.saturating_sub(started.elapsed()));
+    }
+    thread::sleep(10 * SECOND);
+    let got = victim.take();
+    println!("{} datagrams to the victim of 10,000 Informs", got.len());
+    assert!((1..=3).contains(&got.len()), "{got:x?}");
+    assert!(got.iter().all(|datagram| datagram.len() == 16), "{got:x?}");
+    siege.check(1);
+}
+
+#[test]
+fn attack_forged_hello_and_goodbye_of_a_live_neighbor_lose_nothing() {
+    if !may_make_namespaces() {
+        return;
+    }
+    let mut siege = Siege::new("");
+    let (sender, sink) = (siege.neighbor(2, 5002), siege.neighbor(3, 5003));
+    sink.watch(sender.netid());
+    let mut forger = Forger::new(&siege.far);
+    thread::scope(|scope| {
+        let stream = scope.spawn(|| sender.flood(NOBODY, 0, 1_000, 6 * SECOND));
+        for nonce in 0..50 {
+            let goodbye = message(Kind::Goodbye, Flags::NONE, sink.netid(), NetId::ALL, nonce);
+            // By the right endpoint, and by one that nobody knows.
+            forger.send(sink.endpoint(), node(), &goodbye);
+            forger.send(somebody(nonce), node(), &goodbye);
+            // Another name at the right endpoint, and the right name at another endpoint.
+            let flags = Flags::NO_FORWARD;
+            let other = message(Kind::Hello, flags, NetId(0xbad), NetId::ANY, nonce);
+            forger.send(sink.endpoint(), node(), &other);
+            let stolen = message(Kind::Hello, flags, sink.netid(), NetId::ANY, 1_000 + nonce);
+            forger.send(somebody(nonce), node(), &stolen);
+            thread::sleep(Duration::from_millis(100));
+        }
+        let sent = stream.join().unwrap();
+        thread::sleep(SECOND / 2);
+        assert_eq!(sink.watched(), (sent, 0), "{}", siege.daemon.counters());
+    });
+    assert!(siege.daemon.counter("spoofed_control") > 0);
+    siege.check(2);
+}
+
+#[test]
+fn attack_a_million_hellos_take_no_memory_and_keep_no_configured_peer_away() {
+    if !may_make_namespaces() {
+        return;
+    }
+    let _turn = alone();
+    let mut siege = Siege::new(&format!("--peer {FAR}:{PORT}"));
+    let _neighbor = siege.neighbor(2, 5002);
+    let mut forger = Forger::new(&siege.far);
+    let before = siege.daemon.resident();
+    let done = AtomicBool::new(false);
+    let (connected, highest, sending) = thread::scope(|scope| {
+        let flood = scope.spawn(|| {
+            let started = Instant::now();
+            for number in 0..1_000_000 {
+                let src = NetId(0x100 + number);
+                let hello = message(Kind::Hello, Flags::NO_FORWARD, src, NetId::ANY, number);
+                forger.send(somebody(number), node(), &hello);
+                // 100,000 a second, the most that a line of 64 Mbit/s brings.
+                if number % 100 == 0 {
+                    let due = Duration::from_micros(10 * u64::from(number));
+                    thread::sleep(due.saturating_sub(started.elapsed()));
+                }
+            }
+            done.store(true, Relaxed);
+            started.elapsed()
+        });
+        let memory = scope.spawn(|| {
+            let mut highest = before;
+            while !done.load(Relaxed) {
+                highest = highest.max(siege.daemon.resident());
+                thread::sleep(Duration::from_millis(50));
+            }
+            highest.max(siege.daemon.resident())
+        });
+        thread::sleep(2 * SECOND);
+        let started = Instant::now();
+        let arguments = format!("--netid 3 --listen {FAR}:{PORT} --peer {NODE}:{PORT}");
+        let peer = Daemon::start(&siege.far, siege.directory.path(), "peer", &arguments);
+        peer.wait_live(1, 10 * SECOND);
+        siege.daemon.wait_live(2, 10 * SECOND);
+        let connected = started.elapsed();
+        let sending = flood.join().unwrap();
+        (connected, memory.join().unwrap(), sending)
+    });
+    let growth = highest.saturating_sub(before);
+    println!(
+        "10^6 Hellos in {sending:?}: {} KiB more memory, a peer connected in {connected:?}\n{}",
+        growth / 1024,
+        siege.daemon.counters()
+    );
+    assert!(sending > connected + 2 * SECOND, "the flood was over early");
+    assert!(growth < 4 * MIB, "{} KiB", growth / 1024);
+    assert!(connected < 5 * SECOND, "{connected:?}");
+    siege.check(1);
+}
+
+#[test]
+fn attack_a_flood_of_unique_packets_costs_a_second_neighbor_nothing() {
+    if !may_make_namespaces() {
+        return;
+    }
+    let _turn = alone();
+    let mut siege = Siege::new(&format!(
+        "--listen {NODE}:{SECOND_PORT} --set dedupe.memory=\"16MiB\""
+    ));
+    let bad = siege.neighbor(2, 5002);
+    let second = siege.neighbor_at(3, 5003, SECOND_PORT);
+    let sink = siege.neighbor_at(4, 5004, SECOND_PORT);
+    sink.watch(second.netid());
+    let duration = if is_long() { 300 * SECOND } else { 25 * SECOND };
+    let before = siege.daemon.resident();
+    let mut highest = before;
+    let (flooded, sent) = thread::scope(|scope| {
+        let flood = scope.spawn(|| bad.flood(NOBODY, 0, 100_000, duration));
+        let stream = scope.spawn(|| second.flood(NOBODY, 0, 1_000, duration));
+        while !stream.is_finished() {
+            highest = highest.max(siege.daemon.resident());
+            thread::sleep(Duration::from_millis(100));
+        }
+        (flood.join().unwrap(), stream.join().unwrap())
+    });
+    thread::sleep(SECOND);
+    let (received, duplicates) = sink.watched();
+    let (lost_before, lost_of_bad) = (siege.kernel_drops(SECOND_PORT), siege.kernel_drops(PORT));
+    println!(
+        "{flooded} unique packets in {duration:?} ({lost_of_bad} dropped by the kernel), \
+         {received} of the second neighbor's {sent} came ({lost_before} dropped by the kernel); \
+         memory {} to {} KiB\n{}",
+        before / 1024,
+        highest / 1024,
+        siege.daemon.counters()
+    );
+    assert!(siege.daemon.counter("flooded") > flooded / 4, "no flood");
+    assert_eq!((received + lost_before, duplicates), (sent, 0));
+    // The bound of the seen table, and what every daemon has.
+    assert!(highest < 16 * MIB + 24 * MIB, "{} KiB", highest / 1024);
+    siege.check(3);
+}
+
+#[test]
+fn attack_garbage_neither_fills_the_log_nor_breaks_a_link() {
+    if !may_make_namespaces() {
+        return;
+    }
+    let _turn = alone();
+    let mut siege = Siege::new("");
+    let (sender, sink) = (siege.neighbor(2, 5002), siege.neighbor(3, 5003));
+    sink.watch(sender.netid());
+    let lines_before = siege.daemon.log().lines().count();
+    let duration = if is_long() { 60 * SECOND } else { 20 * SECOND };
+    let mut forger = Forger::new(&siege.far);
+    let (sent, thrown) = thread::scope(|scope| {
+        let stream = scope.spawn(|| sender.flood(NOBODY, 0, 500, duration));
+        let started = Instant::now();
+        let mut number = 0;
+        while started.elapsed() < duration {
+            throw(&mut forger, number, sink.endpoint());
+            number += 1;
+            if number % 20 == 0 {
+                thread::sleep(Duration::from_millis(1));
+            }
+        }
+        (stream.join().unwrap(), number)
+    });
+    thread::sleep(SECOND / 2);
+    let lines = siege.daemon.log().lines().count() - lines_before;
+    println!(
+        "{thrown} pieces of garbage: {lines} lines of log\n{}",
+        siege.daemon.counters()
+    );
+    let most = 100 * duration.as_secs() / 60;
+    assert!((lines as u64) < most, "{}", siege.daemon.log());
+    let dropped = siege.kernel_drops(PORT);
+    let (received, duplicates) = sink.watched();
+    assert_eq!(duplicates, 0);
+    assert!(
+        received <= sent && received + dropped >= sent,
+        "{received} of {sent}"
+    );
+    siege.check(2);
+}
+
+/// One piece of garbage, from a live neighbor's address or from anyone's.
+fn throw(forger: &mut Forger, number: u32, neighbor: SocketAddrV4) {
+    let from = if number.is_multiple_of(2) {
+        neighbor
+    } else {
+        somebody(number)
+    };
+    let kind = Kind::from_byte((number / 16) as u8);
+    let (bad, own) = (NetId(0x100 + number), NetId(1));
+    let mut bytes = [0x5A; 64];
+    bytes[..4].copy_from_slice(&number.to_be_bytes());
+    let mut old = message(kind, Flags::NONE, bad, NetId::ALL, number);
+    old[1] = 2;
+    match number / 2 % 8 {
+        0 => forger.send(from, node(), &bytes),
+        1 => forger.send(from, node(), &bytes[..number as usize % 16]),
+        2 => forger.send(from, node(), &old),
+        // Nobody's, and the node's own, netid as src.
+        3 => forger.send(
+            from,
+            node(),
+            &message(kind, Flags::NONE, NetId::ALL, own, number),
+        ),
+        4 => forger.send(
+            from,
+            node(),
+            &message(kind, Flags::NONE, own, NetId::ALL, number),
+        ),
+        // An Inform without its end, an unknown kind, a directory that is none.
+        5 => forger.send(
+            from,
+            node(),
+            &message(Kind::Inform, Flags::NONE, bad, own, number),
+        ),
+        6 => forger.send(
+            from,
+            node(),
+            &message(kind, Flags(0xFF), bad, NetId::ANY, number),
+        ),
+        _ => {
+            let header = message(Kind::Data, Flags::NONE, bad, NetId::ALL, number);
+            let payload = [&header[..], &[0xC2; 40]].concat();
+            forger.send(from, node(), &payload);
+        }
+    }
+}
+
+#[test]
+fn attack_another_user_cannot_ask_the_control_socket() {
+    if !may_make_namespaces() {
+        return;
+    }
+    let siege = Siege::new("");
+    let control = siege.daemon.control();
+    let mode = std::fs::metadata(control).unwrap().permissions().mode();
+    assert_eq!(mode & 0o7777, 0o660);
+    // The way there is open, so that it is the socket that refuses.
+    let everyone = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(siege.directory.path(), everyone).unwrap();
+    let nobody = 65_534;
+    let connect = || {
+        let mut command = std::process::Command::new("python3");
+        let code = "import socket, sys; socket.socket(socket.AF_UNIX).connect(sys.argv[1])";
+        command.args(["-c", code]).arg(control);
+        command
+    };
+    assert!(connect().status().unwrap().success(), "root is let in");
+    let output = connect().uid(nobody).gid(nobody).output().unwrap();
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(
+        !output.status.success() && error.contains("PermissionError"),
+        "{error}"
+    );
+    // Even with a wrong mode the daemon looks who asks.
+    let open = std::fs::Permissions::from_mode(0o666);
+    std::fs::set_permissions(control, open).unwrap();
+    let ask = "import socket, sys; s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1]); \
+               s.sendall(b'{\"verb\":\"status\"}\\n'); print(s.recv(4096).decode())";
+    let mut command = std::process::Command::new("python3");
+    command
+        .args(["-c", ask])
+        .arg(control)
+        .uid(nobody)
+        .gid(nobody);
+    let output = command.output().unwrap();
+    let answer = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(answer.contains("this user may not ask"), "{answer}");
+}
