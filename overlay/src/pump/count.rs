@@ -69,7 +69,7 @@ counted! {
         OverlayLoop = "overlay_loop": "packet from the device that is our own link traffic",
         BridgeLoop = "bridge_loop": "frame in a loop through bridges, or a loop-detect beacon",
         PacketTooBig = "packet_too_big": "packet or frame from the device above the MTU; a packet's sender was told",
-        ReadTruncated = "read_truncated": "packet from the device beyond the MTU it was opened with: it was raised since",
+        ReadTruncated = "read_truncated": "packet or frame cut on reading from the device, since it exceeds the MTU",
         NoNeighbor = "no_neighbor": "message originated while there was no live neighbor",
         // On the way to control.
         ControlFull = "control_full": "control datagram while the control plane was behind",
