@@ -9,6 +9,7 @@ mod lab;
 mod lab_net;
 mod ping;
 mod scale;
+mod tap;
 
 /// Whether this test may make namespaces; says so when not.
 ///

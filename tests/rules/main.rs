@@ -1,3 +1,5 @@
 //! House rules as tests.
 
 mod noalloc;
+#[cfg(feature = "daemon")]
+mod noalloc_device;

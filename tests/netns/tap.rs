@@ -1,0 +1,320 @@
+//! Ethernet over the mesh: two nodes with TAP devices, and what stands behind their bridges.
+//!
+//! ```text
+//!   stretched:  c ---[br0] a ~~~~~ b [br0]--- d      c, d: hosts without a daemon
+//!
+//!   loop:            a ~~~~~ b                       ~ the mesh, - a LAN
+//!                  [br0]   [br0]
+//!                    \--- c ---/                     c: a switch
+//! ```
+
+use std::fs;
+use std::io::{self, Read, Write};
+use std::net::{IpAddr, TcpListener, TcpStream, UdpSocket};
+use std::thread;
+use std::time::Duration;
+
+use overlay::lab::net::{Namespace, ping};
+use overlay_tests::mesh::{DEVICE, Family, Mesh, Node, PATIENCE, Turn, may_run, wait_until};
+use rtnetlink::packet_route::link::BridgeStpState;
+use rtnetlink::{LinkBridge, LinkUnspec, LinkVlan};
+
+const SILENCE: Duration = Duration::from_millis(300);
+/// A beacon comes every 10 s; the second one at the latest shows a loop.
+const TWO_BEACONS: Duration = Duration::from_secs(25);
+
+/// Makes the bridge `br0` of these interfaces, without spanning tree, as a careless user would.
+fn bridge(machine: &Namespace, ports: &[&str]) {
+    machine
+        .netlink("make a bridge", |handle| async move {
+            let bridge = LinkBridge::new("br0")
+                .stp_state(BridgeStpState::Disabled)
+                .forward_delay(0)
+                .mcast_snooping(false)
+                .up()
+                .build();
+            handle
+                .link()
+                .add(bridge)
+                .execute()
+                .await
+                .map_err(io::Error::other)
+        })
+        .unwrap();
+    let controller = machine.interface_index("br0").unwrap();
+    for port in ports {
+        let index = machine.interface_index(port).unwrap();
+        machine
+            .netlink("add a port", |handle| async move {
+                let port = LinkUnspec::new_with_index(index)
+                    .controller(controller)
+                    .up()
+                    .build();
+                handle
+                    .link()
+                    .change(port)
+                    .execute()
+                    .await
+                    .map_err(io::Error::other)
+            })
+            .unwrap();
+    }
+}
+
+/// Gives a machine the interface `v7` in VLAN 7 of another.
+fn add_vlan(machine: &Namespace, interface: &str, address: &str) {
+    let index = machine.interface_index(interface).unwrap();
+    machine
+        .netlink("make a VLAN", |handle| async move {
+            let vlan = LinkVlan::new("v7", index, 7).up().build();
+            handle
+                .link()
+                .add(vlan)
+                .execute()
+                .await
+                .map_err(io::Error::other)
+        })
+        .unwrap();
+    machine.add_address("v7", address.parse().unwrap()).unwrap();
+}
+
+/// Makes a machine believe that an address is at a hardware address.
+fn add_neighbor(machine: &Namespace, interface: &str, address: &str, mac: [u8; 6]) {
+    let index = machine.interface_index(interface).unwrap();
+    let address: IpAddr = address.parse().unwrap();
+    machine
+        .netlink("add a neighbor", |handle| async move {
+            let request = handle.neighbours().add(index, address);
+            let request = request.link_layer_address(&mac);
+            request.execute().await.map_err(io::Error::other)
+        })
+        .unwrap();
+}
+
+/// Frames that an interface has received and sent.
+fn frames(machine: &Namespace, interface: &str) -> u64 {
+    let text = machine
+        .run(|| fs::read_to_string("/proc/thread-self/net/dev"))
+        .unwrap()
+        .unwrap();
+    let prefix = format!("{interface}:");
+    let line = text
+        .lines()
+        .find_map(|line| line.trim().strip_prefix(&prefix))
+        .unwrap();
+    let numbers: Vec<u64> = line
+        .split_whitespace()
+        .map(|number| number.parse().unwrap())
+        .collect();
+    numbers[1] + numbers[9]
+}
+
+/// Starts a node with a TAP device that dials over its first wire only.
+fn start_tap(mesh: &mut Mesh, name: char) {
+    mesh.start_with(name, |setup| {
+        setup.mode = "tap";
+        setup.peers.truncate(1);
+    });
+}
+
+fn stretched() -> Mesh {
+    let mut mesh = Mesh::wired(Family::V4, "ab ac bd");
+    start_tap(&mut mesh, 'a');
+    start_tap(&mut mesh, 'b');
+    mesh.wait_live();
+    for (host, interface, address) in [('c', "to-a", "10.9.0.1/24"), ('d', "to-b", "10.9.0.2/24")] {
+        let host = mesh.machine(host);
+        host.add_address(interface, address.parse().unwrap())
+            .unwrap();
+    }
+    let reached = ping(mesh.machine('c'), "10.9.0.2".parse().unwrap(), SILENCE);
+    assert!(reached.unwrap().is_none(), "nothing is bridged yet");
+    bridge(mesh.machine('a'), &["to-c", DEVICE]);
+    bridge(mesh.machine('b'), &["to-d", DEVICE]);
+    mesh
+}
+
+fn wait_ping(mesh: &Mesh, from: char, address: &str) {
+    let target = address.parse().unwrap();
+    wait_until(&format!("{from} reaches {address}"), PATIENCE, || {
+        let patience = Duration::from_millis(500);
+        ping(mesh.machine(from), target, patience)
+            .unwrap()
+            .is_some()
+    });
+}
+
+fn has_alarm(node: &Node, code: &str) -> bool {
+    node.status().health.iter().any(|line| line.code == code)
+}
+
+#[test]
+fn hosts_behind_bridges_are_one_network() {
+    if !may_run() {
+        return;
+    }
+    let _turn = Turn::beside();
+    let mesh = stretched();
+
+    // ARP, and the ping it was for.
+    wait_ping(&mesh, 'c', "10.9.0.2");
+    wait_ping(&mesh, 'd', "10.9.0.1");
+    assert!(mesh.node('a').status().device.stations.unwrap() >= 2);
+    for node in ['a', 'b'] {
+        assert_eq!(mesh.node(node).counter("bad_packet"), 0);
+        assert_eq!(mesh.node(node).counter("wrong_mode"), 0);
+    }
+
+    // Broadcast.
+    let listener = mesh
+        .machine('d')
+        .run(|| UdpSocket::bind("0.0.0.0:9999"))
+        .unwrap()
+        .unwrap();
+    listener.set_read_timeout(Some(PATIENCE)).unwrap();
+    let caller = mesh
+        .machine('c')
+        .run(|| UdpSocket::bind("10.9.0.1:0"))
+        .unwrap()
+        .unwrap();
+    caller.set_broadcast(true).unwrap();
+    caller.send_to(b"to all", "10.9.0.255:9999").unwrap();
+    let mut heard = [0; 10];
+    let (len, from) = listener.recv_from(&mut heard).unwrap();
+    assert_eq!(&heard[..len], b"to all");
+    assert_eq!(from, caller.local_addr().unwrap());
+
+    // A VLAN, apart from the untagged network.
+    add_vlan(mesh.machine('c'), "to-a", "10.7.0.1/24");
+    add_vlan(mesh.machine('d'), "to-b", "10.7.0.2/24");
+    wait_ping(&mesh, 'c', "10.7.0.2");
+
+    // A station nobody has heard: frames for it reach every LAN.
+    let stranger = [0x0A, 0, 0, 0, 0, 0x99];
+    add_neighbor(mesh.machine('c'), "to-a", "10.9.0.77", stranger);
+    let before = frames(mesh.machine('d'), "to-b");
+    for _ in 0..50 {
+        caller.send_to(b"to nobody", "10.9.0.77:9").unwrap();
+    }
+    wait_until("frames for an unknown station reach d", PATIENCE, || {
+        frames(mesh.machine('d'), "to-b") >= before + 50
+    });
+    for node in ['a', 'b'] {
+        assert!(!has_alarm(mesh.node(node), "bridge_loop"));
+        assert!(!has_alarm(mesh.node(node), "storm"));
+    }
+}
+
+#[test]
+fn bridged_connections_fit_into_the_mesh_though_their_hosts_do_not_know_its_mtu() {
+    const LEN: usize = 1 << 20;
+    if !may_run() {
+        return;
+    }
+    let _turn = Turn::beside();
+    let mesh = stretched();
+    wait_ping(&mesh, 'c', "10.9.0.2");
+    let listener = mesh
+        .machine('d')
+        .run(|| TcpListener::bind("10.9.0.2:0"))
+        .unwrap()
+        .unwrap();
+    let target = listener.local_addr().unwrap();
+    let connected = mesh.machine('c').run(|| TcpStream::connect(target));
+    let mut client = connected.unwrap().unwrap();
+    client.set_write_timeout(Some(PATIENCE)).unwrap();
+    let (mut server, _) = listener.accept().unwrap();
+    server.set_read_timeout(Some(PATIENCE)).unwrap();
+    let sender = thread::spawn(move || client.write_all(&vec![7; LEN]).map(|()| client));
+    let mut bytes = vec![0; LEN];
+    server.read_exact(&mut bytes).unwrap();
+    assert!(bytes.iter().all(|&byte| byte == 7));
+    sender.join().unwrap().unwrap();
+    for node in ['a', 'b'] {
+        for reason in ["read_truncated", "packet_too_big", "too_big_for_device"] {
+            assert_eq!(mesh.node(node).counter(reason), 0, "{node} {reason}");
+        }
+    }
+}
+
+#[test]
+fn a_loop_through_two_bridges_carries_no_storm_and_is_told() {
+    if !may_run() {
+        return;
+    }
+    let _turn = Turn::alone();
+    let mut mesh = Mesh::wired(Family::V4, "ab ac bc");
+    start_tap(&mut mesh, 'a');
+    start_tap(&mut mesh, 'b');
+    mesh.wait_live();
+    // The kernels' own IPv6 multicasts would blur the count.
+    for (name, interfaces) in [
+        ('a', ["to-c", DEVICE]),
+        ('b', ["to-c", DEVICE]),
+        ('c', ["to-a", "to-b"]),
+    ] {
+        let machine = mesh.machine(name);
+        machine
+            .sysctl("net.ipv6.conf.default.disable_ipv6", "1")
+            .unwrap();
+        for interface in interfaces {
+            let key = format!("net.ipv6.conf.{interface}.disable_ipv6");
+            machine.sysctl(&key, "1").unwrap();
+        }
+        bridge(machine, &interfaces);
+    }
+    let asking = mesh.machine('a');
+    asking
+        .add_address("br0", "10.9.0.1/24".parse().unwrap())
+        .unwrap();
+    let on_lan = || {
+        let switch = mesh.machine('c');
+        frames(switch, "to-a") + frames(switch, "to-b")
+    };
+
+    // Nobody has this address: three ARP requests, a second apart, and no answer.
+    let before = on_lan();
+    let nobody = "10.9.0.50".parse().unwrap();
+    assert!(
+        ping(asking, nobody, Duration::from_secs(4))
+            .unwrap()
+            .is_none()
+    );
+    let during = on_lan() - before;
+    assert!(during >= 3, "the requests were on the LAN");
+    // Each frame counts once at either port of the switch, and a few are beacons.
+    assert!(during <= 3 * 10 + 20, "{during} frames");
+    let before = on_lan();
+    thread::sleep(Duration::from_secs(2));
+    let after = on_lan() - before;
+    assert!(after <= 12, "{after} frames still go round");
+
+    for node in ['a', 'b'] {
+        mesh.node(node)
+            .wait("tells of the loop", TWO_BEACONS, |node| {
+                has_alarm(node, "bridge_loop")
+            });
+    }
+    assert!(mesh.node('a').counter("bridge_loop") > 0);
+}
+
+#[test]
+fn nodes_of_different_modes_say_so() {
+    if !may_run() {
+        return;
+    }
+    let _turn = Turn::beside();
+    let mut mesh = Mesh::wired(Family::V4, "ab");
+    start_tap(&mut mesh, 'a');
+    mesh.start('b');
+    mesh.wait_live();
+    for (from, to) in [('a', 'b'), ('b', 'a')] {
+        assert!(!mesh.pings(from, to, SILENCE));
+        mesh.node(to)
+            .wait("names the other mode", PATIENCE, |node| {
+                let _ = mesh.pings(from, to, SILENCE);
+                has_alarm(node, "wrong_mode")
+            });
+        assert!(mesh.node(to).counter("wrong_mode") > 0);
+    }
+}
