@@ -285,7 +285,8 @@ fn attack_a_million_hellos_take_no_memory_and_keep_no_configured_peer_away() {
     assert!(sending > connected + 2 * SECOND, "the flood was over early");
     assert!(growth < 4 * MIB, "{} KiB", growth / 1024);
     assert!(connected < 5 * SECOND, "{connected:?}");
-    siege.check(1);
+    // The peer was killed and counts for 45 s more.
+    siege.check(2);
 }
 
 #[test]
