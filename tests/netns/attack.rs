@@ -7,7 +7,7 @@
 //!   default route: the far end                   198.51.100.1   a victim that knows of nothing
 //! ```
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -15,7 +15,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use ipnet::Ipv6Net;
 use overlay::lab::net::{Namespace, Plug, Wires};
+use overlay::route::address::Mesh;
+use overlay::route::directory::codec;
 use overlay_tests::attack::{Forger, Neighbor, Witness, message};
 use overlay_tests::daemon::Daemon;
 use wire::{Flags, INFORM_DATAGRAM_LEN, Inform, Kind, NetId, emit_inform};
@@ -335,7 +338,26 @@ fn attack_a_flood_of_unique_packets_costs_a_second_neighbor_nothing() {
 /// What a live neighbor can make the control plane work with, by the number of the datagram.
 type Make = fn(u64) -> Vec<u8>;
 
-const CONTROL_FLOODS: [(&str, u64, Make); 4] = [
+/// As many claims as a payload holds, other ones for every number.
+fn claims(number: u64) -> Vec<u8> {
+    let prefix = |n: u64| {
+        let bits = 0xfd77_u128 << 112 | u128::from(number) << 16 | u128::from(n);
+        Ipv6Net::new_assert(Ipv6Addr::from_bits(bits), 128).into()
+    };
+    let prefixes: Vec<_> = (0..64).map(prefix).collect();
+    codec::claims(Mesh::new("floodmesh").hash, 1, &prefixes).remove(0)
+}
+
+const CONTROL_FLOODS: [(&str, u64, Make); 5] = [
+    (
+        "full directory payloads of ever new nodes",
+        40_000,
+        |number| {
+            let src = NetId(0x10_0000 + number as u32);
+            let header = message(Kind::Data, Flags::NONE, src, NetId(1), number as u32);
+            [&header[..], &claims(number)].concat()
+        },
+    ),
     ("Pings to the node", 100_000, |number| {
         message(Kind::Ping, Flags::NONE, NetId(2), NetId(1), number as u32).to_vec()
     }),
