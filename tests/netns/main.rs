@@ -7,6 +7,7 @@
 mod attack;
 mod lab;
 mod lab_net;
+mod ping;
 mod scale;
 
 /// Whether this test may make namespaces; says so when not.

@@ -13,8 +13,6 @@ fn faulty() -> Netem {
         loss: 200,
         burst: 500,
         duplicate: 100,
-        corrupt: 10,
-        truncate: 10,
         ..Netem::default()
     }
 }
@@ -70,4 +68,23 @@ fn a_wire_that_swallows_large_datagrams_costs_no_small_ones() {
     world.run_for(Duration::from_secs(120));
     assert_eq!(world.deliveries(1, number), 0, "36 bytes do not fit");
     assert!(world.is_connected(), "16 bytes do");
+}
+
+#[test]
+fn harmed_datagrams_are_counted_once_and_bring_nobody_down() {
+    for seed in seeds(2, 200) {
+        let graph = Graph::random(20, 5, seed);
+        let mut world = World::new(&graph, Netem::default(), &Choices::default(), seed);
+        world.run_until_connected(Duration::from_secs(30));
+        // UDP's checksum would drop most of them; nobody may rely on that.
+        for &(a, b) in &graph.edges {
+            world.set_netem(a, b, |netem| (netem.corrupt, netem.truncate) = (200, 100));
+        }
+        for round in 0..100 {
+            world.send(round % graph.nodes, NetId::ALL);
+            world.run_for(Duration::from_millis(50));
+        }
+        world.run_for(Duration::from_secs(20));
+        world.check_counts();
+    }
 }

@@ -7,4 +7,6 @@ pub mod cli;
 #[cfg(feature = "daemon")]
 pub mod daemon;
 pub mod fuzz;
+#[cfg(feature = "daemon")]
+pub mod mesh;
 pub mod world;

@@ -23,6 +23,9 @@ use super::snapshot::LinkStats;
 use crate::id::{LinkId, NetId, Path};
 use crate::time::{Duration, Instant};
 
+/// How much longer the higher netid of a link waits before it pings: more than any round trip.
+const YIELD: Duration = Duration::from_millis(1_500);
+
 /// What a link is at the moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LinkState {
@@ -78,6 +81,8 @@ pub struct Link {
     /// A Ping that awaits its Pong.
     pub pinged_at: Option<Instant>,
     ping_at: Instant,
+    /// Added to [`Timers::ping_after`].
+    yields: Duration,
     unheard_at: Instant,
     unheard_wait: Duration,
 }
@@ -101,9 +106,16 @@ impl Link {
             greeted_at: None,
             pinged_at: None,
             ping_at: now,
+            yields: Duration::ZERO,
             unheard_at: now,
             unheard_wait: timers.unheard_after,
         }
+    }
+
+    /// Lets the far end ping first: its Ping is news for both, so an idle link carries one Ping and
+    /// one Pong in an interval and not two of each.
+    pub fn yields(&mut self) {
+        self.yields = YIELD;
     }
 
     /// When a datagram last came.
@@ -126,7 +138,7 @@ impl Link {
         } else {
             LinkState::Live
         };
-        if silent >= timers.ping_after && now >= self.ping_at {
+        if silent >= timers.ping_after + self.yields && now >= self.ping_at {
             self.ping_at = now + timers.ping_after / 3;
             return Due::Ping;
         }
@@ -177,7 +189,7 @@ impl Link {
             return challenge.unwrap_or(since + LEAVE_AFTER);
         }
         let heard = self.heard_at();
-        let ping = (heard + timers.ping_after).max(self.ping_at);
+        let ping = (heard + timers.ping_after + self.yields).max(self.ping_at);
         let mut next = ping.min(heard + timers.dead_after);
         if self.state == LinkState::Live {
             next = next.min(heard + timers.suspect_after);

@@ -91,6 +91,8 @@ pub struct Control {
     next_link: u32,
     tick_at: Instant,
     changed: bool,
+    /// Goodbye was said: nothing is answered any more.
+    left: bool,
 }
 
 /// How often links are looked at for data that was sent and not answered.
@@ -131,6 +133,7 @@ impl Control {
             next_link: 0,
             tick_at: now + TICK,
             changed: false,
+            left: false,
             rng,
             config,
         }
@@ -152,6 +155,9 @@ impl Control {
         datagram: &[u8],
         effects: &mut Effects,
     ) {
+        if self.left {
+            return;
+        }
         let Ok((header, message)) = Message::parse(datagram) else {
             self.counters.count(DropReason::Malformed);
             return;
@@ -177,22 +183,12 @@ impl Control {
     pub fn handle_stranger(&mut self, now: Instant, path: &Path, effects: &mut Effects) {
         let endpoint = path.endpoint;
         let known = self.by_endpoint.contains_key(&endpoint);
-        if known || self.candidates.get(&endpoint).is_some() {
+        if self.left || known || self.candidates.get(&endpoint).is_some() {
             return;
         }
-        if !self.stranger_proofs.take(now, endpoint) || self.refusal(None).is_some() {
-            return;
+        if self.refusal(None).is_none() {
+            self.begin_proof(now, path, wire::HEADER_LEN as u64, effects);
         }
-        let mut candidate = Candidate::new(now, *path, Origin::Unsolicited, &self.config.limits);
-        candidate.received = wire::HEADER_LEN as u64;
-        if self
-            .candidates
-            .insert(candidate, &self.config.limits)
-            .is_err()
-        {
-            self.counters.count(DropReason::PrefixBudget);
-        }
-        self.step_candidates(now, effects);
         self.finish(effects);
     }
 
@@ -301,13 +297,20 @@ impl Control {
     }
 
     /// Says Goodbye to all. Call it twice, 20 ms apart, then stop (PROTOCOL.md "Goodbye").
+    ///
+    /// State: from now on nothing is answered and no deadline is left; a Pong to the challenge that
+    /// our Goodbye brings would take it back.
     pub fn say_goodbye(&mut self, effects: &mut Effects) {
+        self.left = true;
         let goodbye = self.small(Kind::Goodbye, Flags::NONE, NetId::ALL);
         effects.push(Effect::Flood(goodbye));
     }
 
     /// When [`Self::handle_timeout`] has something to do; `None` while nothing is going on.
     pub fn next_timeout(&self) -> Option<Instant> {
+        if self.left {
+            return None;
+        }
         let timers = &self.config.timers;
         let links = self
             .neighbors
@@ -326,6 +329,9 @@ impl Control {
 
     /// Does what is due at `now`.
     pub fn handle_timeout(&mut self, now: Instant, effects: &mut Effects) {
+        if self.left {
+            return;
+        }
         if now >= self.tick_at {
             self.tick_at = now + TICK;
             for netid in self.remotes.expire(now) {

@@ -139,12 +139,19 @@ impl Control {
         if known {
             self.send_to_candidate(endpoint, pong, effects);
         } else {
-            // One Pong is never longer than the Ping that asked for it.
+            // Who pings us takes us for its neighbor, or will: it has to become ours, or the link
+            // would be live on one side only (R30). Pong, Hello and challenge are three times its
+            // Ping.
+            let len = pong.bytes().len() as u64;
+            let path = arrival.path;
             effects.push(Effect::Send {
-                path: arrival.path,
+                path,
                 link: None,
                 datagram: pong,
             });
+            self.begin_proof(now, &path, len, effects);
+            self.candidates
+                .update(&endpoint, |candidate| candidate.sent += len);
         }
     }
 

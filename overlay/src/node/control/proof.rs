@@ -10,6 +10,26 @@ use crate::node::candidate::Step;
 use crate::node::config::LINKS_PER_NEIGHBOR;
 
 impl Control {
+    /// Begins the proof of an endpoint that sent `received` bytes and no Hello; once in 10 s each.
+    pub(super) fn begin_proof(
+        &mut self,
+        now: Instant,
+        path: &Path,
+        received: u64,
+        effects: &mut Effects,
+    ) {
+        if !self.stranger_proofs.take(now, path.endpoint) {
+            return;
+        }
+        let limits = &self.config.limits;
+        let mut candidate = Candidate::new(now, *path, Origin::Unsolicited, limits);
+        candidate.received = received;
+        if self.candidates.insert(candidate, limits).is_err() {
+            return self.counters.count(DropReason::PrefixBudget);
+        }
+        self.step_candidates(now, effects);
+    }
+
     /// Takes every step that is due.
     pub(super) fn step_candidates(&mut self, now: Instant, effects: &mut Effects) {
         while let Some(endpoint) = self.candidates.due(now) {
@@ -220,6 +240,9 @@ impl Control {
             &self.config.limits,
         );
         link.configured = configured;
+        if self.config.netid > netid {
+            link.yields();
+        }
         link.round_trip = round_trip;
         link.informer = match candidate.origin {
             Origin::Informed { by } => Some(by),

@@ -210,11 +210,11 @@ fn a_named_peer_is_proved_by_a_pong_to_our_own_netid_too() {
 }
 
 #[test]
-fn a_challenge_to_us_is_answered_once_to_its_endpoint() {
+fn a_challenge_to_us_is_answered_to_its_endpoint_and_begins_our_own_proof() {
     let mut bench = Bench::new();
     let ping = message(Kind::Ping, Flags::NO_FORWARD, 7, NetId(0x5eed), NetId::ANY);
     let done = bench.receive("8.8.8.8:9", &ping);
-    let [(pong, to)] = sends(&done)[..] else {
+    let [(pong, to), (hello, _), (challenge, _)] = sends(&done)[..] else {
         panic!("{done:?}")
     };
     assert_eq!(
@@ -223,6 +223,15 @@ fn a_challenge_to_us_is_answered_once_to_its_endpoint() {
     );
     assert!(pong.flags.no_forward());
     assert_eq!(to, "8.8.8.8:9".parse().unwrap());
+    assert_eq!(
+        (hello.kind, hello.dst),
+        (Kind::Hello, NetId::ANY),
+        "its src may be no netid"
+    );
+    assert_eq!(challenge.kind, Kind::Ping);
+    let later = bench.run_for(60);
+    let later = sends(later.iter().map(|(_, effect)| effect));
+    assert!(later.is_empty(), "48 bytes for its 16, and no more");
 }
 
 #[test]

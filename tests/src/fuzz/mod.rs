@@ -5,6 +5,12 @@
 //! without a fuzzer and on a stable toolchain. A target asserts laws, not only that nothing
 //! panics.
 
+mod control;
+mod judge;
+
+pub use control::fuzz_control;
+pub use judge::fuzz_judge;
+
 use std::fmt::{self, Write};
 
 use wire::pretty::{Line, Tree};
@@ -99,6 +105,7 @@ impl Write for Printable {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rand_core::{Rng, SeedableRng};
     use std::path::Path;
 
     /// Runs `target` over every file of its corpus; the file's name is printed before each, so
@@ -123,6 +130,31 @@ mod tests {
     fn the_corpus_of_parse_breaks_no_law() {
         let files = replay("parse", fuzz_parse);
         assert!(files >= 40, "only {files} files in the corpus");
+    }
+
+    #[test]
+    fn the_corpus_of_judge_breaks_no_law() {
+        let files = replay("judge", fuzz_judge);
+        assert!(files >= 8, "only {files} files in the corpus");
+    }
+
+    #[test]
+    fn the_corpus_of_control_breaks_no_law() {
+        let files = replay("control", fuzz_control);
+        assert!(files >= 8, "only {files} files in the corpus");
+    }
+
+    /// A fuzzer without feedback, seeded: what `cargo test` can do in a second.
+    #[test]
+    fn random_inputs_break_no_law() {
+        let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(1);
+        for _ in 0..300 {
+            let mut input = vec![0; rng.next_u32() as usize % 400];
+            rng.fill_bytes(&mut input);
+            fuzz_parse(&input);
+            fuzz_judge(&input);
+            fuzz_control(&input);
+        }
     }
 
     #[test]
