@@ -31,7 +31,7 @@ use super::health::Alarms;
 use super::log::Limiter;
 use super::peers::Resolved;
 use super::pinging::{Pinging, Step};
-use super::shared::{Command, Phase, Report, Shared, Snapshot};
+use super::shared::{Command, Phase, Report, Shared};
 use super::state::{Remembered, StateDir};
 use crate::id::{LinkId, NetId, Path};
 use crate::node::control::{Arrival, Control};
@@ -41,7 +41,9 @@ use crate::node::seen::Generation;
 use crate::node::snapshot::NeighborSet;
 use crate::pump::count::Total;
 use crate::route::directory::{Alarm, Directory, Effect as DirectoryEffect};
+use crate::route::known::Known;
 use crate::route::learned::Learned;
+use crate::route::switch::{LoopAlarm, Switch};
 use crate::route::underlay::Underlay;
 use crate::time::{Duration, Instant};
 
@@ -80,6 +82,8 @@ pub struct Driver {
     pub(super) peers: Vec<(String, Vec<SocketAddr>, Option<String>)>,
     state: StateDir,
     learned: Arc<Learned>,
+    /// The learning switch, in TAP mode.
+    pub(super) switch: Option<Arc<Switch>>,
     rng: ChaCha12Rng,
     effects: Effects,
     directory_effects: Vec<DirectoryEffect>,
@@ -110,6 +114,8 @@ pub struct Parts {
     pub state: StateDir,
     /// Addresses learned from Data, shared with the worker.
     pub learned: Arc<Learned>,
+    /// The learning switch of a TAP device, shared with the worker.
+    pub switch: Option<Arc<Switch>>,
     /// For nonces.
     pub rng: ChaCha12Rng,
     /// Makes the resolver look all names up at once.
@@ -128,6 +134,7 @@ impl Driver {
             device,
             state,
             learned,
+            switch,
             rng,
             hurry,
         } = parts;
@@ -150,6 +157,7 @@ impl Driver {
             peers,
             state,
             learned,
+            switch,
             rng,
             effects: Effects::default(),
             directory_effects: Vec::new(),
@@ -257,7 +265,12 @@ impl Driver {
                 tracing::error!(device = self.config.device.name, "the device was deleted");
                 self.device.lost();
             }
-            Report::BridgeLoop(_) => self.alarms.bridge_loop(now),
+            Report::WrongMode(netid) => {
+                if let Some(suppressed) = self.limiter.pass(now, "wrong_mode") {
+                    tracing::warn!(%netid, suppressed, "a node's device has another mode than ours");
+                }
+                self.alarms.wrong_mode(now, netid);
+            }
         }
     }
 
@@ -432,12 +445,36 @@ impl Driver {
     fn keep_house(&mut self, now: Instant) {
         self.shared.flood.seen().sweep(now, 1);
         self.learned.sweep(now);
-        if let Err(error) = self.state.remember(now, &self.proven()) {
-            if let Some(suppressed) = self.limiter.pass(now, "state") {
-                tracing::warn!(%error, suppressed, "neighbors are not written down");
-            }
+        self.keep_switch(now);
+        self.alarms.look_at(now, &self.shared.counters);
+        if let Err(error) = self.state.remember(now, &self.proven())
+            && let Some(suppressed) = self.limiter.pass(now, "state")
+        {
+            tracing::warn!(%error, suppressed, "neighbors are not written down");
         }
         self.grow_seen_table();
+    }
+
+    /// In TAP mode: stations that are over, loops that were found, nodes whose MACs are derived.
+    fn keep_switch(&mut self, now: Instant) {
+        let Some(switch) = &self.switch else {
+            return;
+        };
+        switch.sweep(now);
+        for LoopAlarm { port, .. } in switch.take_alarms() {
+            let through = (port != self.shared.netid).then_some(port);
+            match through {
+                Some(netid) => tracing::error!(%netid, "a node bridges the same network as we do"),
+                None => tracing::error!("the bridge behind the device has a loop"),
+            }
+            self.alarms.bridge_loop(now, through);
+        }
+        // Once a second is enough: until a node is known, frames to it are flooded.
+        let known = Known::new(self.control.remotes().map(|(netid, _)| netid));
+        if known != *self.shared.snapshot.load().known {
+            self.shared
+                .publish(|snapshot| snapshot.known = Arc::new(known));
+        }
     }
 
     /// A larger table is made by a thread that may take its time; the data path never waits.
@@ -579,15 +616,8 @@ impl Driver {
                     self.send_data(now, netid, Flags::NO_FORWARD, &payload, Some(netid));
                 }
                 DirectoryEffect::Changed => {
-                    let old = self.shared.snapshot.load();
-                    let (neighbors, underlay) = (old.neighbors.clone(), old.underlay.clone());
                     let routes = self.directory.routes();
-                    let fresh = Snapshot {
-                        neighbors,
-                        routes,
-                        underlay,
-                    };
-                    self.shared.snapshot.store(Arc::new(fresh));
+                    self.shared.publish(|snapshot| snapshot.routes = routes);
                     // Packets that wait for a claim may go now.
                     self.device.wake(&self.shared.wake);
                 }
@@ -734,7 +764,6 @@ impl Outlet for Deeds<'_> {
     }
 
     fn publish(&mut self, neighbors: NeighborSet) {
-        let routes = self.shared.snapshot.load().routes.clone();
         let ports = self
             .shared
             .sockets
@@ -747,11 +776,9 @@ impl Outlet for Deeds<'_> {
         let dialed = neighbors.expected().map(|endpoint| endpoint.remote);
         let underlay = Arc::new(Underlay::new(ports, linked.chain(dialed)));
         let neighbors = Arc::new(neighbors);
-        self.shared.snapshot.store(Arc::new(Snapshot {
-            neighbors,
-            routes,
-            underlay,
-        }));
+        self.shared.publish(|snapshot| {
+            (snapshot.neighbors, snapshot.underlay) = (neighbors, underlay);
+        });
     }
 
     fn event(&mut self, _now: Instant, event: Event) {

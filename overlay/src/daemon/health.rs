@@ -15,7 +15,9 @@ const SHOWN: Duration = Duration::from_secs(300);
 pub struct Alarms {
     other_mesh: Option<(Instant, NetId)>,
     own_address: Option<(Instant, String)>,
-    bridge_loop: Option<Instant>,
+    /// Through which node frames came back, or `None` for our own bridge.
+    bridge_loop: Option<(Instant, Option<NetId>)>,
+    wrong_mode: Option<(Instant, NetId)>,
     storm: Option<(Instant, u64)>,
 }
 
@@ -31,12 +33,17 @@ impl Alarms {
         }
     }
 
-    /// A bridge loop was seen.
-    pub fn bridge_loop(&mut self, now: Instant) {
-        self.bridge_loop = Some(now);
+    /// Our beacon came back: through another node, or through the bridge behind our device.
+    pub fn bridge_loop(&mut self, now: Instant, through: Option<NetId>) {
+        self.bridge_loop = Some((now, through));
     }
 
-    /// Notes whether storm control dropped anything since the last call.
+    /// This node has a TAP device where we have a TUN device, or the other way round.
+    pub fn wrong_mode(&mut self, now: Instant, netid: NetId) {
+        self.wrong_mode = Some((now, netid));
+    }
+
+    /// Notes whether storm control dropped anything since the last call. Once a second.
     pub fn look_at(&mut self, now: Instant, counters: &Counters) {
         let dropped = counters.dropped(DropReason::StormControl);
         let before = self.storm.map_or(0, |(_, dropped)| dropped);
@@ -65,11 +72,25 @@ impl Alarms {
         {
             lines.push(line(Level::Alarm, "address_claimed", text.clone()));
         }
-        if let Some(at) = self.bridge_loop
+        if let Some((at, through)) = self.bridge_loop
             && recent(at)
         {
-            let text = "frames come back through a bridge; broadcasts are held off".to_owned();
+            let text = match through {
+                Some(netid) => format!(
+                    "node {netid} bridges the same network as this node; broadcasts from it are \
+                     held off"
+                ),
+                None => "the bridge behind the device has a loop; broadcasts are held off".into(),
+            };
             lines.push(line(Level::Alarm, "bridge_loop", text));
+        }
+        if let Some((at, netid)) = self.wrong_mode
+            && recent(at)
+        {
+            let text = format!(
+                "node {netid} has a device of the other --mode; nothing passes between tun and tap"
+            );
+            lines.push(line(Level::Alarm, "wrong_mode", text));
         }
         if let Some((at, dropped)) = self.storm
             && recent(at)
@@ -78,5 +99,57 @@ impl Alarms {
             lines.push(line(Level::Warning, "storm", text));
         }
         lines
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn codes(alarms: &Alarms, now: Instant) -> Vec<String> {
+        let lines = alarms.lines(now).into_iter();
+        lines.map(|line| line.code).collect()
+    }
+
+    #[test]
+    fn an_alarm_is_shown_for_five_minutes() {
+        let mut alarms = Alarms::default();
+        alarms.bridge_loop(Instant::ZERO, Some(NetId(9)));
+        alarms.wrong_mode(Instant::from_secs(1), NetId(8));
+        assert_eq!(
+            codes(&alarms, Instant::from_secs(299)),
+            ["bridge_loop", "wrong_mode"]
+        );
+        assert_eq!(codes(&alarms, Instant::from_secs(300)), ["wrong_mode"]);
+        assert!(codes(&alarms, Instant::from_secs(301)).is_empty());
+    }
+
+    #[test]
+    fn a_loop_names_the_node_it_goes_through_or_our_own_bridge() {
+        let mut alarms = Alarms::default();
+        alarms.bridge_loop(Instant::ZERO, Some(NetId(9)));
+        assert!(
+            alarms.lines(Instant::ZERO)[0]
+                .text
+                .contains("node 00000009")
+        );
+        alarms.bridge_loop(Instant::ZERO, None);
+        assert!(
+            alarms.lines(Instant::ZERO)[0]
+                .text
+                .contains("behind the device")
+        );
+    }
+
+    #[test]
+    fn a_storm_is_shown_from_when_drops_last_rose() {
+        let (mut alarms, counters) = (Alarms::default(), Counters::default());
+        alarms.look_at(Instant::ZERO, &counters);
+        assert!(codes(&alarms, Instant::ZERO).is_empty());
+        counters.count_many(DropReason::StormControl, 5);
+        alarms.look_at(Instant::from_secs(10), &counters);
+        alarms.look_at(Instant::from_secs(20), &counters);
+        assert_eq!(codes(&alarms, Instant::from_secs(309)), ["storm"]);
+        assert!(codes(&alarms, Instant::from_secs(310)).is_empty());
     }
 }

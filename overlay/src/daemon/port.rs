@@ -3,30 +3,52 @@
 //! A [`Port`] is a worker's own. It hides from the data loop whether the device is TUN or TAP: what
 //! stands in front of a packet in Data (nothing, or the frame byte 0xC0), who decides where a
 //! packet goes, and what is answered into the device.
+//!
+//! Both kinds clamp TCP's segment size for hosts behind the node ([`mss`] draws where); for the
+//! node's own connections there is nothing to clamp, since its kernel knows the device's MTU.
 
+use std::ops::Range;
+
+use wire::service::ETHERNET_FRAME;
 use wire::{Flags, HEADER_LEN, NetId};
 
 use super::shared::Snapshot;
+use crate::pump::Packet;
 use crate::pump::count::DropReason;
 use crate::route::hold::Released;
 use crate::route::icmp::{Answer, MAX_ANSWER_LEN};
+use crate::route::mss;
 use crate::route::routes::Routes;
+use crate::route::tap::{self, BEACON_LEN, Tap};
 use crate::route::tun::{self, Tun};
 use crate::time::Instant;
 
 /// What kind of device there is, with what decides about its packets.
+#[derive(Debug)]
 pub enum Port {
     /// None: everything for a device is dropped and counted.
     None,
     /// IP packets.
     Tun(Box<TunPort>),
+    /// Ethernet frames.
+    Tap(Box<TapPort>),
 }
 
 /// A TUN device's port.
+#[derive(Debug)]
 pub struct TunPort {
     tun: Tun,
+    mtu: u16,
     answer: Box<[u8; MAX_ANSWER_LEN]>,
     answer_len: Option<usize>,
+}
+
+/// A TAP device's port.
+#[derive(Debug)]
+pub struct TapPort {
+    tap: Tap,
+    mtu: u16,
+    beacon: [u8; BEACON_LEN],
 }
 
 /// A packet that is to be sent.
@@ -40,13 +62,22 @@ pub struct Sending {
 
 impl Port {
     /// A port for IP packets.
-    pub fn tun(tun: Tun) -> Self {
+    ///
+    /// Units: `mtu` the device's, in bytes of an IP packet.
+    pub fn tun(tun: Tun, mtu: u16) -> Self {
         let answer = Box::new([0; MAX_ANSWER_LEN]);
         Self::Tun(Box::new(TunPort {
             tun,
+            mtu,
             answer,
             answer_len: None,
         }))
+    }
+
+    /// A port for Ethernet frames; `mtu` as for [`Self::tun`].
+    pub fn tap(tap: Tap, mtu: u16) -> Self {
+        let beacon = [0; BEACON_LEN];
+        Self::Tap(Box::new(TapPort { tap, mtu, beacon }))
     }
 
     /// Bytes that must be free in front of each packet read.
@@ -58,6 +89,7 @@ impl Port {
     pub fn extra(&self) -> u32 {
         match self {
             Self::None | Self::Tun(_) => 0,
+            Self::Tap(_) => 1,
         }
     }
 
@@ -98,33 +130,82 @@ impl Port {
                     tun::Outgoing::Drop(reason) => Err(Some(reason)),
                 }
             }
+            Self::Tap(port) => {
+                let known = |netid| snapshot.known.contains(netid);
+                match port.tap.outgoing(now, known, packet, packet.len()) {
+                    tap::Outgoing::To(netid) => to(netid),
+                    tap::Outgoing::All => to(NetId::ALL),
+                    tap::Outgoing::Drop(reason) => Err(Some(reason)),
+                }
+            }
         }
     }
 
-    /// Decides whether a payload that `origin` sent goes to the device; gives the bytes in front
-    /// of the packet or frame that do not.
+    /// Decides whether a payload that a node sent goes to the device; gives the bytes in front of
+    /// the packet or frame that do not.
     ///
     /// # Errors
     /// Why not.
     pub fn incoming(
         &mut self,
         now: Instant,
-        routes: &Routes,
-        origin: NetId,
+        snapshot: &Snapshot,
+        packet: Packet,
         payload: &[u8],
     ) -> Result<u32, DropReason> {
-        let is_frame = payload.first() == Some(&wire::service::ETHERNET_FRAME);
-        match self {
-            Self::None => Err(DropReason::NoDevice),
-            Self::Tun(_) if is_frame => Err(DropReason::WrongMode),
-            Self::Tun(port) => port.tun.incoming(now, routes, origin, payload).map(|()| 0),
+        let origin = packet.origin;
+        let frame = payload.strip_prefix(&[ETHERNET_FRAME]);
+        match (self, frame) {
+            (Self::None, _) => Err(DropReason::NoDevice),
+            (Self::Tun(_), Some(_)) | (Self::Tap(_), None) => Err(DropReason::WrongMode),
+            (Self::Tun(port), None) => {
+                let routes = &snapshot.routes;
+                port.tun.incoming(now, routes, origin, payload).map(|()| 0)
+            }
+            (Self::Tap(port), Some(frame)) => {
+                let known = |netid| snapshot.known.contains(netid);
+                let to_all = packet.dst == NetId::ALL;
+                port.tap
+                    .incoming(now, known, origin, to_all, frame)
+                    .map(|()| 1)
+            }
         }
     }
 
     /// Writes what stands between header and packet, into the headroom; gives where it starts.
-    pub fn frame(&self, _arena: &mut [u8], start: u32) -> u32 {
+    pub fn frame(&self, arena: &mut [u8], start: u32) -> u32 {
         match self {
             Self::None | Self::Tun(_) => start,
+            Self::Tap(_) => {
+                let start = start - self.extra();
+                arena[start as usize] = ETHERNET_FRAME;
+                start
+            }
+        }
+    }
+
+    /// Whether [`Self::edit`] would change this packet or frame.
+    pub fn edits(&self, packet: &[u8]) -> bool {
+        self.clamped(packet)
+            .is_some_and(|(range, mtu)| packet.get(range).is_some_and(|ip| mss::exceeds(ip, mtu)))
+    }
+
+    /// Clamps TCP's segment size, in a packet just read from the device or in a delivery copy.
+    pub fn edit(&self, packet: &mut [u8]) {
+        if let Some((range, mtu)) = self.clamped(packet)
+            && let Some(ip) = packet.get_mut(range)
+        {
+            // The plain device gives and takes whole checksums.
+            mss::clamp(ip, mtu, false);
+        }
+    }
+
+    /// Where the IP packet lies, and what it has to fit into.
+    fn clamped(&self, packet: &[u8]) -> Option<(Range<usize>, u16)> {
+        match self {
+            Self::None => None,
+            Self::Tun(port) => Some((0..packet.len(), port.mtu)),
+            Self::Tap(port) => Some((mss::packet_in(packet)?, port.mtu)),
         }
     }
 
@@ -145,12 +226,30 @@ impl Port {
         released
     }
 
-    /// When [`Self::release`] has something to do though no snapshot came.
+    /// When [`Self::release`] has something to do though no snapshot came; `None` while nothing
+    /// is held.
+    pub fn held_until(&self) -> Option<Instant> {
+        match self {
+            Self::Tun(port) => port.tun.next_timeout(),
+            Self::None | Self::Tap(_) => None,
+        }
+    }
+
+    /// When there is something to do though nothing arrives.
     pub fn next_timeout(&self) -> Option<Instant> {
         match self {
-            Self::None => None,
-            Self::Tun(port) => port.tun.next_timeout(),
+            Self::Tap(port) => Some(port.tap.next_beacon()),
+            Self::None | Self::Tun(_) => self.held_until(),
         }
+    }
+
+    /// The loop-detect beacon to be written to the device, if one is due.
+    pub fn take_beacon(&mut self, now: Instant) -> Option<&[u8]> {
+        let Self::Tap(port) = self else {
+            return None;
+        };
+        let len = port.tap.beacon(now, &mut port.beacon)?;
+        port.beacon.get(..len)
     }
 
     /// Makes the answer that says that nobody has the packet's destination.
@@ -162,13 +261,11 @@ impl Port {
 
     /// The packet to be written to the device in answer to the one decided about last.
     pub fn take_answer(&mut self) -> Option<&[u8]> {
-        match self {
-            Self::None => None,
-            Self::Tun(port) => {
-                let len = port.answer_len.take()?;
-                port.answer.get(..len)
-            }
-        }
+        let Self::Tun(port) = self else {
+            return None;
+        };
+        let len = port.answer_len.take()?;
+        port.answer.get(..len)
     }
 }
 
@@ -179,3 +276,6 @@ impl TunPort {
             .answer(now, routes, answer, packet, &mut self.answer[..]);
     }
 }
+
+#[cfg(test)]
+mod tests;

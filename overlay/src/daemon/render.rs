@@ -103,6 +103,9 @@ fn device(report: &DeviceReport) -> String {
         Some(Backend::Plain) => line.push_str("  plain backend"),
         None => {}
     }
+    if let Some(stations) = report.stations {
+        let _ = write!(line, "  {} stations", number(stations));
+    }
     line
 }
 

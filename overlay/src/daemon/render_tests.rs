@@ -23,6 +23,7 @@ fn status_report() -> StatusReport {
                 "10.77.0.1/24".parse().unwrap(),
             ],
             backend: Some(Backend::Offload),
+            stations: None,
         },
         sockets: vec![SocketReport {
             local: "0.0.0.0:44204".parse().unwrap(),

@@ -91,6 +91,8 @@ pub struct DeviceReport {
     pub addresses: Vec<IpNet>,
     /// How packets are moved.
     pub backend: Option<Backend>,
+    /// Hardware addresses (per VLAN) the learning switch knows, on both sides; `null` unless `tap`.
+    pub stations: Option<u64>,
 }
 
 /// Whether the device works.
@@ -187,7 +189,7 @@ pub struct Health {
     /// How bad it is.
     pub level: Level,
     /// A word that stays the same, for scripts: `netid_conflict`, `mesh_mismatch`, `storm`,
-    /// `device_degraded`, `no_neighbor`, `seen_shortened`.
+    /// `bridge_loop`, `wrong_mode`, `device_degraded`, `no_neighbor`, `seen_shortened`.
     pub code: String,
     /// A sentence, for people.
     pub text: String,

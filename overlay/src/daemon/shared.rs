@@ -8,7 +8,6 @@
 //!
 //! A worker never waits for the driver: what finds a channel full is dropped and counted.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 
@@ -22,6 +21,7 @@ use crate::link::udp::UdpSockets;
 use crate::node::flood::Flood;
 use crate::node::snapshot::NeighborSet;
 use crate::pump::count::Counters;
+use crate::route::known::Known;
 use crate::route::routes::Routes;
 use crate::route::underlay::Underlay;
 
@@ -34,7 +34,7 @@ pub const NEAR: usize = 1_024;
 pub const STRANGERS: usize = 256;
 
 /// What workers read, whole and unchanging.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Snapshot {
     /// The live links.
     pub neighbors: Arc<NeighborSet>,
@@ -42,6 +42,8 @@ pub struct Snapshot {
     pub routes: Arc<Routes>,
     /// Our own link traffic, should it turn up inside the overlay.
     pub underlay: Arc<Underlay>,
+    /// Which nodes there are; kept up to date, to the second, in TAP mode only.
+    pub known: Arc<Known>,
 }
 
 /// What both sides hold.
@@ -75,6 +77,15 @@ pub enum Phase {
 }
 
 impl Shared {
+    /// Publishes a snapshot that differs from the last one as `edit` says.
+    ///
+    /// Calls: from the driver alone; a second writer's change could be lost.
+    pub fn publish(&self, edit: impl FnOnce(&mut Snapshot)) {
+        let mut snapshot = Snapshot::clone(&self.snapshot.load());
+        edit(&mut snapshot);
+        self.snapshot.store(Arc::new(snapshot));
+    }
+
     /// How far the node has come.
     pub fn phase(&self) -> Phase {
         match self.phase.load(Relaxed) {
@@ -121,8 +132,9 @@ pub enum Report {
     },
     /// The device was deleted; the worker has dropped it.
     DeviceGone,
-    /// A bridge loop was seen, and broadcasts are blocked for a while.
-    BridgeLoop(SocketAddr),
+    /// This node sends packets where we have frames, or frames where we have packets; at most once
+    /// a second.
+    WrongMode(NetId),
 }
 
 /// From the driver to the worker.

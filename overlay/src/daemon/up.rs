@@ -47,8 +47,12 @@ use crate::node::snapshot::NeighborSet;
 use crate::pump::count::Counters;
 use crate::route::address::{self, Mesh};
 use crate::route::directory::Directory;
+use crate::route::known::Known;
 use crate::route::learned::Learned;
 use crate::route::owners::KeyedHasher;
+use crate::route::storm::{Rate, StormRates};
+use crate::route::switch::Switch;
+use crate::route::tap::Tap;
 use crate::route::tun::Tun;
 use crate::route::underlay::Underlay;
 
@@ -166,6 +170,7 @@ async fn run(start: Start) -> Result<(), Failure> {
             neighbors: Arc::new(NeighborSet::empty()),
             routes: directory.routes(),
             underlay: Arc::new(Underlay::default()),
+            known: Arc::new(Known::default()),
         }),
         sockets,
         wake,
@@ -175,13 +180,14 @@ async fn run(start: Start) -> Result<(), Failure> {
     // 3. The data path.
     let (near, near_rx) = mpsc::channel(NEAR);
     let (strangers, strangers_rx) = mpsc::channel(STRANGERS);
-    let hasher = KeyedHasher(rng.next_u64(), rng.next_u64());
-    let learned = Arc::new(Learned::new(hasher));
+    let mut hasher = || KeyedHasher(rng.next_u64(), rng.next_u64());
+    let learned = Arc::new(Learned::new(hasher()));
+    let switch = switch(&config, netid, mesh, hasher());
     let worker = Worker::new(worker::Parts {
         shared: shared.clone(),
         clock,
         device: opened.map(|opened| opened.device),
-        port: port(&config, learned.clone()),
+        port: port(&config, learned.clone(), switch.clone()),
         commands: commands_rx,
         reports: Reports { near, strangers },
         nonces: ChaCha12Rng::from_seed(seed_of(&mut rng)),
@@ -230,6 +236,7 @@ async fn run(start: Start) -> Result<(), Failure> {
         device,
         state,
         learned,
+        switch,
         rng,
         hurry,
     });
@@ -355,13 +362,29 @@ fn node_config(
     }
 }
 
-fn port(config: &Config, learned: Arc<Learned>) -> Port {
+fn port(config: &Config, learned: Arc<Learned>, switch: Option<Arc<Switch>>) -> Port {
     // The MTU was checked to fit when the configuration was read.
     let mtu = u16::try_from(config.device.mtu).unwrap_or(u16::MAX);
-    match config.device.mode {
-        DeviceMode::None => Port::None,
-        DeviceMode::Tun | DeviceMode::Tap => Port::tun(Tun::new(mtu, learned)),
+    match (config.device.mode, switch) {
+        (DeviceMode::None, _) => Port::None,
+        (_, Some(switch)) => Port::tap(Tap::new(mtu, switch), mtu),
+        (_, None) => Port::tun(Tun::new(mtu, learned), mtu),
     }
+}
+
+/// The learning switch of a TAP device; other modes have none.
+fn switch(config: &Config, netid: NetId, mesh: Mesh, hasher: KeyedHasher) -> Option<Arc<Switch>> {
+    // Two seconds' worth at once, as the settings promise.
+    let rate = |per_second: u32| Rate {
+        per_second,
+        burst: per_second.saturating_mul(2),
+    };
+    let rates = StormRates {
+        broadcast: rate(config.storm.broadcast),
+        multicast: rate(config.storm.multicast),
+    };
+    let is_tap = config.device.mode == DeviceMode::Tap;
+    is_tap.then(|| Arc::new(Switch::new(netid, mesh, rates, hasher)))
 }
 
 /// SIGTERM and SIGINT stop the node; a second one ends the process at once.

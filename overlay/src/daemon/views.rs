@@ -26,8 +26,7 @@ use crate::time::{Duration, Instant};
 const LIFETIME: Duration = Duration::from_secs(300);
 
 impl Driver {
-    pub(super) fn status(&mut self, now: Instant) -> StatusReport {
-        self.alarms.look_at(now, &self.shared.counters);
+    pub(super) fn status(&self, now: Instant) -> StatusReport {
         let neighbors = self.neighbors(now);
         let counts = count(&neighbors);
         StatusReport {
@@ -271,6 +270,7 @@ impl Driver {
                 Vec::<IpNet>::new()
             },
             backend: exists.then_some(Backend::Plain),
+            stations: self.switch.as_ref().map(|switch| switch.len() as u64),
         }
     }
 

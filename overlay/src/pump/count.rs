@@ -51,7 +51,7 @@ counted! {
         // From the network, judged on delivery.
         UnknownService = "unknown_service": "Data whose first byte names no service we have",
         BadPacket = "bad_packet": "delivered packet or frame that is not well-formed",
-        WrongMode = "wrong_mode": "packet for a TAP device, or frame for a TUN device",
+        WrongMode = "wrong_mode": "packet from a TUN node at our TAP device, or frame from a TAP node at our TUN device",
         SourceClaimed = "source_claimed": "packet whose source address another node has claimed",
         TooBigForDevice = "too_big_for_device": "packet larger than the device's MTU",
         StormControl = "storm_control": "broadcast, multicast or unknown unicast above its rate",
@@ -67,8 +67,9 @@ counted! {
         SourceNotOurs = "source_not_ours": "packet from the device with a source address of another node",
         OwnDestination = "own_destination": "packet or frame from the device to an address on our own side",
         OverlayLoop = "overlay_loop": "packet from the device that is our own link traffic",
-        BridgeLoop = "bridge_loop": "frame from the device that we wrote there before",
-        PacketTooBig = "packet_too_big": "packet from the device above the MTU; the sender was told",
+        BridgeLoop = "bridge_loop": "frame in a loop through bridges, or a loop-detect beacon",
+        PacketTooBig = "packet_too_big": "packet or frame from the device above the MTU; a packet's sender was told",
+        ReadTruncated = "read_truncated": "packet from the device beyond the MTU it was opened with: it was raised since",
         NoNeighbor = "no_neighbor": "message originated while there was no live neighbor",
         // On the way to control.
         ControlFull = "control_full": "control datagram while the control plane was behind",

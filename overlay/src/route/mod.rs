@@ -22,6 +22,7 @@ pub mod frame;
 pub mod guard;
 pub mod hold;
 pub mod icmp;
+pub mod known;
 pub mod learned;
 pub mod mss;
 pub mod owners;

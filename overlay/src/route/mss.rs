@@ -2,12 +2,22 @@
 //! those behind a node that forwards or bridges.
 //!
 //! A SYN says how large the segments may be that its sender will get. Lowered to what fits into the
-//! device's MTU, no path MTU discovery is needed, which forwarded traffic often lacks. The bytes are
-//! edited, so this works on a delivery copy, or on a packet of the device, never on a received
-//! message that is also forwarded.
+//! device's MTU, no path MTU discovery is needed, which forwarded traffic often lacks and bridged
+//! traffic always does. A node clamps in both directions, since the two ends' MTUs may differ:
+//!
+//! ```text
+//!   device -> mesh   the packet read, before it becomes a message: segments coming back fit here
+//!   mesh -> device   a copy of the packet delivered: segments that its receiver sends fit here
+//! ```
+//!
+//! The bytes are edited, so a received message is copied first: it may be forwarded, and leaves as
+//! it came.
 //!
 //! Source: RFC 9293 section 3.7.1; RFC 1624 (incremental checksum).
 
+use std::ops::Range;
+
+use crate::route::frame::Frame;
 use crate::route::packet::{IPV4_HEADER_LEN, IPV6_HEADER_LEN, Packet, protocol};
 
 const TCP_HEADER_LEN: usize = 20;
@@ -15,28 +25,52 @@ const FLAG_SYN: u8 = 0x02;
 const OPTION_END: u8 = 0;
 const OPTION_NO_OPERATION: u8 = 1;
 const OPTION_MSS: u8 = 2;
+const ETHERTYPE_IPV4: u16 = 0x0800;
+const ETHERTYPE_IPV6: u16 = 0x86DD;
+
+/// Where the IP packet of an Ethernet frame lies: behind header and tags, without padding.
+pub fn packet_in(frame: &[u8]) -> Option<Range<usize>> {
+    let read = Frame::read(frame)?;
+    let start = frame.len() - read.payload.len();
+    let word = |at: usize| {
+        Some(u16::from_be_bytes([
+            *read.payload.get(at)?,
+            *read.payload.get(at + 1)?,
+        ]))
+    };
+    let len = match read.ethertype {
+        ETHERTYPE_IPV4 => usize::from(word(2)?),
+        ETHERTYPE_IPV6 => IPV6_HEADER_LEN + usize::from(word(4)?),
+        _ => return None,
+    };
+    (len <= read.payload.len()).then_some(start..start + len)
+}
+
+/// Whether [`clamp`] would change `packet`, so that it is worth a copy.
+pub fn exceeds(packet: &[u8], mtu: u16) -> bool {
+    find(packet, mtu).is_some()
+}
 
 /// Lowers the maximum segment size in a TCP SYN to what fits into `mtu`; returns whether it did.
 ///
 /// Shape: `packet` one whole IP packet; anything but a SYN with that option is left alone.
 /// `partial` when the checksum is not yet made (a device's checksum offload): it is left as it is.
 pub fn clamp(packet: &mut [u8], mtu: u16, partial: bool) -> bool {
-    let Some((tcp_at, limit)) = find_syn(packet, mtu) else {
+    let Some(Excess {
+        tcp_at,
+        at,
+        old,
+        limit,
+    }) = find(packet, mtu)
+    else {
         return false;
     };
     let Some(tcp) = packet.get_mut(tcp_at..) else {
         return false;
     };
-    let Some(at) = find_option(tcp) else {
-        return false;
-    };
     let Some(value) = tcp.get_mut(at..at + 2) else {
         return false;
     };
-    let old = u16::from_be_bytes([value[0], value[1]]);
-    if old <= limit {
-        return false;
-    }
     value.copy_from_slice(&limit.to_be_bytes());
     if !partial && let Some(sum) = tcp.get_mut(16..18) {
         let before = u16::from_be_bytes([sum[0], sum[1]]);
@@ -49,6 +83,29 @@ pub fn clamp(packet: &mut [u8], mtu: u16, partial: bool) -> bool {
         sum.copy_from_slice(&adjust(before, old, new).to_be_bytes());
     }
     true
+}
+
+/// A maximum segment size above what fits.
+struct Excess {
+    /// Where the TCP header starts in the packet.
+    tcp_at: usize,
+    /// Where the value lies in the TCP header.
+    at: usize,
+    old: u16,
+    limit: u16,
+}
+
+fn find(packet: &[u8], mtu: u16) -> Option<Excess> {
+    let (tcp_at, limit) = find_syn(packet, mtu)?;
+    let tcp = packet.get(tcp_at..)?;
+    let at = find_option(tcp)?;
+    let old = u16::from_be_bytes([*tcp.get(at)?, *tcp.get(at + 1)?]);
+    (old > limit).then_some(Excess {
+        tcp_at,
+        at,
+        old,
+        limit,
+    })
 }
 
 /// Where the TCP header of a SYN starts, and the largest segment that fits.
@@ -148,6 +205,37 @@ mod tests {
     }
 
     #[test]
+    fn what_exceeds_is_what_clamping_changes() {
+        assert!(exceeds(&syn(false, 1361, 0), 1400));
+        assert!(!exceeds(&syn(false, 1360, 0), 1400));
+        assert!(exceeds(&syn(true, 1341, 0), 1400));
+        assert!(!exceeds(&syn(true, 1340, 0), 1400));
+        assert!(!exceeds(&[], 1400));
+    }
+
+    #[test]
+    fn a_packet_is_found_in_its_frame_behind_tags_and_before_padding() {
+        use crate::route::frame::build::{frame, tagged};
+        let (to, from) = ([2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]);
+        let mut packet = syn(false, 1460, 0);
+        let len = packet.len();
+        packet.extend([0; 6]);
+        assert_eq!(
+            packet_in(&frame(to, from, 0x0800, &packet)),
+            Some(14..14 + len)
+        );
+        assert_eq!(packet_in(&tagged(to, from, 7, &packet)), Some(18..18 + len));
+        let v6 = syn(true, 1460, 0);
+        let bytes = frame(to, from, 0x86DD, &v6);
+        assert_eq!(packet_in(&bytes), Some(14..14 + v6.len()));
+        // Cut short, of another type, or no frame at all.
+        assert_eq!(packet_in(&bytes[..bytes.len() - 1]), None);
+        assert_eq!(packet_in(&frame(to, from, 0x0806, &packet)), None);
+        assert_eq!(packet_in(&bytes[..16]), None);
+        assert_eq!(packet_in(&[]), None);
+    }
+
+    #[test]
     fn a_partial_checksum_is_left_alone() {
         let mut bytes = syn(false, 1460, 0);
         let before = bytes[36..38].to_vec();
@@ -182,9 +270,11 @@ mod tests {
             tcp[13] = FLAG_SYN;
             tcp.extend(&options);
             let mut bytes = build::packet("10.0.0.1", "10.0.0.2", protocol::TCP, &tcp);
-            let len = bytes.len();
-            let _ = clamp(&mut bytes, 1400, false);
-            prop_assert_eq!(bytes.len(), len);
+            let before = bytes.clone();
+            let announced = exceeds(&bytes, 1400);
+            prop_assert_eq!(clamp(&mut bytes, 1400, false), announced);
+            prop_assert_eq!(bytes != before, announced);
+            let _ = packet_in(&options);
         }
     }
 }

@@ -10,13 +10,19 @@
 //! Data 0xC0 for us  tap.incoming(now, &known, from, to_all, frame), where `to_all` says that the
 //!                   message's dst was ffffffff: deliver, or count the reason. A frame that may be
 //!                   delivered is entered into the loop guard there, before the caller coalesces.
-//! switch.next_beacon() reached
+//! tap.next_beacon() reached
 //!                   tap.beacon(now, &mut buffer): a frame to write to the device
 //! ```
 //!
 //! `known` says whether a netid is a node of the mesh that we heard of: only then its derived MAC
 //! counts. It is asked once a second per flow. The control side calls
 //! [`Switch::sweep`] and [`Switch::take_alarms`] once a second.
+//!
+//! Frames above the MTU (payload behind Ethernet header and tags) are dropped and counted, as a
+//! switch does: `packet_too_big` on the way out, `too_big_for_device` on the way in. Nobody is told,
+//! since a bridge has no address to answer from; TCP is kept below by [`mss`](super::mss), and what
+//! else is bridged needs the mesh's MTU on its hosts. Longer frames than that mostly never get here:
+//! the kernel's bridge drops what exceeds a port's MTU.
 //!
 //! The beacon (EtherType 0x88B5, IEEE 802 local experimental 1) is a broadcast frame:
 //!
@@ -217,6 +223,11 @@ impl Tap {
         }
         self.switch.written.remember(now, frame);
         Ok(())
+    }
+
+    /// When the next beacon is due.
+    pub fn next_beacon(&self) -> Instant {
+        self.switch.next_beacon()
     }
 
     /// Writes the loop-detect beacon into `out` if it is due; returns its length.

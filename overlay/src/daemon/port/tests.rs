@@ -1,0 +1,118 @@
+use std::sync::Arc;
+
+use super::*;
+use crate::node::snapshot::NeighborSet;
+use crate::pump::rx::Span;
+use crate::route::address::{Mac, Mesh, mac};
+use crate::route::frame::build::frame;
+use crate::route::known::Known;
+use crate::route::learned::Learned;
+use crate::route::owners::KeyedHasher;
+use crate::route::storm::StormRates;
+use crate::route::switch::Switch;
+use crate::route::underlay::Underlay;
+
+const ME: NetId = NetId(1);
+const A: NetId = NetId(0xA);
+const ALL: Mac = [0xFF; 6];
+const HERE: Mac = [0x0A, 0, 0, 0, 0, 1];
+const THERE: Mac = [0x0A, 0, 0, 0, 0, 2];
+const IPV4: [u8; 24] = [
+    0x45, 0, 0, 24, 0, 0, 0, 0, 64, 17, 0, 0, 10, 0, 0, 10, 10, 0, 0, 1, 0, 5, 0, 6,
+];
+
+fn snapshot() -> Snapshot {
+    Snapshot {
+        neighbors: Arc::new(NeighborSet::empty()),
+        routes: Arc::new(Routes::new(ME, Mesh::default(), &[], [], [], 1)),
+        underlay: Arc::new(Underlay::default()),
+        known: Arc::new(Known::new([A])),
+    }
+}
+
+fn tap() -> Port {
+    let rates = StormRates::default();
+    let switch = Switch::new(ME, Mesh::default(), rates, KeyedHasher(1, 2));
+    Port::tap(Tap::new(1400, Arc::new(switch)), 1400)
+}
+
+fn tun() -> Port {
+    let learned = Arc::new(Learned::new(KeyedHasher(1, 2)));
+    Port::tun(Tun::new(1400, learned), 1400)
+}
+
+fn incoming(port: &mut Port, dst: NetId, payload: &[u8]) -> Result<u32, DropReason> {
+    let packet = Packet {
+        origin: A,
+        dst,
+        payload: Span::default(),
+    };
+    port.incoming(Instant::ZERO, &snapshot(), packet, payload)
+}
+
+#[test]
+fn a_frame_goes_behind_the_service_byte_and_comes_without_it() {
+    let mut port = tap();
+    assert_eq!((port.headroom(), port.extra()), (17, 1));
+    let mut arena = [0xa5; 40];
+    assert_eq!(port.frame(&mut arena, 17), 16);
+    assert_eq!(arena[15..18], [0xa5, 0xC0, 0xa5]);
+
+    let payload = [&[0xC0][..], &frame(ALL, THERE, 0x0806, &[1; 28])].concat();
+    assert_eq!(incoming(&mut port, NetId::ALL, &payload), Ok(1));
+}
+
+#[test]
+fn a_packet_goes_right_behind_the_header() {
+    let mut port = tun();
+    assert_eq!((port.headroom(), port.extra()), (16, 0));
+    let mut arena = [0xa5; 40];
+    assert_eq!(port.frame(&mut arena, 16), 16);
+    assert_eq!(arena, [0xa5; 40]);
+    assert_eq!(incoming(&mut port, ME, &IPV4), Ok(0));
+}
+
+#[test]
+fn frames_to_a_known_node_go_there_and_to_an_unknown_one_to_all() {
+    let mut port = tap();
+    let mut to = |destination| {
+        let bytes = frame(destination, HERE, 0x0800, &IPV4);
+        let sending = port.outgoing(Instant::ZERO, &snapshot(), &bytes);
+        sending.map(|sending| sending.dst)
+    };
+    assert_eq!(to(mac(A)), Ok(A));
+    assert_eq!(to(mac(NetId(0xB))), Ok(NetId::ALL));
+    assert_eq!(to(ALL), Ok(NetId::ALL));
+    assert_eq!(to(mac(ME)), Err(Some(DropReason::OwnDestination)));
+}
+
+#[test]
+fn packets_and_frames_are_not_mixed() {
+    let frame = [&[0xC0][..], &frame(ALL, THERE, 0x0806, &[1; 28])].concat();
+    let wrong = Err(DropReason::WrongMode);
+    assert_eq!(incoming(&mut tun(), NetId::ALL, &frame), wrong);
+    assert_eq!(incoming(&mut tap(), ME, &IPV4), wrong);
+    assert_eq!(incoming(&mut tap(), ME, &[0x60]), wrong);
+    assert_eq!(
+        incoming(&mut tap(), ME, &[0xC0]),
+        Err(DropReason::BadPacket)
+    );
+    for payload in [&frame[..], &IPV4] {
+        let judged = incoming(&mut Port::None, ME, payload);
+        assert_eq!(judged, Err(DropReason::NoDevice));
+    }
+}
+
+#[test]
+fn a_beacon_is_due_at_the_start_and_every_ten_seconds() {
+    let mut port = tap();
+    assert_eq!(port.next_timeout(), Some(Instant::ZERO));
+    assert_eq!(port.take_beacon(Instant::ZERO).map(<[u8]>::len), Some(60));
+    assert_eq!(port.take_beacon(Instant::ZERO), None);
+    let next = Instant::from_secs(10);
+    assert_eq!(port.next_timeout(), Some(next));
+    assert!(port.take_beacon(next).is_some());
+    assert_eq!(port.held_until(), None);
+    assert_eq!(tun().take_beacon(next), None);
+    assert_eq!(tun().next_timeout(), None);
+}
