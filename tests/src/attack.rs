@@ -29,6 +29,10 @@ const IP_UDP_LEN: usize = 28;
 const BUFFER: usize = 32 << 20;
 /// Datagrams that the kernel takes in one piece at the most (`UDP_MAX_SEGMENTS`).
 const SEGMENTS: usize = 64;
+/// Bytes of a train at the most: an IP packet, without its headers.
+const TRAIN_LEN: usize = 65_000;
+/// How much longer than asked a flood may take when the machine is too slow for it.
+const BEHIND: Duration = Duration::from_secs(1);
 /// A flood is sent in portions, this far apart.
 const TICK: Duration = Duration::from_millis(1);
 /// How long a neighbor's thread waits before it looks whether it should end.
@@ -245,20 +249,36 @@ impl Neighbor {
     }
 
     /// Sends numbered Data to `dst`, `rate` a second for `duration`, and says how many.
+    pub fn flood(&self, dst: NetId, rate: u64, duration: Duration) -> u64 {
+        self.flood_of(rate, duration, |number| data(self.netid, dst, number))
+    }
+
+    /// Sends what `make` makes of the numbers 0, 1, ..., `rate` a second for `duration`, and says
+    /// how many.
     ///
-    /// Shape: a rate of more than 1,000 goes out in trains, as the kernel cuts them (UDP_SEGMENT).
-    pub fn flood(&self, dst: NetId, first: u64, rate: u64, duration: Duration) -> u64 {
+    /// Shape: all datagrams have the same length. What is due at once goes out in trains that the
+    ///        kernel cuts (UDP_SEGMENT).
+    pub fn flood_of<T: AsRef<[u8]>>(
+        &self,
+        rate: u64,
+        duration: Duration,
+        make: impl Fn(u64) -> T,
+    ) -> u64 {
         let started = Instant::now();
-        let mut sent = 0;
+        let size = make(0).as_ref().len();
+        let most = (TRAIN_LEN / size.max(1)).clamp(1, SEGMENTS) as u64;
+        let (mut sent, mut train) = (0, Vec::new());
         loop {
             let elapsed = started.elapsed().min(duration);
             let due = rate * elapsed.as_micros() as u64 / 1_000_000;
-            while sent < due {
-                let count = (due - sent).min(SEGMENTS as u64);
-                let train: Vec<u8> = (sent..sent + count)
-                    .flat_map(|number| data(self.netid, dst, first + number))
-                    .collect();
-                self.send_train(&train);
+            // A sender that has fallen behind may not stay longer for it.
+            while sent < due && started.elapsed() < duration + BEHIND {
+                let count = (due - sent).min(most);
+                train.clear();
+                for number in sent..sent + count {
+                    train.extend_from_slice(make(number).as_ref());
+                }
+                self.send_train(&train, size);
                 sent += count;
             }
             if elapsed == duration {
@@ -268,18 +288,17 @@ impl Neighbor {
         }
     }
 
-    fn send_train(&self, train: &[u8]) {
+    fn send_train(&self, train: &[u8], size: usize) {
         let to = SockaddrIn::from(self.hub);
-        let size = DATA_LEN as u16;
+        let size = u16::try_from(size).expect("a datagram's length has 16 bits");
         let cut = [ControlMessage::UdpGsoSegments(&size)];
-        let fd = self.socket.as_raw_fd();
-        while let Err(errno) = sendmsg(
-            fd,
-            &[IoSlice::new(train)],
-            &cut,
-            MsgFlags::empty(),
-            Some(&to),
-        ) {
+        let cut = if train.len() > usize::from(size) {
+            &cut[..]
+        } else {
+            &[]
+        };
+        let (fd, bytes) = (self.socket.as_raw_fd(), [IoSlice::new(train)]);
+        while let Err(errno) = sendmsg(fd, &bytes, cut, MsgFlags::empty(), Some(&to)) {
             let error = io::Error::from(errno);
             assert!(
                 is_busy(&error) || error.kind() == io::ErrorKind::ConnectionRefused,
