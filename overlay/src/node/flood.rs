@@ -551,9 +551,9 @@ mod tests {
                 &[0x45; 32],
             );
             bytes[11] = (bits >> 16) as u8 % 44;
-            bytes[bits as usize % 2] ^= u8::from(bits % 7 == 0);
+            bytes[bits as usize % 2] ^= u8::from(bits.is_multiple_of(7));
             bytes.truncate(length);
-            let from = (bits % 5 != 0).then_some((bits % 5) as u16);
+            let from = (!bits.is_multiple_of(5)).then_some((bits % 5) as u16);
             if let Verdict::Drop(reason) = flood.judge(NOW, from, &bytes) {
                 assert!(JUDGED.contains(&reason), "{reason:?}");
             }

@@ -242,7 +242,7 @@ fn tables_never_exceed_the_memory_bound() {
             grow(&seen, now);
             assert!(seen.bytes() <= bound, "{} of {bound}", seen.bytes());
             assert!(seen.overflow.len() <= OVERFLOW_MOST);
-            if n % 1000 == 0 {
+            if n.is_multiple_of(1000) {
                 seen.sweep(now, 1);
             }
         }
@@ -314,7 +314,7 @@ fn our_own_messages_are_never_refused_and_do_not_starve_a_neighbor() {
         let now = Instant(n * 1000);
         assert_eq!(seen.insert(now, digest(n), OWN), Seen::New);
         // 600 in 30 s, of 2048 slots of which a fair half is the neighbor's.
-        if n % 50 == 0 {
+        if n.is_multiple_of(50) {
             assert_eq!(seen.insert(now, digest(n | 1 << 60), 7), Seen::New);
         }
     }
