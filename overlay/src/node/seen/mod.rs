@@ -21,9 +21,9 @@
 //! Nothing is ever copied and no thread of the data path waits.
 //!
 //! How it stays fair: when four fifths of the slots were filled within the last 30 s, each
-//! neighbor has a share ([`shares`]), and what exceeds it is refused. See SECURITY T11.
+//! neighbor has a share (`shares.rs`), and what exceeds it is refused. See SECURITY T11.
 //!
-//! Read [`SeenTable`] first, then [`table`] for what lies in the memory. The tests compare all of
+//! Read [`SeenTable`] first, then `table.rs` for what lies in the memory. The tests compare all of
 //! it with a plain map. Source: DATAPATH 4.2 and 10; two choices after Azar, Broder, Karlin, Upfal
 //! (1999).
 
