@@ -21,7 +21,7 @@
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
-use super::LIFETIME_SECONDS;
+use super::{LIFETIME_SECONDS, SHORTEST_SECONDS};
 use crate::memory::{LINE_LEN, Line, Lines};
 
 /// Slots of a bucket.
@@ -254,17 +254,26 @@ impl Table {
     }
 }
 
-/// The oldest entry of two buckets.
+/// The oldest entry of that bucket of two which has more entries that may be displaced, so that
+/// what may not spreads evenly; of two alike, of the one with the older.
 #[cold]
 fn oldest<'t>(key: Key, first: &'t Line, second: &'t Line) -> Search<'t> {
-    let slot = &first.0[0];
-    let (mut slot, mut value) = (slot, slot.load(Relaxed));
-    for other in first.0.iter().chain(&second.0) {
-        let found = other.load(Relaxed);
-        if key.age_of(found) > key.age_of(value) {
-            (slot, value) = (other, found);
+    let candidate = |bucket: &'t Line| {
+        let slot = &bucket.0[0];
+        let (mut oldest, mut value) = (slot, slot.load(Relaxed));
+        let mut displaceable = 0;
+        for slot in &bucket.0 {
+            let found = slot.load(Relaxed);
+            displaceable += u32::from(key.age_of(found) > SHORTEST_SECONDS as i16);
+            if key.age_of(found) > key.age_of(value) {
+                (oldest, value) = (slot, found);
+            }
         }
-    }
+        (displaceable, oldest, value)
+    };
+    let (one, other) = (candidate(first), candidate(second));
+    let rank = |(displaceable, _, value): (u32, _, u64)| (displaceable, key.age_of(value));
+    let (_, slot, value) = if rank(one) >= rank(other) { one } else { other };
     Search::Full(slot, value)
 }
 
