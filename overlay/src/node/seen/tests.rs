@@ -368,11 +368,11 @@ fn a_refused_message_is_new_when_another_neighbor_brings_it() {
 
 #[test]
 fn millions_of_messages_are_not_taken_for_each_other() {
-    // Full to four fifths, so that all 16 slots compare.
+    // As full as one neighbor may make it, so that most of the 16 slots compare.
     let seen = table(32 << 20, 32 << 20);
     let now = Instant::from_secs(1);
     let mut answers = [Seen::Known; 64];
-    for batch in 0..50_000_u64 {
+    for batch in 0..43_000_u64 {
         let entries: [_; 64] = std::array::from_fn(|n| (digest(batch * 64 + n as u64), 0));
         seen.probe_batch(now, &entries, &mut answers);
         assert!(answers.iter().all(|&answer| answer == Seen::New));
