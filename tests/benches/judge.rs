@@ -107,8 +107,8 @@ fn judge(c: &mut Criterion) {
             fill(&mut rx, size, count);
             let mut group = c.benchmark_group(format!("judge/{size}"));
             group.throughput(Throughput::Elements(count as u64));
-            // 20,000 a second: the table is filled to two thirds with live entries once 5 minutes of
-            // the lifetime is shortened all the time. No neighbor is refused.
+            // 20,000 a second: after 5 minutes two thirds of the slots are live, and what comes
+            // takes the place of what expires.
             let mut round = 0_u32;
             let mut now = Instant::from_secs(1);
             group.bench_function(format!("new_{count}"), |b| {

@@ -34,45 +34,50 @@ fn probe(seen: &SeenTable, now: Instant, start: u64, answers: &mut [Seen; BATCH]
     seen.probe_batch(now, &entries, answers);
 }
 
-/// A table that has grown to `entries` live ones; its size, and how the growing went.
+/// When message `n` comes, if `entries` come in 290 s.
+fn at(n: u64, entries: u64) -> Instant {
+    Instant(n * 290_000_000 / entries)
+}
+
+/// A table through which messages have gone for two lifetimes, so that it has grown, its smaller
+/// tables are gone, and what comes takes the place of what expires; and the next message.
 fn filled(entries: u64) -> (SeenTable, u64) {
+    let memory = usize::try_from(entries * 14).unwrap_or(usize::MAX);
     let seen = SeenTable::new(SeenConfig {
         start_bytes: 4 << 20,
-        memory_bytes: usize::try_from(entries * 14)
-            .unwrap_or(usize::MAX)
-            .max(8 << 20),
+        memory_bytes: memory.max(8 << 20),
     });
     let mut answers = [Seen::Known; BATCH];
-    let mut worst = 0;
-    let mut next = 0;
-    // As fast as 300 s allow, so that all are live at the end.
-    let at = |n: u64| Instant(n * 290_000_000 / entries);
-    while next < entries {
+    let (mut worst, mut next) = (0, 0);
+    while next < entries * 5 / 2 {
+        let now = at(next, entries);
         let before = Clock::now();
-        probe(&seen, at(next), next, &mut answers);
-        worst = worst.max(before.elapsed().as_nanos() as u64);
+        probe(&seen, now, next, &mut answers);
+        worst = worst.max(before.elapsed().as_nanos());
         next += BATCH as u64;
         if let Some(bytes) = seen.growth_wanted() {
-            seen.adopt(at(next), Generation::allocate(bytes));
+            seen.adopt(now, Generation::allocate(bytes));
         }
-        // The older tables are of no use to the measurement: as after 5 minutes.
+        if next.is_multiple_of(1024 * BATCH as u64) {
+            seen.sweep(now, 0);
+        }
     }
-    let lost = seen.take_shortened();
     println!(
-        "{entries} entries: {:.1} bytes each, {lost} forgotten early, worst batch of {BATCH} {worst} ns",
+        "{entries} entries: {:.1} bytes each, {} forgotten early, worst batch of {BATCH} {worst} ns",
         seen.bytes() as f64 / entries as f64,
+        seen.take_shortened(),
     );
     (seen, next)
 }
 
 /// Each insert timed by itself, its lines prefetched as in a batch; includes two clock readings.
-fn spread(seen: &SeenTable, mut next: u64) {
-    let now = Instant::from_secs(291);
+fn spread(seen: &SeenTable, mut next: u64, entries: u64) {
     let mut times = Vec::with_capacity(1 << 20);
     while times.len() < 1 << 20 {
-        let (digests, entries) = batch(next);
+        let (digests, messages) = batch(next);
         seen.prefetch_batch(&digests);
-        for (digest, place) in entries {
+        let now = at(next, entries);
+        for (digest, place) in messages {
             let before = Clock::now();
             black_box(seen.insert(now, digest, place));
             times.push(before.elapsed().as_nanos() as u32);
@@ -104,30 +109,31 @@ fn seen(c: &mut Criterion) {
         let mut group = c.benchmark_group(format!("seen/{entries}"));
         group.throughput(Throughput::Elements(BATCH as u64));
         let mut answers = [Seen::Known; BATCH];
+        let now = at(next, entries);
+        // Known ones at random places: those of the last lifetime, in leaps.
+        let (oldest, span) = (next - entries * 9 / 10, entries * 8 / 10);
+        let mut leap = 0;
         group.bench_function("known_of_64", |b| {
-            let mut start = 0;
             b.iter(|| {
-                start = (start + 7919 * BATCH as u64) % (entries - BATCH as u64);
-                probe(&table, Instant::from_secs(291), start, &mut answers);
+                leap = (leap + 7919 * BATCH as u64) % span;
+                probe(&table, now, oldest + leap, &mut answers);
             });
         });
+        assert!(answers.iter().all(|&answer| answer == Seen::Known));
         group.bench_function("known_of_64_without_prefetch", |b| {
-            let mut start = 0;
             b.iter(|| {
-                start = (start + 7919 * BATCH as u64) % (entries - BATCH as u64);
-                table.probe_batch(Instant::from_secs(291), &batch(start).1, &mut answers);
+                leap = (leap + 7919 * BATCH as u64) % span;
+                table.probe_batch(now, &batch(oldest + leap).1, &mut answers);
             });
         });
-        spread(&table, next);
-        next += 1 << 20;
-        // Time goes on as at the rate that filled it, so that entries expire as others come.
         group.bench_function("new_of_64", |b| {
             b.iter(|| {
-                let now = Instant(next * 290_000_000 / entries);
-                probe(&table, now, next, &mut answers);
+                probe(&table, at(next, entries), next, &mut answers);
                 next += BATCH as u64;
             });
         });
+        assert!(answers.iter().all(|&answer| answer == Seen::New));
+        spread(&table, next, entries);
         group.finish();
         println!("{} forgotten early", table.take_shortened());
     }

@@ -107,7 +107,7 @@ fn fill(rx: &mut RxBatch, round: u32) {
             slot.fill(0x45);
             let header = Header {
                 kind: kinds[n % 5],
-                flags: Flags(if n % 7 == 0 { 0x80 } else { 0 }),
+                flags: Flags(if n.is_multiple_of(7) { 0x80 } else { 0 }),
                 // Half of each round is known from the round before.
                 nonce: round * 32 + n as u32,
                 src: NetId(1 + message as u32 % 5),

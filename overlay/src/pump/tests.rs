@@ -353,7 +353,7 @@ fn a_large_batch_is_judged_as_its_datagrams_one_by_one() {
             let dst = [US, 0, ALL, 0x99][(bits >> 4) as usize % 4];
             let src = [7, 8, 9, US][(bits >> 6) as usize % 4];
             let mut one = datagram(kind, flags, bits as u8 % 4, src, dst, &[0x45; 24]);
-            one[0] ^= u8::from(bits % 50 == 0);
+            one[0] ^= u8::from(bits.is_multiple_of(50));
             let start = u32::from(message) * RX_BUFFER_LEN as u32 + n * 40;
             match twin.flood.judge(NOW, from, &one) {
                 Verdict::New { forward: true, .. } => forwarded.push(TxItem {

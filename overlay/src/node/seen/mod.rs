@@ -20,10 +20,10 @@
 //! takes the inserts; the older ones are only read, and freed when their last entry has expired.
 //! Nothing is ever copied and no thread of the data path waits.
 //!
-//! How it stays fair: when four fifths of the slots were filled within the last 30 s, each
-//! neighbor has a share ([`shares`]), and what exceeds it is refused. See SECURITY T11.
+//! How it stays fair: when two thirds of the slots were filled within the last 30 s, each
+//! neighbor has a share (`shares.rs`), and what exceeds it is refused. See SECURITY T11.
 //!
-//! Read [`SeenTable`] first, then [`table`] for what lies in the memory. The tests compare all of
+//! Read [`SeenTable`] first, then `table.rs` for what lies in the memory. The tests compare all of
 //! it with a plain map. Source: DATAPATH 4.2 and 10; two choices after Azar, Broder, Karlin, Upfal
 //! (1999).
 
@@ -75,11 +75,12 @@ const GROWTH: usize = 4;
 /// Memory of a [`SeenTable`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SeenConfig {
-    /// Bytes of the first table. 4 MiB remember 1,700 messages a second for 5 minutes without
+    /// Bytes of the first table. 4 MiB remember 870 messages a second for 5 minutes without
     /// growing; too small a start only costs some growing.
     pub start_bytes: usize,
-    /// Bytes of all tables at most. Default 256 MiB: 100,000 messages a second for 5 minutes; 8
-    /// bytes a message. Too small: the lifetime is shortened, then neighbors are refused.
+    /// Bytes of all tables at most. Default 256 MiB: 65,000 messages a second for 5 minutes, to
+    /// two thirds of the slots; at 90,000 one in some hundreds is forgotten early, and 700,000 are
+    /// still remembered for 30 s. Too small: the lifetime is shortened, then neighbors are refused.
     pub memory_bytes: usize,
 }
 
@@ -406,8 +407,9 @@ impl SeenTable {
         let second = now.as_secs();
         self.shares.roll(second, || self.keep_from_wrapping(second));
         let tables = self.tables.load();
-        // Four fifths: beyond it, chance fills both buckets of some digests.
-        let capacity = tables.newest.slots() / 5 * 4;
+        // Two thirds: then both buckets of a digest are full by chance once in millions. At four
+        // fifths it is once in a hundred, and the overflow does not last for 30 s.
+        let capacity = tables.newest.slots() / 3 * 2;
         let level = if self.shares.fresh() < capacity {
             u32::MAX
         } else {
@@ -486,10 +488,14 @@ impl Round<'_> {
         let young = age <= SHORTEST_SECONDS as i16;
         if growing || young {
             let most = (newest.slots() / OVERFLOW_SLOTS_PER_ENTRY) as usize;
-            if seen
-                .overflow
-                .insert(digest, self.second, most.min(OVERFLOW_MOST))
-            {
+            let most = most.min(OVERFLOW_MOST);
+            let (room, early) = seen.overflow.insert(digest, self.second, most);
+            if early > 0 {
+                seen.shortened.fetch_add(early, Relaxed);
+                seen.shortened_to
+                    .note(self.second, SHORTEST_SECONDS as i16 + 1);
+            }
+            if room {
                 return;
             }
         }

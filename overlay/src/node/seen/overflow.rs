@@ -8,7 +8,7 @@ use std::sync::Mutex;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
 
-use super::{LIFETIME_SECONDS, lock};
+use super::{LIFETIME_SECONDS, SHORTEST_SECONDS, lock};
 
 /// See the module page.
 #[derive(Debug, Default)]
@@ -36,19 +36,29 @@ impl Overflow {
                 .is_some_and(|&came| is_live(came, second))
     }
 
-    /// Remembers `digest` unless that would make more than `most` entries.
-    pub(super) fn insert(&self, digest: u64, second: u64, most: usize) -> bool {
+    /// Remembers `digest` unless that would make more than `most` entries; returns whether it
+    /// does, and how many it forgot early for that, none of them younger than 30 s.
+    pub(super) fn insert(&self, digest: u64, second: u64, most: usize) -> (bool, u64) {
         let mut entries = lock(&self.entries);
+        let mut early = 0;
         if entries.seconds.len() >= most && entries.purged != second {
             entries.purged = second;
             entries.seconds.retain(|_, &mut came| is_live(came, second));
+            if entries.seconds.len() >= most {
+                let before = entries.seconds.len();
+                let shortest = u64::from(SHORTEST_SECONDS);
+                entries
+                    .seconds
+                    .retain(|_, &mut came| second.saturating_sub(came) <= shortest);
+                early = (before - entries.seconds.len()) as u64;
+            }
         }
         let room = entries.seconds.len() < most;
         if room {
             entries.seconds.insert(digest, second);
         }
         self.len.store(entries.seconds.len(), Relaxed);
-        room
+        (room, early)
     }
 
     /// Removes what is expired.

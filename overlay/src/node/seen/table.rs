@@ -21,7 +21,7 @@
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
-use super::LIFETIME_SECONDS;
+use super::{LIFETIME_SECONDS, SHORTEST_SECONDS};
 use crate::memory::{LINE_LEN, Line, Lines};
 
 /// Slots of a bucket.
@@ -51,6 +51,12 @@ impl Key {
             digest,
             entry: fingerprint | (second & SECOND_MASK),
         }
+    }
+
+    /// Whether `slot` holds the same fingerprint.
+    #[inline]
+    fn matches(self, slot: u64) -> bool {
+        (slot ^ self.entry) <= SECOND_MASK
     }
 
     /// Seconds from `slot`'s entry to this one; negative when another thread's clock was ahead.
@@ -140,10 +146,16 @@ impl Table {
     pub(super) fn contains(&self, key: Key) -> bool {
         let (first, second) = self.places(key.digest);
         let known = |bucket: &Line| {
-            bucket.0.iter().fold(false, |known, slot| {
-                let slot = slot.load(Relaxed);
-                known | ((slot ^ key.entry) <= SECOND_MASK && is_live(slot, key.entry))
-            })
+            // All eight without a branch; whether a match has expired is asked only if there is
+            // one.
+            let matches = bucket.0.iter().fold(false, |matches, slot| {
+                matches | key.matches(slot.load(Relaxed))
+            });
+            matches
+                && bucket.0.iter().any(|slot| {
+                    let slot = slot.load(Relaxed);
+                    key.matches(slot) && is_live(slot, key.entry)
+                })
         };
         known(first) || known(second)
     }
@@ -185,30 +197,29 @@ impl Table {
 
     fn search(&self, key: Key) -> Search<'_> {
         let (first, second) = self.places(key.digest);
-        let mut oldest: Option<(&AtomicU64, u64)> = None;
-        let mut best: (u32, Option<(&AtomicU64, u64)>) = (0, None);
+        let mut most = 0;
+        let mut free = None;
         for bucket in [first, second] {
-            let mut free = (0, None);
+            let mut count = 0;
+            let mut last = None;
             for slot in &bucket.0 {
                 let value = slot.load(Relaxed);
                 if !is_live(value, key.entry) {
-                    free = (free.0 + 1, Some((slot, value)));
-                } else if (value ^ key.entry) <= SECOND_MASK {
+                    count += 1;
+                    last = Some((slot, value));
+                } else if key.matches(value) {
                     return Search::Known;
-                } else if oldest.is_none_or(|(_, old)| key.age_of(value) > key.age_of(old)) {
-                    oldest = Some((slot, value));
                 }
             }
             // The emptier of the two buckets: this is what lets a table fill to over 95 %.
-            if free.0 > best.0 {
-                best = free;
+            if count > most {
+                most = count;
+                free = last;
             }
         }
-        match (best.1, oldest) {
-            (Some((slot, value)), _) => Search::Free(slot, value),
-            (None, Some((slot, value))) => Search::Full(slot, value),
-            // Not reached: a slot that is not live is free.
-            (None, None) => Search::Free(&first.0[0], first.0[0].load(Relaxed)),
+        match free {
+            Some((slot, value)) => Search::Free(slot, value),
+            None => oldest(key, first, second),
         }
     }
 
@@ -241,6 +252,29 @@ impl Table {
             slot.store(0, Relaxed);
         }
     }
+}
+
+/// The oldest entry of that bucket of two which has more entries that may be displaced, so that
+/// what may not spreads evenly; of two alike, of the one with the older.
+#[cold]
+fn oldest<'t>(key: Key, first: &'t Line, second: &'t Line) -> Search<'t> {
+    let candidate = |bucket: &'t Line| {
+        let slot = &bucket.0[0];
+        let (mut oldest, mut value) = (slot, slot.load(Relaxed));
+        let mut displaceable = 0;
+        for slot in &bucket.0 {
+            let found = slot.load(Relaxed);
+            displaceable += u32::from(key.age_of(found) > SHORTEST_SECONDS as i16);
+            if key.age_of(found) > key.age_of(value) {
+                (oldest, value) = (slot, found);
+            }
+        }
+        (displaceable, oldest, value)
+    };
+    let (one, other) = (candidate(first), candidate(second));
+    let rank = |(displaceable, _, value): (u32, _, u64)| (displaceable, key.age_of(value));
+    let (_, slot, value) = if rank(one) >= rank(other) { one } else { other };
+    Search::Full(slot, value)
 }
 
 fn replace(slot: &AtomicU64, old: u64, new: u64) -> bool {
