@@ -72,7 +72,10 @@ impl Bench {
     /// Reads what waits and decides about it; returns how many go somewhere.
     fn send(&mut self, now: Instant) -> usize {
         self.read.clear();
-        let count = self.device.read_batch(&mut self.read).unwrap();
+        let count = self
+            .device
+            .read_batch(&mut self.read)
+            .expect("the device is up");
         let mut sent = 0;
         for number in 0..count {
             let slot = self.read.packets()[number];

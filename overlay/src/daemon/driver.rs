@@ -261,6 +261,7 @@ impl Driver {
                 self.directory
                     .handle_payload(now, origin, direct, &payload, effects);
             }
+            Report::SeenFills => self.grow_seen_table(),
             Report::DeviceGone => {
                 tracing::error!(device = self.config.device.name, "the device was deleted");
                 self.device.lost();
@@ -452,7 +453,6 @@ impl Driver {
         {
             tracing::warn!(%error, suppressed, "neighbors are not written down");
         }
-        self.grow_seen_table();
     }
 
     /// In TAP mode: stations that are over, loops that were found, nodes whose MACs are derived.

@@ -130,6 +130,8 @@ pub enum Report {
         /// From its first byte, 0xC2.
         payload: Box<[u8]>,
     },
+    /// The seen table wants to be larger.
+    SeenFills,
     /// The device was deleted; the worker has dropped it.
     DeviceGone,
     /// This node sends packets where we have frames, or frames where we have packets; at most once

@@ -38,12 +38,14 @@ use crate::link::udp::{MAX_SOCKETS, Receiver, Sender};
 use crate::pump::rx::{RX_BUFFERS, RxBatch};
 use crate::pump::tx::TxBatch;
 use crate::pump::{Outgoing, Pump, Scene};
-use crate::time::Instant;
+use crate::time::{Duration, Instant};
 
 /// Batches of one source in one turn.
 const ROUNDS: usize = 4;
 /// Room of a batch to send: a whole receive buffer of small datagrams.
 const TX_ITEMS: usize = 1_024;
+/// The driver is asked for a larger seen table at most this often.
+const ASK_INTERVAL: Duration = Duration::from_millis(100);
 
 /// The owner of the data path.
 pub struct Worker {
@@ -66,6 +68,8 @@ pub struct Worker {
     /// Packets of `read` that were too long and are counted.
     truncated: u64,
     last_seen: Option<Arc<Snapshot>>,
+    /// When the driver was last asked for a larger seen table.
+    asked_at: Option<Instant>,
 }
 
 /// What a worker is made of.
@@ -125,6 +129,7 @@ impl Worker {
             delivery: Delivery::default(),
             truncated: 0,
             last_seen: None,
+            asked_at: None,
         }
     }
 
@@ -255,6 +260,7 @@ impl Worker {
                 counters,
             );
             self.write(now, snapshot);
+            self.ask_for_memory(now);
             if received < RX_BUFFERS {
                 return;
             }
@@ -270,6 +276,15 @@ impl Worker {
                     self.device = Some(device);
                 }
             }
+        }
+    }
+
+    /// Says that the seen table wants to grow: the driver has that done where it may take its time.
+    fn ask_for_memory(&mut self, now: Instant) {
+        let asked = self.asked_at.is_some_and(|at| now.since(at) < ASK_INTERVAL);
+        if !asked && self.shared.flood.seen().growth_wanted().is_some() {
+            self.asked_at = Some(now);
+            self.hand.near(Report::SeenFills);
         }
     }
 

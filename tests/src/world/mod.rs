@@ -24,7 +24,7 @@ use overlay::node::effect::{Effects, Event};
 use overlay::node::flood::{Flood, JUDGED};
 use overlay::node::hash::{Algorithm, MessageHasher};
 use overlay::node::outlet::{Outlet, carry_out};
-use overlay::node::seen::SeenConfig;
+use overlay::node::seen::{Generation, SeenConfig};
 use overlay::node::snapshot::{LinkEntry, NeighborSet};
 use overlay::pump::count::{Counters, DropReason, Total};
 use overlay::pump::rx::{RxBatch, RxMessage, Span};
@@ -453,6 +453,7 @@ impl World {
             device_index: 0,
         };
         pump.receive(now, scene, &self.rx, &mut self.tx, &mut sink);
+        self.grow(node);
         let waiting: Vec<(Vec<u8>, Option<u16>)> = self
             .tx
             .items()
@@ -461,6 +462,14 @@ impl World {
             .collect();
         for (datagram, except) in waiting {
             self.flood_from(node, &datagram, except);
+        }
+    }
+
+    /// Gives the seen table what it wants at once; in the daemon a thread does that.
+    fn grow(&self, node: usize) {
+        let seen = self.nodes[node].flood.seen();
+        if let Some(bytes) = seen.growth_wanted() {
+            seen.adopt(self.now, Generation::allocate(bytes));
         }
     }
 
