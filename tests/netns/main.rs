@@ -4,9 +4,15 @@
 //! passes; with `CI=true` it fails instead, so that a gate cannot pass by skipping.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails there")]
 
+mod device;
+mod failover;
+mod families;
 mod lab;
 mod lab_net;
+mod nat;
 mod ping;
+mod restart;
+mod strict;
 
 /// Whether this test may make namespaces; says so when not.
 ///
