@@ -5,10 +5,16 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails there")]
 
 mod attack;
+mod device;
+mod failover;
+mod families;
 mod lab;
 mod lab_net;
+mod nat;
 mod ping;
+mod restart;
 mod scale;
+mod strict;
 mod tap;
 
 /// Whether this test may make namespaces; says so when not.

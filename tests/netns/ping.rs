@@ -4,9 +4,9 @@
 //!   pair:  a --- b        line:  a --- b --- c --- d --- e
 //! ```
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use overlay_tests::mesh::{Family, Mesh, Turn, may_run, netid};
+use overlay_tests::mesh::{Family, Mesh, Turn, may_run};
 
 const SILENCE: Duration = Duration::from_millis(300);
 

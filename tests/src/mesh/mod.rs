@@ -264,13 +264,15 @@ impl Mesh {
 
     /// Waits until `from` reaches the overlay address of `to` by ping.
     pub fn wait_ping(&self, from: char, to: char) {
-        let target = overlay_v4(to);
-        let machine = self.machine(from);
-        wait_until(&format!("{from} reaches {to}"), PATIENCE, || {
-            ping(machine, target, Duration::from_millis(200))
-                .unwrap()
-                .is_some()
-        });
+        let deadline = Instant::now() + PATIENCE;
+        while !self.pings(from, to, Duration::from_millis(200)) {
+            assert!(
+                Instant::now() < deadline,
+                "{from} does not reach {to}{}{}",
+                self.node(from).facts(),
+                self.node(to).facts()
+            );
+        }
     }
 
     /// Whether one ping over the overlay is answered within `patience`.

@@ -236,12 +236,26 @@ impl Node {
         while !is_so(self) {
             assert!(
                 Instant::now() < deadline,
-                "not within {patience:?}: {} {what}\n{}",
+                "not within {patience:?}: {} {what}{}",
                 self.name,
-                String::from_utf8_lossy(&self.run(&["neighbors"]).stdout)
+                self.facts()
             );
             thread::sleep(LOOK_INTERVAL);
         }
+    }
+
+    /// What it has to say for itself, for the message of a failure.
+    pub fn facts(&self) -> String {
+        let mut facts = String::new();
+        for query in ["neighbors", "nodes", "counters"] {
+            let output = self.run(&[query]);
+            facts += &format!(
+                "\n-- {query} of {}:\n{}",
+                self.name,
+                String::from_utf8_lossy(&output.stdout)
+            );
+        }
+        facts
     }
 
     /// Whether it was started and neither ended by [`Self::kill`] nor by [`Self::stop`].

@@ -23,6 +23,7 @@ mod tests;
 pub use effect::{ALARM_SPACING, Alarm, ClaimState, ClaimView, Effect};
 pub use table::{LIFETIME, MAX_CLAIMS, MAX_OF_ONE, MAX_RIVALS, SIMULTANEOUS, STALE_LIFETIME};
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -44,6 +45,8 @@ use crate::time::{Duration, Instant};
 pub const ANNOUNCE_INTERVAL: Duration = Duration::from_secs(30);
 /// Links that come up one after the other cause one announcement in this time.
 pub const ANNOUNCE_SPACING: Duration = Duration::from_secs(1);
+/// A neighbor is answered once in this time, however often it tells us something.
+pub const ANSWER_SPACING: Duration = Duration::from_secs(5);
 /// The most entries told to a new neighbor, own ones included.
 pub const MAX_TOLD: usize = 256;
 /// Snapshots are built at most this often; the first change at once.
@@ -67,6 +70,8 @@ pub struct Directory {
     /// When our claims are told next; never before the first link is up, as nobody would hear.
     announce_at: Option<Instant>,
     announced: Option<Instant>,
+    /// Neighbors that were answered lately, and when; see [`Self::answer`].
+    answered: BTreeMap<NetId, Instant>,
     alarms: Alarms,
     rng: ChaCha8Rng,
 }
@@ -90,6 +95,7 @@ impl Directory {
             publish_after: Instant::ZERO,
             announce_at: None,
             announced: None,
+            answered: BTreeMap::new(),
             alarms: Alarms::default(),
             rng,
         }
@@ -172,6 +178,9 @@ impl Directory {
                     self.tell(now, from, prefix, Teller::Owner { set }, effects);
                 }
                 self.dirty |= self.table.part(from, set, part, parts);
+                if direct {
+                    self.answer(now, from, effects);
+                }
             }
             Content::Hearsay(rumours) if direct => {
                 for rumour in rumours {
@@ -207,6 +216,30 @@ impl Directory {
     /// Tells a new neighbor what we know, and soon everybody what we claim: behind the new link
     /// there may be nodes that never heard us.
     pub fn handle_link_up(&mut self, now: Instant, netid: NetId, effects: &mut Vec<Effect>) {
+        self.tell_neighbor(now, netid, effects);
+        let soon = self
+            .announced
+            .map_or(now, |last| now.max(last + ANNOUNCE_SPACING));
+        self.announce_at = Some(self.announce_at.map_or(soon, |at| at.min(soon)));
+        self.handle_timeout(now, effects);
+    }
+
+    /// Tells a neighbor what we know in return for what it told us alone: it is live on our side
+    /// and, as it told us, we are on its side. At our own link-up we may not have been, and one
+    /// that restarted within our patience makes no link-up at all.
+    ///
+    /// Not again within [`ANSWER_SPACING`], so that two neighbors do not answer each other for ever.
+    fn answer(&mut self, now: Instant, netid: NetId, effects: &mut Vec<Effect>) {
+        self.answered
+            .retain(|_, at| now.since(*at) < ANSWER_SPACING);
+        if self.answered.contains_key(&netid) {
+            return;
+        }
+        self.answered.insert(netid, now);
+        self.tell_neighbor(now, netid, effects);
+    }
+
+    fn tell_neighbor(&self, now: Instant, netid: NetId, effects: &mut Vec<Effect>) {
         let own = self.own_prefixes();
         let room = MAX_TOLD.saturating_sub(own.len());
         let payloads = codec::claims(self.mesh.hash, self.set, &own);
@@ -217,11 +250,6 @@ impl Directory {
                 .chain(hearsay)
                 .map(|payload| Effect::ToNeighbor(netid, payload)),
         );
-        let soon = self
-            .announced
-            .map_or(now, |last| now.max(last + ANNOUNCE_SPACING));
-        self.announce_at = Some(self.announce_at.map_or(soon, |at| at.min(soon)));
-        self.handle_timeout(now, effects);
     }
 
     /// Replaces our addresses.

@@ -179,6 +179,28 @@ fn a_node_without_claims_tells_neighbors_so_and_floods_nothing() {
 }
 
 #[test]
+fn a_neighbor_that_tells_us_is_answered_once_in_five_seconds() {
+    // At our link-up it may not have been live with us, and then it heard nothing of ours.
+    let mut world = World::new(&["10.0.0.1/24"]);
+    let claims = codec::claims(mesh().hash, 1, &[net("10.0.0.7/32")]);
+    let mut told = |now, direct| {
+        let (directory, effects) = (&mut world.directory, &mut world.effects);
+        directory.handle_payload(now, A, direct, &claims[0], effects);
+        let answers = effects
+            .iter()
+            .filter(|effect| matches!(effect, Effect::ToNeighbor(A, _)))
+            .count();
+        effects.clear();
+        answers
+    };
+    assert_eq!(told(at(1), false), 0, "what is flooded is not answered");
+    assert_eq!(told(at(1), true), 1);
+    assert_eq!(told(at(1), true), 0);
+    assert_eq!(told(at(1) + ANSWER_SPACING - MICRO, true), 0);
+    assert_eq!(told(at(1) + ANSWER_SPACING, true), 1);
+}
+
+#[test]
 fn claims_given_up_are_told_once() {
     let mut world = World::new(&["10.0.0.1/24"]);
     world.directory.handle_link_up(at(1), A, &mut world.effects);

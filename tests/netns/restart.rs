@@ -1,0 +1,101 @@
+//! Starting, stopping, starting again.
+//!
+//! ```text
+//!   a --- b
+//! ```
+
+use std::time::{Duration, Instant};
+
+use overlay_tests::mesh::{Family, Mesh, PATIENCE, Turn, may_run, netid, wait_until};
+
+/// Pings until one is answered; returns when that was.
+fn first_answer(mesh: &Mesh, from: char, to: char) -> Instant {
+    wait_until("a first ping is answered", PATIENCE, || {
+        mesh.pings(from, to, Duration::from_millis(50))
+    });
+    Instant::now()
+}
+
+#[test]
+fn from_start_to_the_first_answered_ping_takes_less_than_a_second() {
+    if !may_run() {
+        return;
+    }
+    let _turn = Turn::alone();
+    let mut mesh = Mesh::wired(Family::V4, "ab");
+    mesh.start('b');
+    // Long enough that b does not dial any more at just this moment.
+    std::thread::sleep(Duration::from_millis(2_500));
+    let start = Instant::now();
+    mesh.start('a');
+    let took = first_answer(&mesh, 'a', 'b') - start;
+    println!("start to first answer: {took:?}");
+    assert!(took < Duration::from_secs(1), "{took:?}");
+}
+
+#[test]
+fn a_restart_keeps_netid_and_neighbors_and_is_in_use_within_two_seconds() {
+    if !may_run() {
+        return;
+    }
+    let _turn = Turn::alone();
+    let mut mesh = Mesh::wired(Family::V4, "ab");
+    // b is not told of a: after its restart it knows it from its state alone. Its netid neither.
+    mesh.start('a');
+    mesh.start_with('b', |setup| setup.netid = None);
+    mesh.wait_ping('a', 'b');
+    let drawn = mesh.node('b').status().netid;
+    assert_ne!(drawn, netid('b'));
+    let (status, took) = mesh.node_mut('b').stop();
+    assert!(status.success() && took < Duration::from_secs(2));
+    assert!(!mesh.pings('a', 'b', Duration::from_millis(200)));
+
+    let start = Instant::now();
+    mesh.start_with('b', |setup| {
+        setup.netid = None;
+        setup.peers = Vec::new();
+    });
+    let took = first_answer(&mesh, 'b', 'a') - start;
+    println!("restart to first answer: {took:?}");
+    assert!(took < Duration::from_secs(2), "{took:?}");
+    assert_eq!(mesh.node('b').status().netid, drawn);
+}
+
+#[test]
+fn a_killed_node_is_back_in_use_within_two_seconds_of_its_start() {
+    if !may_run() {
+        return;
+    }
+    let _turn = Turn::alone();
+    let mut mesh = Mesh::started("ab");
+    mesh.wait_ping('a', 'b');
+    mesh.node_mut('b').kill();
+    assert!(!mesh.pings('a', 'b', Duration::from_millis(200)));
+    let start = Instant::now();
+    // a still believes in the link: it was killed, not stopped.
+    mesh.start('b');
+    let there = first_answer(&mesh, 'a', 'b') - start;
+    let back = first_answer(&mesh, 'b', 'a') - start;
+    println!("start after kill to first answer: {there:?} there, {back:?} back");
+    assert!(
+        there.max(back) < Duration::from_secs(2),
+        "{there:?} {back:?}"
+    );
+}
+
+#[test]
+fn a_clean_stop_says_goodbye_and_the_neighbor_lets_go() {
+    if !may_run() {
+        return;
+    }
+    let _turn = Turn::beside();
+    let mut mesh = Mesh::started("ab");
+    let (status, took) = mesh.node_mut('b').stop();
+    assert!(status.success(), "{status}");
+    assert!(took < Duration::from_secs(2), "{took:?}");
+    // Silence alone would take 45 s.
+    mesh.node('a')
+        .wait("lets its neighbor go", PATIENCE, |node| {
+            node.live_links().is_empty()
+        });
+}
