@@ -2,14 +2,15 @@
 //!
 //! One turn:
 //!
-//! 1. Wait for the first of: a report of the worker, a question of a client, an address of a peer,
-//!    a change of the machine's network, a stranger's datagram, a deadline, the order to stop.
+//! 1. Wait for the first of: the order to stop, a question of a client, an address of a peer, a
+//!    change of the machine's network, a report of the worker, a stranger's datagram, a deadline.
 //! 2. Read the clock.
 //! 3. Handle that one input.
 //! 4. Handle deadlines that have passed meanwhile: a flood of inputs must not starve them.
 //! 5. Carry out the effects.
 //!
-//! Inputs are taken in the order of that list, so that strangers come last.
+//! Inputs are taken in the order of that list: what this machine itself brings is little and comes
+//! first, so that no flood of neighbors keeps a client waiting; strangers come last.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -191,11 +192,11 @@ impl Driver {
             tokio::select! {
                 biased;
                 _ = &mut inputs.stop => break Ended::Asked,
-                Some(report) = inputs.near.recv() => self.on_report(report),
                 Some(request) = inputs.admin.recv() => self.on_request(request),
                 Some(resolved) = inputs.resolved.recv() => self.on_resolved(resolved),
                 change = next_change(&mut watch) => self.on_change(change, &mut watch),
                 Some(opened) = self.device.opened() => self.on_device(opened, &mut watch),
+                Some(report) = inputs.near.recv() => self.on_report(report),
                 Some(report) = inputs.strangers.recv() => self.on_report(report),
                 () = tokio::time::sleep(sleep) => {}
             }

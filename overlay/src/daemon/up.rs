@@ -110,6 +110,8 @@ pub fn up(args: &UpArgs) -> Result<(), Failure> {
     let start = Start::prepare(args)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
+        // Under a flood the driver is always ready; clients and signals are looked after between.
+        .event_interval(4)
         .build()
         .map_err(|error| Failure::at_work("cannot start the runtime", "").because(error))?;
     runtime.block_on(run(start))

@@ -110,7 +110,7 @@ impl Worker {
             nonces,
         } = parts;
         let read = read_batch(device.as_deref(), &port);
-        let hand = Hand::new(reports, shared.counters.clone());
+        let hand = Hand::new(clock.now(), reports, shared.counters.clone());
         Self {
             shared,
             clock,
@@ -224,7 +224,7 @@ impl Worker {
         for _ in 0..ROUNDS {
             self.rx.clear();
             self.tx.clear();
-            self.hand.packets.clear();
+            self.hand.begin(now);
             let Self {
                 shared,
                 pump,
@@ -290,7 +290,7 @@ impl Worker {
 
     fn lose_device(&mut self) {
         if self.device.take().is_some() {
-            self.hand.near(Report::DeviceGone);
+            self.hand.device_gone();
         }
     }
 }

@@ -74,7 +74,7 @@ counted! {
         // On the way to control.
         ControlFull = "control_full": "control datagram while the control plane was behind",
         StrangerFull = "stranger_full": "stranger's control datagram while too many others waited",
-        ServiceFull = "service_full": "service payload while its inbox was full",
+        ServiceFull = "service_full": "service payload above its neighbor's ration, or while its inbox was full",
         // In control.
         HelloBudget = "hello_budget": "Hello above 1,000/s in all or 5/s per endpoint",
         CandidatesFull = "candidates_full": "Hello of a new endpoint while too many await proof",

@@ -1,12 +1,26 @@
 //! What goes from the data loop to the driver, and packets on their way to the device.
+//!
+//! The driver may fall behind, and what one neighbor sends must not cost the others their place in
+//! the channel. So what can be missed leaves room for what cannot:
+//!
+//! | what | leaves free | because |
+//! |---|---|---|
+//! | the device is gone | nothing | it is told once |
+//! | control of endpoints being dialed | [`SPARE_FOR_ONCE`] | the way into the mesh |
+//! | control of neighbors | [`SPARE_FOR_DIALED`] | they ask and answer again |
+//! | directory payloads, news of nodes | [`SPARE_FOR_CONTROL`] | repeated every 30 s, every second |
+//!
+//! Directory payloads are dear to handle (one may bring 64 claims), so each neighbor has a ration
+//! of them besides.
 
 use std::sync::Arc;
 
 use wire::Header;
 
 use super::TX_ITEMS;
-use crate::daemon::shared::{CONTROL_LEN, Report, Reports};
+use crate::daemon::shared::{CONTROL_LEN, NEAR, Report, Reports};
 use crate::id::{NetId, Path};
+use crate::node::budget::Buckets;
 use crate::node::snapshot::LinkEntry;
 use crate::pump::count::{Counters, DropReason};
 use crate::pump::{Arrival, Packet, Sink};
@@ -15,6 +29,20 @@ use crate::time::{Duration, Instant};
 /// How often the driver is told that a node's device is of another mode.
 const MIXED_INTERVAL: Duration = Duration::from_secs(1);
 
+/// Places kept for what is told once.
+const SPARE_FOR_ONCE: usize = 8;
+/// Places kept for endpoints being dialed.
+const SPARE_FOR_DIALED: usize = NEAR / 8;
+/// Places kept for control.
+const SPARE_FOR_CONTROL: usize = NEAR / 2;
+/// One directory payload of each neighbor in this time; a mesh of hundreds of nodes brings tens a
+/// second. Unrationed, 12,000 a second filled a processor and `status` was not answered.
+const SERVICE_INTERVAL: Duration = Duration::from_millis(1);
+/// Directory payloads of a neighbor at once: what a mesh of a thousand nodes claims after a change.
+const SERVICE_BURST: u32 = 2_000;
+/// Neighbors with a ration of their own: as many as there can be.
+const RATIONED: usize = 1_024;
+
 /// Takes what the pump delivers: packets for the device are noted, the rest goes to the driver.
 pub(super) struct Hand {
     reports: Reports,
@@ -22,16 +50,26 @@ pub(super) struct Hand {
     pub(super) packets: Vec<Packet>,
     /// When the driver was last told of a node of another device mode.
     mixed_at: Option<Instant>,
+    now: Instant,
+    services: Buckets<NetId>,
 }
 
 impl Hand {
-    pub(super) fn new(reports: Reports, counters: Arc<Counters>) -> Self {
+    pub(super) fn new(now: Instant, reports: Reports, counters: Arc<Counters>) -> Self {
         Self {
             reports,
             counters,
             packets: Vec::with_capacity(TX_ITEMS),
             mixed_at: None,
+            now,
+            services: Buckets::new(now, SERVICE_INTERVAL, SERVICE_BURST, RATIONED),
         }
+    }
+
+    /// A batch begins.
+    pub(super) fn begin(&mut self, now: Instant) {
+        self.now = now;
+        self.packets.clear();
     }
 
     /// A payload of `origin` is for a device of another mode; told once a second.
@@ -45,9 +83,15 @@ impl Hand {
         }
     }
 
-    pub(super) fn near(&self, report: Report) {
-        if self.reports.near.try_send(report).is_err() {
-            self.counters.count(DropReason::ControlFull);
+    /// The device is gone.
+    pub(super) fn device_gone(&self) {
+        self.near(Report::DeviceGone, 0, DropReason::ControlFull);
+    }
+
+    /// Puts a report into the channel if more than `spare` places are left.
+    fn near(&self, report: Report, spare: usize, reason: DropReason) {
+        if self.reports.near.capacity() <= spare || self.reports.near.try_send(report).is_err() {
+            self.counters.count(reason);
         }
     }
 
@@ -64,15 +108,16 @@ impl Sink for Hand {
     }
 
     fn service(&mut self, link: &LinkEntry, header: &Header, payload: &[u8]) {
+        if !self.services.take(self.now, link.netid) {
+            return self.counters.count(DropReason::ServiceFull);
+        }
         let direct = header.flags.no_forward() && link.netid == header.src;
         let report = Report::Directory {
             origin: header.src,
             direct,
             payload: payload.into(),
         };
-        if self.reports.near.try_send(report).is_err() {
-            self.counters.count(DropReason::ServiceFull);
-        }
+        self.near(report, SPARE_FOR_CONTROL, DropReason::ServiceFull);
     }
 
     fn control(&mut self, arrival: Arrival, datagram: &[u8]) {
@@ -91,8 +136,10 @@ impl Sink for Hand {
             len: len as u8,
             bytes,
         };
-        if link.is_some() || expected {
-            self.near(report);
+        if expected {
+            self.near(report, SPARE_FOR_ONCE, DropReason::ControlFull);
+        } else if link.is_some() {
+            self.near(report, SPARE_FOR_DIALED, DropReason::ControlFull);
         } else {
             self.far(report);
         }
@@ -107,6 +154,101 @@ impl Sink for Hand {
     }
 
     fn heard(&mut self, origin: NetId) {
-        self.near(Report::Heard(origin));
+        // No datagram is lost with it, so nothing is counted.
+        if self.reports.near.capacity() > SPARE_FOR_CONTROL {
+            let _ = self.reports.near.try_send(Report::Heard(origin));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::id::{Endpoint, LinkId, SocketId};
+
+    fn hand() -> (Hand, mpsc::Receiver<Report>) {
+        let (near, reports) = mpsc::channel(NEAR);
+        let (strangers, _) = mpsc::channel(1);
+        let reports_of = Reports { near, strangers };
+        let counters = Arc::new(Counters::default());
+        (Hand::new(Instant::ZERO, reports_of, counters), reports)
+    }
+
+    fn path() -> Path {
+        Path::to(Endpoint::new(SocketId(0), "192.0.2.1:1".parse().unwrap()))
+    }
+
+    fn arrival(link: Option<u16>, expected: bool) -> Arrival {
+        Arrival {
+            path: path(),
+            link,
+            expected,
+            duplicate: false,
+        }
+    }
+
+    fn waiting(hand: &Hand) -> usize {
+        NEAR - hand.reports.near.capacity()
+    }
+
+    fn link(netid: u32) -> LinkEntry {
+        LinkEntry {
+            id: LinkId(0),
+            netid: NetId(netid),
+            neighbor: 0,
+            path: path(),
+            stats: Arc::default(),
+        }
+    }
+
+    fn claim(hand: &mut Hand, netid: u32) {
+        let header = Header {
+            kind: wire::Kind::Data,
+            flags: wire::Flags::NONE,
+            nonce: 1,
+            src: NetId(netid),
+            dst: NetId::ALL,
+        };
+        hand.service(&link(netid), &header, &[0xC2]);
+    }
+
+    #[test]
+    fn what_can_be_missed_leaves_room_for_what_cannot() {
+        let (mut hand, _reports) = hand();
+        for n in 0..2_000 {
+            hand.heard(NetId(n));
+        }
+        assert_eq!(waiting(&hand), NEAR - SPARE_FOR_CONTROL);
+        for _ in 0..2_000 {
+            hand.control(arrival(Some(0), false), &[0; 16]);
+        }
+        assert_eq!(waiting(&hand), NEAR - SPARE_FOR_DIALED);
+        for _ in 0..2_000 {
+            hand.control(arrival(None, true), &[0; 16]);
+        }
+        assert_eq!(waiting(&hand), NEAR - SPARE_FOR_ONCE);
+        hand.device_gone();
+        assert_eq!(waiting(&hand), NEAR - SPARE_FOR_ONCE + 1);
+    }
+
+    #[test]
+    fn a_neighbor_has_a_ration_of_directory_payloads_and_takes_nobody_elses() {
+        let (mut hand, mut reports) = hand();
+        let mut taken = 0;
+        for _ in 0..3_000 {
+            claim(&mut hand, 2);
+            taken += usize::from(reports.try_recv().is_ok());
+        }
+        assert_eq!(taken, SERVICE_BURST as usize);
+        claim(&mut hand, 3);
+        assert!(reports.try_recv().is_ok());
+        hand.begin(Instant::ZERO + SERVICE_INTERVAL);
+        claim(&mut hand, 2);
+        assert!(reports.try_recv().is_ok());
+        claim(&mut hand, 2);
+        assert!(reports.try_recv().is_err());
+        assert_eq!(hand.counters.dropped(DropReason::ServiceFull), 1_001);
     }
 }
