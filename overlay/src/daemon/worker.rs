@@ -32,7 +32,7 @@ use tuntap::{Device, ReadBatch};
 
 use super::clock::Clock;
 use super::port::Port;
-use super::shared::{Command, Phase, Report, Reports, Shared, Snapshot};
+use super::shared::{Command, Phase, Reports, Shared, Snapshot};
 use crate::id::SocketId;
 use crate::link::udp::{MAX_SOCKETS, Receiver, Sender};
 use crate::pump::rx::{RX_BUFFERS, RxBatch};
@@ -284,7 +284,7 @@ impl Worker {
         let asked = self.asked_at.is_some_and(|at| now.since(at) < ASK_INTERVAL);
         if !asked && self.shared.flood.seen().growth_wanted().is_some() {
             self.asked_at = Some(now);
-            self.hand.near(Report::SeenFills);
+            self.hand.seen_fills();
         }
     }
 

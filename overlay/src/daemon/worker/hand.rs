@@ -88,6 +88,11 @@ impl Hand {
         self.near(Report::DeviceGone, 0, DropReason::ControlFull);
     }
 
+    /// The seen table wants to be larger; asked again if this finds no place.
+    pub(super) fn seen_fills(&self) {
+        self.near(Report::SeenFills, SPARE_FOR_ONCE, DropReason::ControlFull);
+    }
+
     /// Puts a report into the channel if more than `spare` places are left.
     fn near(&self, report: Report, spare: usize, reason: DropReason) {
         if self.reports.near.capacity() <= spare || self.reports.near.try_send(report).is_err() {
