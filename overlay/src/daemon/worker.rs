@@ -5,8 +5,8 @@
 //! 1. Wait for a socket, the device, a command, a held packet's deadline, a beacon's time.
 //! 2. Read the clock once; load the snapshot once.
 //! 3. Each readable socket: receive, pump, write to the device, forward. At most
-//!    [`ROUNDS`] batches, so that a flood from outside cannot starve the device.
-//! 4. The device: read, decide where to, originate, flood. At most [`ROUNDS`] batches.
+//!    `ROUNDS` batches, so that a flood from outside cannot starve the device.
+//! 4. The device: read, decide where to, originate, flood. At most `ROUNDS` batches.
 //! 5. Packets that waited for a claim, the beacon, commands.
 //!
 //! There is no queue between device and sockets, so back-pressure is the kernel's: a full socket

@@ -17,7 +17,7 @@
 //!
 //! 1. [`Namespace::new`] for each machine, [`Wires::new`] once.
 //! 2. [`Wires::connect`] two [`Plug`]s: interfaces, addresses, up.
-//! 3. [`Namespace::spawn`] programs, [`Namespace::run`] code, [`ping`] across.
+//! 3. [`Namespace::spawn`] programs, [`Namespace::run`] code, [`ping()`] across.
 //! 4. Drop everything. A namespace lives as long as a handle, a socket or a process in it.
 //!
 //! Needs `CAP_SYS_ADMIN` and `CAP_NET_ADMIN`, as root or inside a user namespace.
