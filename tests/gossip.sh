@@ -8,10 +8,10 @@
 # the other's address below the mesh, and both devices have carried packets.
 #
 # Needs root, iproute2, ping (iputils) and cargo; installs nothing on the machine. The crate is
-# fetched from the registry once and built into CACHE_DIR, never into this workspace: some 300
-# crates and a C compiler, about 10 minutes of one core, at low priority. Then a run takes seconds
-# and needs no Internet: the ticket that chat prints carries a's own addresses, a's address in the
-# mesh among them. Every namespace is its own and goes at the end.
+# fetched from the registry once and built into CACHE_DIR, never into this workspace, with one job
+# and at low priority: its lock file names 480 packages, so leave it time, and run again to go on
+# where it stopped. A run with the crate built takes half a minute and needs no Internet: the ticket
+# that chat prints carries its addresses, the one in the mesh among them.
 set -euo pipefail
 export LC_ALL=C PATH="$PATH:/usr/sbin:/sbin"
 cd "$(dirname "$0")/.."
