@@ -289,6 +289,15 @@ fn a_loop_through_two_bridges_carries_no_storm_and_is_told() {
         frames(switch, "to-a") + frames(switch, "to-b")
     };
 
+    // What the kernels sent while the bridges were made is in the loop, and ends with the first
+    // beacons.
+    let quiet = || {
+        let before = on_lan();
+        thread::sleep(SILENCE);
+        on_lan() - before <= 10
+    };
+    wait_until("the loop is quiet", Duration::from_secs(5), quiet);
+
     // Nobody has this address: three ARP requests, a second apart, and no answer.
     let before = on_lan();
     let nobody = "10.9.0.50".parse().unwrap();
