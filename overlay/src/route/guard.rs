@@ -4,7 +4,9 @@
 //! round is a new message with a new nonce. But a frame that a node wrote to its TAP and reads back
 //! has been in the mesh, and one that it read from its TAP and gets from the mesh has been on its
 //! LAN: both end there (SECURITY T14). Writes alone do not do: the node that only writes and the
-//! node that only reads would feed each other for ever. Only the first 128 bytes and the length
+//! node that only reads would feed each other for ever. They still do when a frame gets past a
+//! node's bridge unread, such as one that the node's own kernel sends: then the writer sees it come
+//! again, as it does a station's honest repetition. It asks by a beacon at once which it is. Only the first 128 bytes and the length
 //! are hashed: two frames of a station that agree in these are the same for this purpose.
 //!
 //! The table is fixed: buckets of four words, each 44 bits of hash and a 20-bit time. Where a
@@ -48,10 +50,11 @@ impl Guard {
         }
     }
 
-    /// Remembers a frame.
-    pub fn remember(&self, now: Instant, frame: &[u8]) {
+    /// Remembers a frame; returns whether it was remembered already, within [`KEPT`].
+    pub fn remember(&self, now: Instant, frame: &[u8]) -> bool {
         let (bucket, hash) = self.place(frame);
         let tick = tick(now);
+        let known = is_known(bucket, hash, tick);
         let worst = bucket.iter().max_by_key(|word| {
             let word = word.load(Relaxed);
             // The same frame's place first, then an empty one, then the oldest.
@@ -64,15 +67,13 @@ impl Guard {
         if let Some(word) = worst {
             word.store(hash | tick, Relaxed);
         }
+        known
     }
 
     /// Whether this frame was remembered within [`KEPT`].
     pub fn knows(&self, now: Instant, frame: &[u8]) -> bool {
         let (bucket, hash) = self.place(frame);
-        bucket.iter().any(|word| {
-            let word = word.load(Relaxed);
-            word != 0 && word & !TICK_MASK == hash && age(tick(now), word) <= KEPT_TICKS
-        })
+        is_known(bucket, hash, tick(now))
     }
 
     /// The bucket, and the hash without the bits that hold the time.
@@ -91,6 +92,13 @@ impl Guard {
         let bucket = &self.buckets[hash as usize % BUCKETS];
         (bucket, hash & !TICK_MASK)
     }
+}
+
+fn is_known(bucket: &[AtomicU64; WAYS], hash: u64, tick: u64) -> bool {
+    bucket.iter().any(|word| {
+        let word = word.load(Relaxed);
+        word != 0 && word & !TICK_MASK == hash && age(tick, word) <= KEPT_TICKS
+    })
 }
 
 fn tick(now: Instant) -> u64 {
@@ -114,10 +122,12 @@ mod tests {
         let guard = Guard::new(KeyedHasher(1, 2));
         let frame = [7; 100];
         assert!(!guard.knows(at(1000), &frame));
-        guard.remember(at(1000), &frame);
+        assert!(!guard.remember(at(1000), &frame));
         assert!(guard.knows(at(1000), &frame));
         assert!(guard.knows(at(6009), &frame));
         assert!(!guard.knows(at(6010), &frame));
+        assert!(!guard.remember(at(6010), &frame));
+        assert!(guard.remember(at(11_019), &frame));
     }
 
     #[test]

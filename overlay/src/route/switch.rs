@@ -35,6 +35,8 @@ pub const MOVES_WINDOW: Duration = Duration::from_secs(180);
 pub const MOVES_HELD: Duration = Duration::from_secs(30);
 /// How often a loop-detect beacon is written.
 pub const BEACON_INTERVAL: Duration = Duration::from_secs(10);
+/// The least time between two beacons, when frames repeat and may be in a loop.
+pub const BEACON_HURRY: Duration = Duration::from_secs(1);
 /// How long a port that is part of a loop may not flood.
 pub const BLOCKED: Duration = Duration::from_secs(60);
 /// Alarms that wait to be read; more are left out, they would say the same.
@@ -65,6 +67,8 @@ pub struct Switch {
     epoch: AtomicU64,
     /// When the next beacon is due, microseconds since start.
     beacon_at: AtomicU64,
+    /// When the last beacon was taken, microseconds since start.
+    beacon_taken_at: AtomicU64,
     /// Number of the last beacon.
     beacon: AtomicU64,
     blocked: DashMap<NetId, Instant, KeyedHasher>,
@@ -92,6 +96,7 @@ impl Switch {
             hasher,
             epoch: AtomicU64::new(0),
             beacon_at: AtomicU64::new(0),
+            beacon_taken_at: AtomicU64::new(0),
             beacon: AtomicU64::new(0),
             blocked: DashMap::with_hasher_and_shard_amount(hasher, 2),
             blocked_until: AtomicU64::new(0),
@@ -210,8 +215,17 @@ impl Switch {
         let next = (now + BEACON_INTERVAL).0;
         let due = |at: u64| (now.0 >= at).then_some(next);
         self.beacon_at.fetch_update(Relaxed, Relaxed, due).ok()?;
+        self.beacon_taken_at.store(now.0, Relaxed);
         let number = self.beacon.fetch_add(1, Relaxed) + 1;
         Some(self.token(number))
+    }
+
+    /// A frame came again that may be in a loop: the next beacon, which tells, is due now, but
+    /// [`BEACON_HURRY`] after the last one.
+    pub(super) fn hurry_beacon(&self, now: Instant) {
+        let taken_at = Instant(self.beacon_taken_at.load(Relaxed));
+        let due = now.max(taken_at + BEACON_HURRY);
+        self.beacon_at.fetch_min(due.0, Relaxed);
     }
 
     /// Whether this is the token of our last beacon or the one before: older ones, and made-up

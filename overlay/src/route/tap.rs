@@ -221,7 +221,9 @@ impl Tap {
             self.switch
                 .judge_flood(now, from, class(read.destination))?;
         }
-        self.switch.written.remember(now, frame);
+        if self.switch.written.remember(now, frame) {
+            self.switch.hurry_beacon(now);
+        }
         Ok(())
     }
 
@@ -608,6 +610,23 @@ mod tests {
         // The station itself may say the same thing twice.
         assert_eq!(out(&mut tap, at(20), &arp), Outgoing::All);
         assert_eq!(out(&mut tap, at(21), &arp), Outgoing::All);
+    }
+
+    #[test]
+    fn a_frame_written_again_hurries_the_beacon_and_still_passes() {
+        let mut tap = tap();
+        tap.beacon(at(0), &mut [0; BEACON_LEN]).unwrap();
+        let arp = frame(ALL, THERE, 0x0806, &[7; 28]);
+        assert_eq!(tap.incoming(at(2), known, A, true, &arp), Ok(()));
+        assert_eq!(tap.next_beacon(), at(10));
+        assert_eq!(tap.incoming(at(3), known, A, true, &arp), Ok(()));
+        assert_eq!(tap.next_beacon(), at(3));
+        assert!(tap.beacon(at(3), &mut [0; BEACON_LEN]).is_some());
+        // However often it comes, there is one beacon a second.
+        for _ in 0..5 {
+            assert_eq!(tap.incoming(at(3), known, A, true, &arp), Ok(()));
+            assert_eq!(tap.next_beacon(), at(4));
+        }
     }
 
     #[test]
