@@ -113,8 +113,13 @@ impl Watch {
                 return Ok(change);
             }
             if self.is_stale {
-                self.look().await?;
-                self.is_stale = false;
+                match self.look().await {
+                    Ok(()) => self.is_stale = false,
+                    // A look that was cancelled midway is still being answered, and the kernel
+                    // answers one at a time; with each refusal more of that answer was read.
+                    Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {}
+                    Err(error) => return Err(error),
+                }
                 continue;
             }
             let message = self.hear().await?;

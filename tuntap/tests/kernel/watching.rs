@@ -1,5 +1,7 @@
 //! What a watch hears of a real kernel.
 
+use std::time::Duration;
+
 use crate::host::*;
 
 use tokio::time::timeout;
@@ -163,6 +165,24 @@ fn a_cancelled_wait_loses_nothing() {
             }
             set_up(&handle, index, false).await;
             assert_eq!(next(&mut watch, is_about_device).await, Change::DeviceDown);
+        });
+    });
+}
+
+#[test]
+fn a_watch_survives_being_cancelled_in_the_middle_of_a_look() {
+    in_namespace(|| {
+        administrate(async |_| {
+            let mut watch = Watch::open(None).await.unwrap();
+            for patience in 0..200 {
+                // Stale again, so that it looks; then cancelled, as a select does.
+                watch.follow(None);
+                let patience = Duration::from_micros(patience);
+                if let Ok(change) = timeout(patience, watch.next()).await {
+                    change.unwrap();
+                }
+            }
+            assert_quiet(&mut watch, 1).await;
         });
     });
 }

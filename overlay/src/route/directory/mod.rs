@@ -47,6 +47,8 @@ pub const ANNOUNCE_INTERVAL: Duration = Duration::from_secs(30);
 pub const ANNOUNCE_SPACING: Duration = Duration::from_secs(1);
 /// A neighbor is answered once in this time, however often it tells us something.
 pub const ANSWER_SPACING: Duration = Duration::from_secs(5);
+/// A neighbor whose claims are of another set is answered once in this time.
+pub const RESTART_SPACING: Duration = Duration::from_millis(200);
 /// The most entries told to a new neighbor, own ones included.
 pub const MAX_TOLD: usize = 256;
 /// Snapshots are built at most this often; the first change at once.
@@ -70,8 +72,8 @@ pub struct Directory {
     /// When our claims are told next; never before the first link is up, as nobody would hear.
     announce_at: Option<Instant>,
     announced: Option<Instant>,
-    /// Neighbors that were answered lately, and when; see [`Self::answer`].
-    answered: BTreeMap<NetId, Instant>,
+    /// Neighbors that were answered lately: which set of claims, and when; see [`Self::answer`].
+    answered: BTreeMap<NetId, (u32, Instant)>,
     alarms: Alarms,
     rng: ChaCha8Rng,
 }
@@ -179,7 +181,7 @@ impl Directory {
                 }
                 self.dirty |= self.table.part(from, set, part, parts);
                 if direct {
-                    self.answer(now, from, effects);
+                    self.answer(now, from, set, effects);
                 }
             }
             Content::Hearsay(rumours) if direct => {
@@ -228,15 +230,19 @@ impl Directory {
     /// and, as it told us, we are on its side. At our own link-up we may not have been, and one
     /// that restarted within our patience makes no link-up at all.
     ///
-    /// Not again within [`ANSWER_SPACING`], so that two neighbors do not answer each other for ever.
-    fn answer(&mut self, now: Instant, netid: NetId, effects: &mut Vec<Effect>) {
+    /// Not again within [`ANSWER_SPACING`], so that two neighbors do not answer each other for ever;
+    /// one that restarted has a new `set`, and waits for [`RESTART_SPACING`] at most.
+    fn answer(&mut self, now: Instant, netid: NetId, set: u32, effects: &mut Vec<Effect>) {
         self.answered
-            .retain(|_, at| now.since(*at) < ANSWER_SPACING);
-        if self.answered.contains_key(&netid) {
+            .retain(|_, (_, at)| now.since(*at) < ANSWER_SPACING);
+        if let Some((answered, at)) = self.answered.get(&netid)
+            && (*answered == set || now.since(*at) < RESTART_SPACING)
+        {
             return;
         }
-        self.answered.insert(netid, now);
-        self.tell_neighbor(now, netid, effects);
+        self.answered.insert(netid, (set, now));
+        // To all as well: what we flooded at our link-up may have ended at that neighbor.
+        self.handle_link_up(now, netid, effects);
     }
 
     fn tell_neighbor(&self, now: Instant, netid: NetId, effects: &mut Vec<Effect>) {

@@ -182,8 +182,8 @@ fn a_node_without_claims_tells_neighbors_so_and_floods_nothing() {
 fn a_neighbor_that_tells_us_is_answered_once_in_five_seconds() {
     // At our link-up it may not have been live with us, and then it heard nothing of ours.
     let mut world = World::new(&["10.0.0.1/24"]);
-    let claims = codec::claims(mesh().hash, 1, &[net("10.0.0.7/32")]);
-    let mut told = |now, direct| {
+    let mut told_set = |now, direct, set| {
+        let claims = codec::claims(mesh().hash, set, &[net("10.0.0.7/32")]);
         let (directory, effects) = (&mut world.directory, &mut world.effects);
         directory.handle_payload(now, A, direct, &claims[0], effects);
         let answers = effects
@@ -193,11 +193,15 @@ fn a_neighbor_that_tells_us_is_answered_once_in_five_seconds() {
         effects.clear();
         answers
     };
-    assert_eq!(told(at(1), false), 0, "what is flooded is not answered");
-    assert_eq!(told(at(1), true), 1);
-    assert_eq!(told(at(1), true), 0);
-    assert_eq!(told(at(1) + ANSWER_SPACING - MICRO, true), 0);
-    assert_eq!(told(at(1) + ANSWER_SPACING, true), 1);
+    assert_eq!(told_set(at(1), false, 1), 0, "flooded claims get no answer");
+    assert_eq!(told_set(at(1), true, 1), 1);
+    assert_eq!(told_set(at(1), true, 1), 0);
+    assert_eq!(told_set(at(1) + ANSWER_SPACING - MICRO, true, 1), 0);
+    let again = at(1) + ANSWER_SPACING;
+    assert_eq!(told_set(again, true, 1), 1);
+    // A new set is that of a restarted node, which has forgotten us.
+    assert_eq!(told_set(again + RESTART_SPACING - MICRO, true, 2), 0);
+    assert_eq!(told_set(again + RESTART_SPACING, true, 2), 1);
 }
 
 #[test]
