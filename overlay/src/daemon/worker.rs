@@ -32,7 +32,7 @@ use tuntap::{Device, ReadBatch};
 
 use super::clock::Clock;
 use super::port::Port;
-use super::shared::{Command, Phase, Report, Reports, Shared, Snapshot};
+use super::shared::{Command, Phase, Reports, Shared, Snapshot};
 use crate::id::SocketId;
 use crate::link::udp::{MAX_SOCKETS, Receiver, Sender};
 use crate::pump::rx::{RX_BUFFERS, RxBatch};
