@@ -11,7 +11,6 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -21,6 +20,7 @@ use overlay::route::address::Mesh;
 use overlay::route::directory::codec;
 use overlay_tests::attack::{Forger, Neighbor, Witness, message};
 use overlay_tests::daemon::Daemon;
+use overlay_tests::mesh::Turn;
 use wire::{Flags, INFORM_DATAGRAM_LEN, Inform, Kind, NetId, emit_inform};
 
 use crate::may_make_namespaces;
@@ -39,13 +39,6 @@ const SECOND: Duration = Duration::from_secs(1);
 /// Whether to take the minutes that `.ci/long` has.
 pub(crate) fn is_long() -> bool {
     std::env::var("FLOODMESH_LONG").as_deref() == Ok("1")
-}
-
-/// A flood takes all processors: the tests of this file and of `scale` come one after the other.
-pub(crate) fn alone() -> MutexGuard<'static, ()> {
-    static TURN: Mutex<()> = Mutex::new(());
-    // A test that failed has said so; the next one stands for itself.
-    TURN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The drawing at the top, with a daemon in it.
@@ -155,6 +148,7 @@ fn attack_one_forged_hello_and_traffic_cost_the_victim_three_datagrams() {
     if !may_make_namespaces() {
         return;
     }
+    let _turn = Turn::beside();
     let mut siege = Siege::new("");
     let victim = Witness::new(&siege.far, VICTIM);
     let (sender, sink) = (siege.neighbor(2, 5002), siege.neighbor(3, 5003));
@@ -178,6 +172,7 @@ fn attack_ten_thousand_informs_of_one_victim_cost_it_three_datagrams() {
     if !may_make_namespaces() {
         return;
     }
+    let _turn = Turn::beside();
     let mut siege = Siege::new("--allow-inform 198.51.100.0/24");
     let victim = Witness::new(&siege.far, VICTIM);
     let teller = siege.neighbor(2, 5002);
@@ -207,6 +202,7 @@ fn attack_forged_hello_and_goodbye_of_a_live_neighbor_lose_nothing() {
     if !may_make_namespaces() {
         return;
     }
+    let _turn = Turn::beside();
     let mut siege = Siege::new("");
     let (sender, sink) = (siege.neighbor(2, 5002), siege.neighbor(3, 5003));
     sink.watch(sender.netid());
@@ -239,7 +235,7 @@ fn attack_a_million_hellos_take_no_memory_and_keep_no_configured_peer_away() {
     if !may_make_namespaces() {
         return;
     }
-    let _turn = alone();
+    let _turn = Turn::alone();
     let mut siege = Siege::new(&format!("--peer {FAR}:{PORT}"));
     let _neighbor = siege.neighbor(2, 5002);
     let mut forger = Forger::new(&siege.far);
@@ -297,7 +293,7 @@ fn attack_a_flood_of_unique_packets_costs_a_second_neighbor_nothing() {
     if !may_make_namespaces() {
         return;
     }
-    let _turn = alone();
+    let _turn = Turn::alone();
     let mut siege = Siege::new(&format!(
         "--listen {NODE}:{SECOND_PORT} --set dedupe.memory=\"16MiB\""
     ));
@@ -390,7 +386,7 @@ fn attack_a_neighbor_that_floods_control_keeps_neither_peers_nor_clients_waiting
     if !may_make_namespaces() {
         return;
     }
-    let _turn = alone();
+    let _turn = Turn::alone();
     for (what, rate, make) in CONTROL_FLOODS {
         let mut siege = Siege::new(&format!(
             "--peer {FAR}:{PORT} --set dedupe.memory=\"16MiB\""
@@ -440,7 +436,7 @@ fn attack_garbage_neither_fills_the_log_nor_breaks_a_link() {
     if !may_make_namespaces() {
         return;
     }
-    let _turn = alone();
+    let _turn = Turn::alone();
     let mut siege = Siege::new("");
     let (sender, sink) = (siege.neighbor(2, 5002), siege.neighbor(3, 5003));
     sink.watch(sender.netid());
@@ -530,6 +526,7 @@ fn attack_another_user_cannot_ask_the_control_socket() {
     if !may_make_namespaces() {
         return;
     }
+    let _turn = Turn::beside();
     let siege = Siege::new("");
     let control = siege.daemon.control();
     let mode = std::fs::metadata(control).unwrap().permissions().mode();

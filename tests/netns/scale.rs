@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 
 use overlay::lab::net::Namespace;
 use overlay_tests::daemon::Daemon;
+use overlay_tests::mesh::Turn;
 
-use crate::attack::{alone, is_long};
+use crate::attack::is_long;
 use crate::may_make_namespaces;
 
 const PORT: u16 = 44204;
@@ -50,7 +51,7 @@ fn scale_a_star_of_two_hundred_in_one_prefix_is_live_in_ten_seconds() {
     if !may_make_namespaces() {
         return;
     }
-    let _turn = alone();
+    let _turn = Turn::alone();
     let (machine, directory) = (machine(), tempfile::tempdir().unwrap());
     let hub = hub(
         &machine,
@@ -81,7 +82,7 @@ fn scale_an_idle_daemon_with_eight_neighbors_costs_next_to_nothing() {
     if !may_make_namespaces() {
         return;
     }
-    let _turn = alone();
+    let _turn = Turn::alone();
     let (machine, directory) = (machine(), tempfile::tempdir().unwrap());
     let hub = hub(&machine, directory.path(), "");
     let _leaves = leaves(&machine, directory.path(), 8);
