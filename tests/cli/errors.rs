@@ -73,7 +73,9 @@ fn refused(line: &str, code: i32) -> String {
     assert_eq!(output.status.code(), Some(code), "{line}: {said}");
     assert_eq!(said.lines().count(), 1, "{line}: {said}");
     assert!(said.starts_with("error: "), "{line}: {said}");
-    assert!(output.stdout.is_empty(), "{line}");
+    // `decode` shows on standard output how far it came.
+    let shows = line.starts_with("decode ") && code == 1;
+    assert_eq!(output.stdout.is_empty(), !shows, "{line}");
     said
 }
 

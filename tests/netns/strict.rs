@@ -110,7 +110,7 @@ fn what_ours_forwards_reaches_a_second_implementation_unaltered() {
         let events = strict.events();
         let all = events
             .iter()
-            .filter(|event| event["event"] == "rx" && event["type"] == "Ping");
+            .filter(|event| event["event"] == "rx" && event["type"] == "ping");
         all.filter(|event| event["src"] == "00000001").count()
     };
     wait_until("its pings came through b", PATIENCE, || pings() >= 3);

@@ -160,7 +160,7 @@ fn a_cancelled_wait_loses_nothing() {
         administrate(async |handle| {
             let mut watch = Watch::open(Some(index)).await.unwrap();
             for _ in 0..3 {
-                let brief = std::time::Duration::from_millis(1);
+                let brief = Duration::from_millis(1);
                 let _ = timeout(brief, next(&mut watch, |_| false)).await;
             }
             set_up(&handle, index, false).await;
