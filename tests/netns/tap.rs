@@ -255,7 +255,7 @@ fn bridged_connections_fit_into_the_mesh_though_their_hosts_do_not_know_its_mtu(
 }
 
 #[test]
-fn a_loop_through_two_bridges_carries_no_storm_and_is_told() {
+fn a_loop_through_two_bridges_is_quiet_within_seconds_and_told() {
     if !may_run() {
         return;
     }

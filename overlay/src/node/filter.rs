@@ -22,17 +22,18 @@ pub enum Class {
     UniqueLocal,
     /// 127/8, ::1.
     Loopback,
-    /// 169.254/16, fe80::/10.
+    /// 169.254/16.
     LinkLocal,
     /// Documentation prefixes.
     Documentation,
     /// 198.18/15, 2001:2::/48.
     Benchmark,
-    /// Unspecified, multicast, broadcast, class E, IPv4-compatible, Teredo: never a node's.
+    /// Unspecified, multicast, broadcast, class E, IPv4-compatible, link-local IPv6, Teredo, 6to4:
+    /// never a node's that we could reach by it.
     Never,
 }
 
-/// The class of an address. IPv6 that embeds IPv4 (mapped, 6to4, NAT64) is judged by the embedded
+/// The class of an address. IPv6 that embeds IPv4 (mapped, NAT64) is judged by the embedded
 /// address: Nebula missed just that (issue 1786).
 pub fn classify(address: IpAddr) -> Class {
     match address.to_canonical() {
@@ -67,13 +68,13 @@ fn classify_v6(address: Ipv6Addr) -> Class {
         // The unspecified address and the IPv4-compatible ones.
         [0, 0, 0, 0, 0, 0, _, _] => Class::Never,
         [0x64, 0xff9b, 0, 0, 0, 0, high, low] => embedded(high, low),
-        [0x2002, high, low, ..] => embedded(high, low),
-        [0x2001, 0, ..] => Class::Never,
+        // Teredo and 6to4 lead through strangers' relays.
+        [0x2001, 0, ..] | [0x2002, ..] => Class::Never,
         [0x2001, 2, 0, ..] => Class::Benchmark,
         [0x2001, 0xdb8, ..] | [0x3fff, 0..=0x0fff, ..] => Class::Documentation,
         [0xfc00..=0xfdff, ..] => Class::UniqueLocal,
-        [0xfe80..=0xfebf, ..] => Class::LinkLocal,
-        [0xff00..=0xffff, ..] => Class::Never,
+        // Link-local addresses mean nothing without a scope, which Inform does not carry.
+        [0xfe80..=0xfebf, ..] | [0xff00..=0xffff, ..] => Class::Never,
         _ => Class::Global,
     }
 }
@@ -131,7 +132,7 @@ impl Surroundings {
         match class {
             Class::Global => true,
             // We always have a loopback address; it means something only to one who is there too.
-            Class::Loopback | Class::LinkLocal => classify(informer.ip()) == class,
+            Class::Loopback => classify(informer.ip()) == class,
             Class::Never => false,
             class => self.local.iter().any(|net| {
                 net.addr().is_ipv4() == address.is_ipv4() && classify(net.addr()) == class

@@ -93,7 +93,7 @@ impl Control {
             return self.counters.count(DropReason::InformRefused);
         }
         self.remotes.hint(now, subject, inform.endpoint);
-        let endpoints = self.endpoints_of(&[with_scope_of(inform.endpoint, informer)]);
+        let endpoints = self.endpoints_of(&[inform.endpoint]);
         let Some(&endpoint) = endpoints.first() else {
             return self.counters.count(DropReason::InformUnneeded);
         };
@@ -197,16 +197,5 @@ impl Control {
         let nonce = self.rng.next_u32();
         let datagram = Small::inform(nonce, self.config.netid, listener, inform);
         self.send_on_link(&to, datagram, effects);
-    }
-}
-
-/// A link-local address means something only on the interface that its teller is on.
-fn with_scope_of(endpoint: SocketAddr, informer: SocketAddr) -> SocketAddr {
-    match (endpoint, informer) {
-        (SocketAddr::V6(mut v6), SocketAddr::V6(teller)) if v6.ip().is_unicast_link_local() => {
-            v6.set_scope_id(teller.scope_id());
-            SocketAddr::V6(v6)
-        }
-        _ => endpoint,
     }
 }
