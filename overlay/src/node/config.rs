@@ -34,6 +34,14 @@ pub const INFORM_SCHEDULE: [Duration; 3] = [
     Duration::from_secs(4),
 ];
 
+/// When a new neighbor is told of others and they of it, counted from its proof. The first telling
+/// may come before the listener has proven us, and be dropped; the others cover that, and loss.
+pub const TELL_SCHEDULE: [Duration; 3] = [
+    Duration::ZERO,
+    Duration::from_secs(1),
+    Duration::from_secs(4),
+];
+
 /// How long an address that was probed in vain is left alone (T5).
 pub const INFORM_SILENCE: Duration = Duration::from_secs(600);
 

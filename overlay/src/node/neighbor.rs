@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::budget::Bucket;
-use super::config::{LEAVE_AFTER, LEAVE_CHALLENGES, Limits, Timers};
+use super::config::{LEAVE_AFTER, LEAVE_CHALLENGES, Limits, TELL_SCHEDULE, Timers};
 use super::effect::Gone;
 use super::snapshot::LinkStats;
 use crate::id::{LinkId, NetId, Path};
@@ -220,6 +220,33 @@ pub struct Neighbor {
     pub since: Instant,
     /// Rations its Informs: 0.1/s, burst 16 (T5).
     pub informs: Bucket,
+    /// Whom it is still being introduced to.
+    pub introduction: Introduction,
+}
+
+/// A new neighbor's introduction to others, told several times ([`TELL_SCHEDULE`]).
+#[derive(Debug)]
+pub struct Introduction {
+    /// The others, at most eight; none once all is told.
+    pub others: Vec<NetId>,
+    /// Times told.
+    told: usize,
+    since: Instant,
+}
+
+impl Introduction {
+    /// Says whether a telling is due at `now`, and counts it as told.
+    pub fn take(&mut self, now: Instant) -> bool {
+        let due = self.next_timeout().is_some_and(|at| now >= at);
+        self.told += usize::from(due);
+        due
+    }
+
+    /// When to tell next, if ever.
+    pub fn next_timeout(&self) -> Option<Instant> {
+        let after = TELL_SCHEDULE.get(self.told)?;
+        (!self.others.is_empty()).then(|| self.since + *after)
+    }
 }
 
 impl Neighbor {
@@ -231,6 +258,11 @@ impl Neighbor {
             links: Vec::new(),
             since: now,
             informs,
+            introduction: Introduction {
+                others: Vec::new(),
+                told: 0,
+                since: now,
+            },
         }
     }
 

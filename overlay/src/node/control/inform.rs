@@ -137,8 +137,8 @@ impl Control {
             && by_teller < self.config.degree.div_ceil(2)
     }
 
-    /// Tells a new neighbor of up to eight others, and those of it.
-    pub(super) fn tell_of(&mut self, netid: NetId, effects: &mut Effects) {
+    /// Draws up to eight others that a new neighbor is introduced to, at once and twice more.
+    pub(super) fn begin_introduction(&mut self, now: Instant, netid: NetId, effects: &mut Effects) {
         let mut others: Vec<NetId> = self
             .neighbors
             .keys()
@@ -149,8 +149,23 @@ impl Control {
             let drawn = self.rng.next_u32() as usize % others.len();
             others.swap_remove(drawn);
         }
-        for other in others {
-            self.introduce(netid, other, effects);
+        if let Some(neighbor) = self.neighbors.get_mut(&netid) {
+            neighbor.introduction.others = others;
+        }
+        self.go_on_introducing(now, effects);
+    }
+
+    /// Tells what is due of the introductions under way.
+    pub(super) fn go_on_introducing(&mut self, now: Instant, effects: &mut Effects) {
+        let mut pairs = Vec::new();
+        for neighbor in self.neighbors.values_mut() {
+            if neighbor.introduction.take(now) {
+                let others = neighbor.introduction.others.iter();
+                pairs.extend(others.map(|other| (neighbor.netid, *other)));
+            }
+        }
+        for (one, other) in pairs {
+            self.introduce(one, other, effects);
         }
     }
 

@@ -318,10 +318,15 @@ impl Control {
             .flat_map(|neighbor| neighbor.links.iter());
         let tick = (!self.neighbors.is_empty() || !self.remotes.is_empty()).then_some(self.tick_at);
         let inform = (self.neighbors.len() > 1).then(|| self.rumours.pair_at());
+        let introductions = self
+            .neighbors
+            .values()
+            .filter_map(|neighbor| neighbor.introduction.next_timeout());
         links
             .map(|link| link.next_timeout(timers))
             .chain(tick)
             .chain(inform)
+            .chain(introductions)
             .chain(self.candidates.next_timeout())
             .chain(self.pings.next_timeout())
             .min()
@@ -341,6 +346,7 @@ impl Control {
         self.poll_links(now, effects);
         self.step_candidates(now, effects);
         self.answer_delayed(now, effects);
+        self.go_on_introducing(now, effects);
         self.tell_random_pair(now, effects);
         self.finish(effects);
     }

@@ -261,7 +261,7 @@ impl Control {
         effects.event(Event::LinkUp(netid, endpoint));
         if first {
             effects.event(Event::NeighborUp(netid));
-            self.tell_of(netid, effects);
+            self.begin_introduction(now, netid, effects);
         }
     }
 

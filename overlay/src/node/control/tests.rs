@@ -484,6 +484,25 @@ fn neighbors_are_told_of_each_other_in_the_same_moment() {
 }
 
 #[test]
+fn a_new_neighbor_is_told_three_times_since_the_first_may_come_before_its_proof() {
+    let mut bench = Bench::new();
+    bench.connect("8.8.8.8:9", THEM);
+    bench.connect("9.9.9.9:9", NetId(0x0c));
+    let start = bench.now;
+    let mut told = Vec::new();
+    for (at, effect) in bench.run_until(start + Duration::from_secs(20)) {
+        if let Effect::Send { datagram, .. } = effect
+            && let Ok((header, Message::Inform(inform))) = Message::parse(datagram.bytes())
+        {
+            told.push((at.since(start).as_millis(), header.dst, inform.subject));
+        }
+    }
+    let new = NetId(0x0c);
+    let twice = [1_000, 4_000].map(|at| [(at, new, THEM), (at, THEM, new)]);
+    assert_eq!(told, twice.as_flattened());
+}
+
+#[test]
 fn flooded_pings_are_answered_within_rations_and_direct_ones_of_neighbors_always() {
     let mut bench = Bench::new();
     bench.connect("8.8.8.8:9", THEM);
