@@ -204,13 +204,7 @@ async fn run(start: Start) -> Result<(), Failure> {
     let (admin_tx, admin) = mpsc::channel(64);
     let (stop_tx, stop) = oneshot::channel();
     let hurry = Arc::new(Notify::new());
-    let named: Vec<_> = config
-        .links
-        .peers
-        .iter()
-        .chain(&config.links.trust_unproved)
-        .cloned()
-        .collect();
+    let named: Vec<_> = config.links.named().cloned().collect();
     let resolver_hurry = hurry.clone();
     tokio::spawn(async move { peers::resolve(named, resolved_tx, &resolver_hurry).await });
     tokio::spawn(async move {

@@ -159,7 +159,7 @@ fn every_key_can_stand_in_the_file() {
 
 #[test]
 fn every_listed_key_is_known_and_no_other() {
-    for setting in settings() {
+    for setting in settings::settings() {
         let given = Given {
             key: setting.key.to_owned(),
             value: Value::Other("1979-05-27".into()),

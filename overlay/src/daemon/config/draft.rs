@@ -1,0 +1,248 @@
+//! From single settings to a whole configuration: each judged, then what depends on several.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+
+use ipnet::IpNet;
+
+use super::super::args::{DeviceMode, LogFormat};
+use super::super::paths::Places;
+use super::error::ConfigError;
+use super::numbers::{Limits, Storm, Timers};
+use super::value::{self, Given, PORT};
+use super::words::{
+    DEVICE_NAME_LIMIT, choice_of, device_name, list, log_filter, mesh_name, netid, node_name, path,
+    peer, security, unknown,
+};
+use super::{Config, Dedupe, Device, Files, Forwarding, HashKind, Links, NAME, OnLoss, Security};
+
+/// Smallest MTU at which the kernel keeps IPv6 on a device (RFC 8200 section 5).
+const IPV6_MTU: u32 = 1_280;
+/// Sockets of one node, which one thread polls, and addresses of its device.
+const FEW: usize = 16;
+/// Entries of any other list.
+const MANY: usize = 1_024;
+
+/// A configuration in the making: what has a default that depends on others is still open.
+pub(super) struct Draft {
+    config: Config,
+    security: Option<Security>,
+    device_name: Option<String>,
+    state: Option<PathBuf>,
+    control: Option<PathBuf>,
+    /// The setting that only makes sense with a device, if one was given.
+    needs_device: Option<Given>,
+}
+
+impl Default for Draft {
+    fn default() -> Self {
+        let config = Config {
+            name: NAME.to_owned(),
+            mesh: "floodmesh".to_owned(),
+            security: Security::Plain,
+            netid: None,
+            links: Links {
+                listen: vec![
+                    SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), PORT),
+                    SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), PORT),
+                ],
+                listen_given: false,
+                peers: Vec::new(),
+                trust_unproved: Vec::new(),
+                allow_inform: Vec::new(),
+                degree: 6,
+                max_neighbors: 256,
+                forwarding: Forwarding::Flood,
+            },
+            device: Device {
+                mode: DeviceMode::Tun,
+                name: String::new(),
+                addresses: Vec::new(),
+                mtu: 1_400,
+                on_loss: OnLoss::Keep,
+            },
+            dedupe: Dedupe {
+                memory: 256 << 20,
+                hash: HashKind::Fast,
+            },
+            limits: Limits::default(),
+            timers: Timers::default(),
+            storm: Storm::default(),
+            files: Files {
+                config: None,
+                state: PathBuf::new(),
+                control: PathBuf::new(),
+                log: "info".to_owned(),
+                log_format: LogFormat::Text,
+            },
+            warnings: Vec::new(),
+        };
+        Self {
+            config,
+            security: None,
+            device_name: None,
+            state: None,
+            control: None,
+            needs_device: None,
+        }
+    }
+}
+
+impl Draft {
+    /// Judges one setting and takes it.
+    pub(super) fn apply(&mut self, given: &Given) -> Result<(), ConfigError> {
+        let Config {
+            links,
+            device,
+            dedupe,
+            files,
+            ..
+        } = &mut self.config;
+        match given.key.as_str() {
+            "name" => self.config.name = node_name(given)?,
+            "mode" => self.security = Some(security(given)?),
+            "netid" => self.config.netid = Some(netid(given)?),
+            "mesh" => self.config.mesh = mesh_name(given)?,
+            "listen" => {
+                links.listen = list(given, FEW, value::listen_address)?;
+                links.listen_given = true;
+            }
+            "peer" => links.peers = list(given, MANY, peer)?,
+            "trust_unproved" => links.trust_unproved = list(given, MANY, peer)?,
+            "allow_inform" => {
+                let network = |one: &Given| one.parsed::<IpNet>("a network with a prefix length");
+                links.allow_inform = list(given, MANY, network)?;
+            }
+            "degree" => links.degree = given.whole(0, 1_024, "neighbors")? as u16,
+            "max_neighbors" => links.max_neighbors = given.whole(1, 1_024, "neighbors")? as u16,
+            "forwarding" => links.forwarding = given.choice(&[("flood", Forwarding::Flood)])?,
+            "state_dir" => self.state = Some(path(given)?),
+            "control" => self.control = Some(path(given)?),
+            "log" => files.log = log_filter(given)?,
+            "log_format" => files.log_format = choice_of(given)?,
+            "device.mode" => device.mode = choice_of(given)?,
+            "device.name" => {
+                self.device_name = Some(device_name(given)?);
+                self.needs_device = Some(given.clone());
+            }
+            "device.address" => {
+                device.addresses = list(given, FEW, value::device_address)?;
+                self.needs_device = Some(given.clone());
+            }
+            "device.mtu" => device.mtu = given.whole(576, 65_000, "bytes")?,
+            "device.on_loss" => {
+                device.on_loss = given.choice(&[("keep", OnLoss::Keep), ("exit", OnLoss::Exit)])?;
+            }
+            "dedupe.memory" => dedupe.memory = given.size(1 << 20, 64 << 30)?,
+            "dedupe.hash" => {
+                dedupe.hash =
+                    given.choice(&[("fast", HashKind::Fast), ("blake3", HashKind::Blake3)])?;
+            }
+            _ => return self.apply_number(given),
+        }
+        Ok(())
+    }
+
+    fn apply_number(&mut self, given: &Given) -> Result<(), ConfigError> {
+        let Config {
+            limits,
+            timers,
+            storm,
+            ..
+        } = &mut self.config;
+        let taken = limits
+            .apply(given)
+            .or_else(|| timers.apply(given))
+            .or_else(|| storm.apply(given));
+        taken.unwrap_or_else(|| unknown(given))
+    }
+
+    /// Judges what depends on several settings, and fills what is still open.
+    pub(super) fn finish(self, places: &Places) -> Result<Config, ConfigError> {
+        let mut config = self.config;
+        config.security = self.security.ok_or_else(no_security)?;
+        if let (DeviceMode::None, Some(given)) = (config.device.mode, &self.needs_device) {
+            return Err(given.wrong(
+                "needs a device",
+                "leave it out, or choose --mode tun or tap",
+            ));
+        }
+        config.device.name = match self.device_name {
+            Some(name) => name,
+            None if config.name.len() > DEVICE_NAME_LIMIT
+                && config.device.mode != DeviceMode::None =>
+            {
+                return Err(ConfigError::conflict(
+                    format!("the name {} is too long for a device", config.name),
+                    "name the device with --dev, at most 15 letters",
+                ));
+            }
+            None => config.name.clone(),
+        };
+        let Timers {
+            ping_after,
+            suspect_after,
+            dead_after,
+            ..
+        } = config.timers;
+        if ping_after >= suspect_after || suspect_after >= dead_after {
+            return Err(ConfigError::conflict(
+                format!(
+                    "timers.ping_after {} s, timers.suspect_after {} s and timers.dead_after {} s \
+                     do not follow each other",
+                    ping_after.as_secs_f64(),
+                    suspect_after.as_secs_f64(),
+                    dead_after.as_secs_f64()
+                ),
+                "each must be longer than the one before",
+            ));
+        }
+        config.files.state = match self.state.or_else(|| places.state(&config.name)) {
+            Some(path) => path,
+            None => {
+                return Err(ConfigError::conflict(
+                    "no place for the state: neither XDG_STATE_HOME nor HOME is set",
+                    "give --state-dir DIR",
+                ));
+            }
+        };
+        config.files.control = match self.control.or_else(|| places.control(&config.name)) {
+            Some(path) => path,
+            None => {
+                return Err(ConfigError::conflict(
+                    "no place for the control socket: XDG_RUNTIME_DIR is not set",
+                    "give --control PATH",
+                ));
+            }
+        };
+        config.warnings = warnings(&config);
+        Ok(config)
+    }
+}
+
+/// What is allowed but probably not meant.
+fn warnings(config: &Config) -> Vec<String> {
+    let mut warnings = Vec::new();
+    let Device { mode, mtu, .. } = &config.device;
+    if *mode != DeviceMode::None && *mtu < IPV6_MTU {
+        warnings.push(format!(
+            "with an MTU of {mtu} the device has no IPv6 and no derived address; 1280 is the least \
+             for that"
+        ));
+    }
+    for trusted in &config.links.trust_unproved {
+        warnings.push(format!(
+            "{trusted} is trusted without proof: all traffic of the mesh is sent there"
+        ));
+    }
+    warnings
+}
+
+pub(super) fn no_security() -> ConfigError {
+    ConfigError::conflict(
+        "no mode chosen: this version speaks only the open protocol, without encryption, and \
+         everyone who can reach a node can read, forge and join; encrypted meshes come in a later \
+         version",
+        "if that is what you want, say so: floodmesh up --plain, or mode = \"plain\" in the file",
+    )
+}

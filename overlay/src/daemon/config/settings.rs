@@ -1,0 +1,89 @@
+//! All keys that there are, with their defaults, and the help made of them.
+
+use super::super::text;
+use super::numbers::{Limits, Setting, Storm, Timers};
+
+/// The settings besides plain numbers; together with [`Limits::SETTINGS`], [`Timers::SETTINGS`] and
+/// [`Storm::SETTINGS`] all keys that there are. Those with a default of "" have a flag.
+const SETTINGS: &[Setting] = &[
+    setting("name", "", "--name"),
+    setting("mode", "", "\"plain\" is --plain"),
+    setting("netid", "", "--netid, in quotes"),
+    setting("mesh", "", "--mesh"),
+    setting("listen", "", "--listen, a list"),
+    setting("peer", "", "--peer, a list"),
+    setting("trust_unproved", "", "--trust-unproved, a list"),
+    setting("allow_inform", "", "--allow-inform, a list"),
+    setting("degree", "", "--degree"),
+    setting("max_neighbors", "", "--max-neighbors"),
+    setting("state_dir", "", "--state-dir"),
+    setting("control", "", "--control"),
+    setting("log", "", "--log"),
+    setting("log_format", "", "--log-format"),
+    setting("device.mode", "", "--mode"),
+    setting("device.name", "", "--dev"),
+    setting("device.address", "", "--address, a list"),
+    setting("device.mtu", "", "--mtu"),
+    setting(
+        "device.on_loss",
+        "\"keep\"",
+        "When the device disappears: keep forwarding for others and make it again (\"keep\"), or end (\"exit\").",
+    ),
+    setting(
+        "dedupe.memory",
+        "\"256MiB\"",
+        "What the memory of messages seen may grow to, 1MiB to 64GiB; 16MiB suits a small router.",
+    ),
+    setting(
+        "dedupe.hash",
+        "\"fast\"",
+        "How messages are told apart: a fast keyed hash (\"fast\") or keyed BLAKE3 (\"blake3\"), which costs more than the rest of the data path.",
+    ),
+    setting(
+        "forwarding",
+        "\"flood\"",
+        "To whom messages go on: all live neighbors but the one they came from (\"flood\").",
+    ),
+];
+
+const fn setting(key: &'static str, default: &'static str, meaning: &'static str) -> Setting {
+    Setting {
+        key,
+        default,
+        meaning,
+    }
+}
+
+/// All settings, in the order of help.
+pub(super) fn settings() -> impl Iterator<Item = &'static Setting> + Clone {
+    SETTINGS
+        .iter()
+        .chain(Limits::SETTINGS)
+        .chain(Timers::SETTINGS)
+        .chain(Storm::SETTINGS)
+}
+
+/// What `floodmesh up --help` says about settings without a flag.
+pub fn long_help() -> String {
+    let mut help = String::from(
+        "Examples:\n  \
+         floodmesh up --plain --peer van.example:44204 --address 10.77.0.1/24\n  \
+         floodmesh up --plain --mode none --listen 192.0.2.1:44204\n  \
+         floodmesh up --name van --config ./van.toml --set timers.dead_after=20\n\n\
+         Keys of the file and of --set that have a flag:\n",
+    );
+    for setting in settings().filter(|setting| setting.default.is_empty()) {
+        help += &format!("  {:<17}{}\n", setting.key, setting.meaning);
+    }
+    help += "\nKeys without a flag:\n";
+    for setting in settings().filter(|setting| !setting.default.is_empty()) {
+        help += &format!("  {} [default: {}]\n", setting.key, setting.default);
+        for line in text::wrap(setting.meaning, 70) {
+            help += &format!("          {line}\n");
+        }
+    }
+    help += "\nIn the file a dotted key may also stand in its section:\n  \
+             mode = \"plain\"\n  peer = [\"van.example:44204\", \"192.0.2.7:44204\"]\n  \
+             [device]\n  address = [\"10.77.0.1/24\"]";
+    help
+}

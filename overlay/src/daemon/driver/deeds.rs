@@ -1,0 +1,240 @@
+//! The driver's deeds: effects of the pure machines, carried out.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use rand_core::Rng;
+use wire::{Flags, HEADER_LEN, Header, Kind};
+
+use super::super::shared::Shared;
+use super::Driver;
+use crate::id::{LinkId, NetId, Path};
+use crate::node::effect::{Event, Gone};
+use crate::node::outlet::{Outlet, carry_out};
+use crate::node::snapshot::{LinkEntry, NeighborSet};
+use crate::pump::count::Total;
+use crate::route::directory::{Alarm, Effect as DirectoryEffect};
+use crate::route::underlay::Underlay;
+use crate::time::Instant;
+
+impl Driver {
+    /// Step 5 of a turn.
+    pub(super) fn carry_out(&mut self, now: Instant) {
+        loop {
+            self.carry_out_directory(now);
+            let mut effects = std::mem::take(&mut self.effects);
+            let mut deeds = Deeds {
+                shared: &self.shared,
+                events: Vec::new(),
+            };
+            carry_out(
+                now,
+                &self.control,
+                &self.shared.flood,
+                &mut effects,
+                &mut deeds,
+            );
+            let events = deeds.events;
+            self.effects = effects;
+            if events.is_empty() {
+                break;
+            }
+            for event in events {
+                self.on_event(now, event);
+            }
+        }
+        self.carry_out_directory(now);
+    }
+
+    fn on_event(&mut self, now: Instant, event: Event) {
+        match event {
+            Event::NeighborUp(netid) => {
+                tracing::info!(%netid, "neighbor up");
+            }
+            Event::LinkUp(netid, endpoint) => {
+                tracing::info!(%netid, link = %endpoint, "link up");
+                self.directory
+                    .handle_link_up(now, netid, &mut self.directory_effects);
+            }
+            Event::LinkDown(netid, endpoint, why) => {
+                tracing::info!(%netid, link = %endpoint, reason = ?why, "link down");
+            }
+            Event::NeighborDown(netid, why) => {
+                tracing::warn!(%netid, reason = ?why, "neighbor down");
+                if why == Gone::Goodbye {
+                    self.directory
+                        .handle_gone(now, netid, &mut self.directory_effects);
+                }
+            }
+            Event::RemoteGone(netid) => {
+                tracing::debug!(%netid, "node gone");
+                self.directory
+                    .handle_gone(now, netid, &mut self.directory_effects);
+            }
+            Event::NetIdConflict { last_hop } => {
+                let netid = self.shared.netid;
+                tracing::error!(%netid, link = %last_hop, "another node uses our netid");
+            }
+            Event::Refused { endpoint, reason } => {
+                let advice = reason.advice();
+                tracing::warn!(link = %endpoint, ?reason, "a node was refused: {advice}");
+            }
+            Event::Pong {
+                ping,
+                from,
+                round_trip,
+                last_hops,
+            } => {
+                if let Some((_, pinging, _)) = self.pingings.iter_mut().find(|(id, ..)| *id == ping)
+                {
+                    pinging.answered(now, from, round_trip, last_hops);
+                }
+            }
+        }
+    }
+
+    fn carry_out_directory(&mut self, now: Instant) {
+        let mut effects = std::mem::take(&mut self.directory_effects);
+        for effect in effects.drain(..) {
+            match effect {
+                DirectoryEffect::Flood(payload) => {
+                    self.send_data(now, NetId::ALL, Flags::NONE, &payload, None);
+                }
+                DirectoryEffect::ToNeighbor(netid, payload) => {
+                    self.send_data(now, netid, Flags::NO_FORWARD, &payload, Some(netid));
+                }
+                DirectoryEffect::Changed => {
+                    let routes = self.directory.routes();
+                    self.shared.publish(|snapshot| snapshot.routes = routes);
+                    // Packets that wait for a claim may go now.
+                    self.device.wake(&self.shared.wake);
+                }
+                DirectoryEffect::Dropped(reason, count) => {
+                    self.shared.counters.count_many(reason, count);
+                }
+                DirectoryEffect::Alarm { alarm, suppressed } => {
+                    self.log_alarm(alarm, suppressed);
+                    self.alarms.claims(now, alarm);
+                }
+            }
+        }
+        self.directory_effects = effects;
+    }
+
+    fn log_alarm(&self, alarm: Alarm, suppressed: u32) {
+        match alarm {
+            Alarm::OtherMesh { netid } => {
+                tracing::warn!(%netid, suppressed, "a node claims addresses for another --mesh");
+            }
+            Alarm::OwnAddressClaimed { prefix, netid } => {
+                tracing::error!(%netid, %prefix, suppressed, "a node claims an address of ours");
+            }
+            Alarm::Conflict {
+                prefix,
+                holder,
+                refused,
+            } => {
+                tracing::warn!(netid = %refused, %prefix, %holder, suppressed, "a claim is refused");
+            }
+        }
+    }
+
+    /// Originates Data on all links, or on those of one neighbor.
+    fn send_data(
+        &mut self,
+        now: Instant,
+        dst: NetId,
+        flags: Flags,
+        payload: &[u8],
+        only: Option<NetId>,
+    ) {
+        let mut datagram = vec![0; HEADER_LEN + payload.len()];
+        let nonce = self.rng.next_u32();
+        let header = Header {
+            kind: Kind::Data,
+            flags,
+            nonce,
+            src: self.shared.netid,
+            dst,
+        };
+        header.emit(&mut datagram);
+        datagram[HEADER_LEN..].copy_from_slice(payload);
+        self.shared.flood.enter(now, &datagram);
+        let snapshot = self.shared.snapshot.load();
+        let wanted = |netid| only.is_none_or(|one| one == netid);
+        for link in snapshot
+            .neighbors
+            .links()
+            .iter()
+            .filter(|link| wanted(link.netid))
+        {
+            send(&self.shared, &link.path, &datagram);
+            count_on(link, &datagram);
+        }
+    }
+}
+
+/// Sends one datagram of the control plane and counts it.
+fn send(shared: &Shared, path: &Path, datagram: &[u8]) {
+    match shared.sockets.send_to(path, datagram) {
+        Ok(()) => shared.counters.add(Total::Sent, 1),
+        Err(error) => shared.counters.count(error.reason()),
+    }
+}
+
+/// Counts a datagram of the control plane with its link.
+///
+/// State: `last_sent` stays as it is, since only data that goes unanswered casts doubt on a link.
+fn count_on(link: &LinkEntry, datagram: &[u8]) {
+    link.stats.tx_datagrams.fetch_add(1, Relaxed);
+    link.stats
+        .tx_bytes
+        .fetch_add(datagram.len() as u64, Relaxed);
+}
+
+/// Control's effects as deeds.
+struct Deeds<'s> {
+    shared: &'s Shared,
+    events: Vec<Event>,
+}
+
+impl Outlet for Deeds<'_> {
+    fn send(&mut self, _now: Instant, path: &Path, link: Option<LinkId>, datagram: &[u8]) {
+        send(self.shared, path, datagram);
+        let snapshot = self.shared.snapshot.load();
+        let links = snapshot.neighbors.links();
+        if let Some(link) = links.iter().find(|entry| Some(entry.id) == link) {
+            count_on(link, datagram);
+        }
+    }
+
+    fn flood(&mut self, _now: Instant, datagram: &[u8]) {
+        let snapshot = self.shared.snapshot.load();
+        for link in snapshot.neighbors.links() {
+            send(self.shared, &link.path, datagram);
+            count_on(link, datagram);
+        }
+    }
+
+    fn publish(&mut self, neighbors: NeighborSet) {
+        let ports = self
+            .shared
+            .sockets
+            .iter()
+            .map(|(_, socket)| socket.local().port());
+        let linked = neighbors
+            .links()
+            .iter()
+            .map(|link| link.path.endpoint.remote);
+        let dialed = neighbors.expected().map(|endpoint| endpoint.remote);
+        let underlay = Arc::new(Underlay::new(ports, linked.chain(dialed)));
+        let neighbors = Arc::new(neighbors);
+        self.shared.publish(|snapshot| {
+            (snapshot.neighbors, snapshot.underlay) = (neighbors, underlay);
+        });
+    }
+
+    fn event(&mut self, _now: Instant, event: Event) {
+        self.events.push(event);
+    }
+}

@@ -1,0 +1,101 @@
+//! The driver's housekeeping: once a second, and what clients wait for.
+
+use std::sync::Arc;
+
+use super::super::admin::Reply;
+use super::super::pinging::Step;
+use super::super::state::Remembered;
+use super::Driver;
+use crate::node::seen::Generation;
+use crate::route::known::Known;
+use crate::route::switch::LoopAlarm;
+use crate::time::Instant;
+
+impl Driver {
+    pub(super) fn keep_house(&mut self, now: Instant) {
+        self.shared.flood.seen().sweep(now, 1);
+        self.learned.sweep(now);
+        self.keep_switch(now);
+        self.alarms.look_at(now, &self.shared.counters);
+        if let Err(error) = self.state.remember(now, &self.proven())
+            && let Some(suppressed) = self.limiter.pass(now, "state")
+        {
+            tracing::warn!(%error, suppressed, "neighbors are not written down");
+        }
+    }
+
+    /// In TAP mode: stations that are over, loops that were found, nodes whose MACs are derived.
+    fn keep_switch(&mut self, now: Instant) {
+        let Some(switch) = &self.switch else {
+            return;
+        };
+        switch.sweep(now);
+        for LoopAlarm { port, .. } in switch.take_alarms() {
+            let through = (port != self.shared.netid).then_some(port);
+            match through {
+                Some(netid) => tracing::error!(%netid, "a node bridges the same network as we do"),
+                None => tracing::error!("the bridge behind the device has a loop"),
+            }
+            self.alarms.bridge_loop(now, through);
+        }
+        // Once a second is enough: until a node is known, frames to it are flooded.
+        let known = Known::new(self.control.remotes().map(|(netid, _)| netid));
+        if known != *self.shared.snapshot.load().known {
+            self.shared
+                .publish(|snapshot| snapshot.known = Arc::new(known));
+        }
+    }
+
+    /// A larger table is made by a thread that may take its time; the data path never waits.
+    pub(super) fn grow_seen_table(&mut self) {
+        let seen = self.shared.flood.seen();
+        if self
+            .growing
+            .as_ref()
+            .is_some_and(|growing| !growing.is_finished())
+        {
+            return;
+        }
+        let Some(bytes) = seen.growth_wanted() else {
+            return;
+        };
+        tracing::debug!(bytes, "the seen table grows");
+        let shared = self.shared.clone();
+        let clock = self.clock;
+        self.growing = Some(tokio::task::spawn_blocking(move || {
+            let generation = Generation::allocate(bytes);
+            shared.flood.seen().adopt(clock.now(), generation);
+        }));
+    }
+
+    pub(super) fn proven(&self) -> Vec<Remembered> {
+        let proven = self.control.proven().into_iter();
+        proven
+            .map(|(netid, remote)| Remembered { netid, remote })
+            .collect()
+    }
+
+    pub(super) fn poll_pingings(&mut self, now: Instant) {
+        let mut pingings = std::mem::take(&mut self.pingings);
+        for (id, pinging, replies) in &mut pingings {
+            while let Some(step) = pinging.poll(now) {
+                let reply = match step {
+                    Step::Ask => {
+                        self.control
+                            .ping(now, *id, pinging.target, &mut self.effects);
+                        continue;
+                    }
+                    Step::Answer(mut answer) => {
+                        answer.addresses = self.addresses_of(answer.netid);
+                        Reply::Answer(answer)
+                    }
+                    Step::Missed(missed) => Reply::Missed(missed),
+                    Step::Summary(summary) => Reply::Summary(summary),
+                };
+                let _ = replies.try_send(reply);
+            }
+        }
+        pingings.retain(|(_, pinging, replies)| !pinging.is_done() && !replies.is_closed());
+        self.pingings = pingings;
+    }
+}
