@@ -1,7 +1,8 @@
 //! A numbered stream of UDP datagrams over the overlay, and what became of it.
 //!
-//! The sender keeps an absolute schedule: a late wake-up is made good by a short burst and never
-//! stretches the stream. What counts as sent, the kernel took.
+//! The sender keeps an absolute schedule: a late wake-up is made good, a little faster than the
+//! stream but never in one burst, which would measure the queue of the device. What counts as sent,
+//! the kernel took.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
@@ -9,8 +10,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::sys::socket::{setsockopt, sockopt};
 use overlay::lab::net::Namespace;
-use socket2::SockRef;
 
 use super::sleep_until;
 
@@ -20,6 +21,8 @@ const INTERVAL: Duration = Duration::from_millis(1);
 const LEN: usize = 200;
 /// How long stragglers are waited for after the last send.
 const GRACE: Duration = Duration::from_secs(1);
+/// The least time between two sends while a late wake-up is made good.
+const CATCH_UP_INTERVAL: Duration = Duration::from_micros(100);
 /// How often the receiver looks up from an empty socket.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 /// Asked of the kernel for the receiver: seconds of the stream, so that losses are the mesh's.
@@ -67,9 +70,8 @@ impl Stream {
     pub fn open(from: (&Namespace, IpAddr), to: (&Namespace, IpAddr)) -> Self {
         let receiver = to.0.run(|| UdpSocket::bind((to.1, 0))).unwrap().unwrap();
         receiver.set_read_timeout(Some(LOOK_INTERVAL)).unwrap();
-        SockRef::from(&receiver)
-            .set_recv_buffer_size(RECEIVE_BUFFER)
-            .unwrap();
+        // Beyond the system's limit; these tests run as root.
+        setsockopt(&receiver, sockopt::RcvBufForce, &RECEIVE_BUFFER).unwrap();
         let target: SocketAddr = receiver.local_addr().unwrap();
         let sender = from
             .0
@@ -108,14 +110,16 @@ impl Stream {
 
     fn send(&self, start: Instant, count: usize) {
         let mut datagram = [0xa5; LEN];
+        let mut earliest = start;
         for number in 0..u32::try_from(count).unwrap() {
-            sleep_until(start + INTERVAL * number);
+            sleep_until(earliest.max(start + INTERVAL * number));
             datagram[..4].copy_from_slice(&number.to_be_bytes());
             let deadline = Instant::now() + INSISTENCE;
             while let Err(error) = self.sender.send(&datagram) {
                 assert!(Instant::now() < deadline, "cannot send: {error}");
                 thread::sleep(INTERVAL);
             }
+            earliest = Instant::now() + CATCH_UP_INTERVAL;
         }
     }
 

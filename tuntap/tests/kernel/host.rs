@@ -83,6 +83,15 @@ pub(crate) fn mtu(link: &LinkMessage) -> Option<u32> {
         })
 }
 
+pub(crate) fn queue_len(link: &LinkMessage) -> Option<u32> {
+    link.attributes
+        .iter()
+        .find_map(|attribute| match attribute {
+            LinkAttribute::TxQueueLen(len) => Some(*len),
+            _ => None,
+        })
+}
+
 pub(crate) fn mac(link: &LinkMessage) -> Option<Vec<u8>> {
     link.attributes
         .iter()

@@ -15,6 +15,7 @@ fn a_tun_device_is_up_with_its_addresses_and_no_others() {
         let link = link(info.index);
         assert!(is_up(&link));
         assert_eq!((mtu(&link), info.mtu), (Some(1400), 1400));
+        assert_eq!(queue_len(&link), Some(1_000));
         assert_eq!(
             addresses(info.index),
             ["10.44.0.1/24", "fdac:1:2::2a/64", "fe80::2a/64"]
