@@ -45,6 +45,9 @@ use crate::time::{Duration, Instant};
 pub const ANNOUNCE_INTERVAL: Duration = Duration::from_secs(30);
 /// Links that come up one after the other cause one announcement in this time.
 pub const ANNOUNCE_SPACING: Duration = Duration::from_secs(1);
+/// Claims are told again so long after a link came up: nodes behind it may not have had links of
+/// their own to those who forward to them, and a flood may be lost.
+pub const ANNOUNCE_AGAIN: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(4)];
 /// A neighbor is answered once in this time, however often it tells us something.
 pub const ANSWER_SPACING: Duration = Duration::from_secs(5);
 /// A neighbor whose claims are of another set is answered once in this time.
@@ -72,6 +75,8 @@ pub struct Directory {
     /// When our claims are told next; never before the first link is up, as nobody would hear.
     announce_at: Option<Instant>,
     announced: Option<Instant>,
+    /// When a link last came up.
+    link_up: Option<Instant>,
     /// Neighbors that were answered lately: which set of claims, and when; see [`Self::answer`].
     answered: BTreeMap<NetId, (u32, Instant)>,
     alarms: Alarms,
@@ -97,6 +102,7 @@ impl Directory {
             publish_after: Instant::ZERO,
             announce_at: None,
             announced: None,
+            link_up: None,
             answered: BTreeMap::new(),
             alarms: Alarms::default(),
             rng,
@@ -219,6 +225,7 @@ impl Directory {
     /// there may be nodes that never heard us.
     pub fn handle_link_up(&mut self, now: Instant, netid: NetId, effects: &mut Vec<Effect>) {
         self.tell_neighbor(now, netid, effects);
+        self.link_up = Some(now);
         let soon = self
             .announced
             .map_or(now, |last| now.max(last + ANNOUNCE_SPACING));
@@ -316,7 +323,12 @@ impl Directory {
         let step = u64::from(self.rng.next_u32() >> 20);
         let fifth = ANNOUNCE_INTERVAL.as_micros() as u64 / 5;
         let jitter = Duration::from_micros(fifth * step / 4096);
-        self.announce_at = Some(now + ANNOUNCE_INTERVAL * 9 / 10 + jitter);
+        let regular = now + ANNOUNCE_INTERVAL * 9 / 10 + jitter;
+        let again = self.link_up.and_then(|up| {
+            let mut times = ANNOUNCE_AGAIN.into_iter().map(|after| up + after);
+            times.find(|at| *at >= now + ANNOUNCE_SPACING)
+        });
+        self.announce_at = Some(again.map_or(regular, |at| at.min(regular)));
     }
 
     fn tell(

@@ -120,7 +120,7 @@ fn snapshots_are_published_at_most_every_100_ms() {
 }
 
 #[test]
-fn our_claims_are_told_when_the_first_link_is_up_and_every_thirty_seconds() {
+fn our_claims_are_told_thrice_when_the_first_link_is_up_and_every_thirty_seconds() {
     let mut world = World::new(&["10.0.0.1/24"]);
     assert_eq!(world.tick(at(5)), []);
     assert_eq!(world.directory.next_timeout(), None);
@@ -136,7 +136,14 @@ fn our_claims_are_told_when_the_first_link_is_up_and_every_thirty_seconds() {
     };
     assert_eq!(prefixes, [net("10.0.0.1/32")]);
 
-    let mut last = at(6);
+    // And again 1 s and 4 s later, for those who were not yet there.
+    for (due, after) in [(at(7), at(10)), (at(10), at(36))] {
+        assert_eq!(world.tick(due - MICRO), []);
+        assert!(matches!(world.tick(due)[..], [Effect::Flood(_)]));
+        assert!(world.directory.next_timeout().unwrap() >= after);
+    }
+
+    let mut last = at(10);
     for _ in 0..50 {
         let due = world.directory.next_timeout().unwrap();
         let waited = due.since(last);
