@@ -52,7 +52,11 @@ pub fn start(filter: &str, format: LogFormat) -> Result<(), Failure> {
         .with_env_filter(filter)
         .with_writer(io::stderr);
     let started = match format {
-        LogFormat::Text => builder.with_ansi(io::stderr().is_terminal()).try_init(),
+        // Where in the program a line was written tells its readers nothing.
+        LogFormat::Text => builder
+            .with_target(false)
+            .with_ansi(io::stderr().is_terminal())
+            .try_init(),
         LogFormat::Json => builder.json().flatten_event(true).try_init(),
     };
     started.map_err(|error| Failure::at_work("cannot start logging", "").because(error))
