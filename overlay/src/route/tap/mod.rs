@@ -24,36 +24,32 @@
 //! else is bridged needs the mesh's MTU on its hosts. Longer frames than that mostly never get here:
 //! the kernel's bridge drops what exceeds a port's MTU.
 //!
-//! The beacon (EtherType 0x88B5, IEEE 802 local experimental 1) is a broadcast frame:
-//!
-//! ```text
-//! | ff:ff:ff:ff:ff:ff | 06:ac + netid | 88B5 | ac 01 6c 6f | mesh hash (64) | netid (32) | token (64) | 0.. |
-//! ```
-//!
-//! Read back from our own device it shows a loop there. Another node that reads it from its device
-//! floods it, and so it comes back to us from that node: both bridge the same LAN. Either way that
-//! port's flooded frames are not taken for a minute. Nobody delivers a beacon that came by the mesh.
+//! Loops (two nodes that bridge the same LAN) end in three ways, of which [`guard`](super::guard)
+//! tells. When our [`beacon`](super::beacon) comes back by a node, everything that we would send it
+//! or take from it has another way, and both stop for a minute; only what is for a node's own device
+//! still passes, since that ends there. A frame for a single station on a known way is not entered
+//! into the guard; where it circles, a [`sample`] finds it and the beacon is asked.
+
+mod sample;
 
 use std::sync::Arc;
 
 use crate::id::NetId;
 use crate::pump::count::DropReason;
 use crate::route::address::{mac, mac_owner};
+use crate::route::beacon::{self, Beacon};
 use crate::route::cache::{FlowCache, FlowKey};
-use crate::route::frame::{Frame, MIN_LEN, Station};
+use crate::route::frame::{Frame, Station};
+use crate::route::guard::Seen;
 use crate::route::storm::{Bucket, FloodClass, Rate};
 use crate::route::switch::Switch;
 use crate::time::Instant;
+use sample::Samples;
 
-/// The beacon's EtherType.
-pub const BEACON_ETHERTYPE: u16 = 0x88B5;
-/// Bytes of a beacon frame.
-pub const BEACON_LEN: usize = MIN_LEN;
-const BEACON_MAGIC: [u8; 4] = [0xAC, 0x01, b'l', b'o'];
-/// Beacons of others that a worker floods: some dozens of nodes on one LAN, every ten seconds.
+/// Beacons of others that a worker floods: some dozens of nodes on one LAN, two a second of each.
 const BEACONS: Rate = Rate {
-    per_second: 10,
-    burst: 50,
+    per_second: 100,
+    burst: 200,
 };
 
 /// What becomes of a frame from the device.
@@ -78,6 +74,8 @@ pub struct Tap {
     sources: FlowCache<Source, ()>,
     /// Stations on the device's side.
     here: FlowCache<Station, ()>,
+    /// What of that was written.
+    samples: Samples,
     beacons: Bucket,
 }
 
@@ -108,6 +106,7 @@ impl Tap {
             flows: FlowCache::new(),
             sources: FlowCache::new(),
             here: FlowCache::new(),
+            samples: Samples::default(),
             beacons: Bucket::default(),
         }
     }
@@ -116,7 +115,7 @@ impl Tap {
     ///
     /// Shape: `frame` one whole frame or super-frame; `largest` the bytes of the largest frame that
     /// leaves: `frame.len()`, or the segment's length with headers.
-    /// Cost: for a flow seen this second one cache slot; else look-ups and hashes of 128 bytes.
+    /// Cost: for a flow seen this second one cache slot; else look-ups and a hash of the frame.
     pub fn outgoing(
         &mut self,
         now: Instant,
@@ -158,9 +157,10 @@ impl Tap {
             return self.handle_beacon(now, beacon).map(|()| None);
         }
         // Frames of a cached flow are not remembered: they go to one station, found before.
-        self.switch.read.remember(now, frame);
-        if self.switch.written.knows(now, frame) {
-            return Err(DropReason::BridgeLoop);
+        let fingerprint = self.switch.fingerprint(frame);
+        let seen = self.switch.read.remember(now, fingerprint);
+        if self.switch.written.knows(now, fingerprint) {
+            return Err(self.suspect(now));
         }
         let me = self.switch.me;
         if !read.source.is_source() {
@@ -170,9 +170,14 @@ impl Tap {
         if let Some(netid) = self.find(now, known, read.destination) {
             return if netid == me {
                 Err(DropReason::OwnDestination)
+            } else if self.is_in_loop(now, netid, netid, read.destination) {
+                Err(DropReason::BridgeLoop)
             } else {
                 Ok(Some(netid))
             };
+        }
+        if seen == Seen::TooOften || self.switch.is_blocked(now, me) {
+            return Err(DropReason::BridgeLoop);
         }
         self.switch.judge_flood(now, me, class(read.destination))?;
         Ok(None)
@@ -203,75 +208,70 @@ impl Tap {
         }
         self.renew(now);
         if let Some(beacon) = self.read_beacon(&read) {
-            if beacon.0 == self.switch.me && self.switch.is_our_token(beacon.1) {
+            if beacon.netid == self.switch.me && self.switch.beacons.is_ours(now, beacon.token) {
                 self.switch.block(now, from);
             }
+            return Err(DropReason::BridgeLoop);
+        }
+        if self.is_in_loop(now, from, self.switch.me, read.destination) {
             return Err(DropReason::BridgeLoop);
         }
         let floods = to_all || read.destination.is_group();
         if !floods && self.is_here(now, read.destination) {
             // A bridge behind the device knows this station too, and does not flood the frame.
+            if self.samples.come_again(now, frame) {
+                self.switch.beacons.hurry(now);
+            }
             return self.judge_source(now, &known, from, read.source, DropReason::SourceClaimed);
         }
-        if self.switch.read.knows(now, frame) {
-            return Err(DropReason::BridgeLoop);
+        let fingerprint = self.switch.fingerprint(frame);
+        if self.switch.read.knows(now, fingerprint) {
+            return Err(self.suspect(now));
         }
         self.judge_source(now, &known, from, read.source, DropReason::SourceClaimed)?;
         if floods {
             self.switch
                 .judge_flood(now, from, class(read.destination))?;
         }
-        if self.switch.written.remember(now, frame) {
-            self.switch.hurry_beacon(now);
+        let seen = self.switch.written.remember(now, fingerprint);
+        if seen != Seen::First {
+            self.switch.beacons.hurry(now);
+        }
+        if seen == Seen::TooOften && floods {
+            return Err(DropReason::BridgeLoop);
         }
         Ok(())
     }
 
     /// When the next beacon is due.
     pub fn next_beacon(&self) -> Instant {
-        self.switch.next_beacon()
+        self.switch.beacons.due_at()
     }
 
     /// Writes the loop-detect beacon into `out` if it is due; returns its length.
     ///
-    /// Shape: `out` at least [`BEACON_LEN`] bytes.
+    /// Shape: `out` at least [`beacon::LEN`] bytes.
     pub fn beacon(&mut self, now: Instant, out: &mut [u8]) -> Option<usize> {
-        let frame = out.get_mut(..BEACON_LEN)?;
-        let token = self.switch.take_beacon(now)?;
-        let me = self.switch.me.0.to_be_bytes();
-        frame.fill(0);
-        frame[..6].fill(0xFF);
-        // Not the device's own address, which a bridge would report as spoofed.
-        frame[6..8].copy_from_slice(&[0x06, 0xAC]);
-        frame[8..12].copy_from_slice(&me);
-        frame[12..14].copy_from_slice(&BEACON_ETHERTYPE.to_be_bytes());
-        frame[14..18].copy_from_slice(&BEACON_MAGIC);
-        frame[18..26].copy_from_slice(&self.switch.mesh.hash.to_be_bytes());
-        frame[26..30].copy_from_slice(&me);
-        frame[30..38].copy_from_slice(&token.to_be_bytes());
-        Some(BEACON_LEN)
+        let out = out.first_chunk_mut()?;
+        let beacon = Beacon {
+            mesh: self.switch.mesh.hash,
+            netid: self.switch.me,
+            token: self.switch.beacons.take(now)?,
+        };
+        beacon.emit(out);
+        Some(beacon::LEN)
     }
 
-    /// Whose beacon this is, and its token; another mesh's is a frame like any other.
-    fn read_beacon(&self, frame: &Frame<'_>) -> Option<(NetId, u64)> {
-        if frame.ethertype != BEACON_ETHERTYPE {
-            return None;
-        }
-        let payload: &[u8; 24] = frame.payload.first_chunk()?;
-        let (magic, rest) = payload.split_first_chunk::<4>()?;
-        let (mesh, rest) = rest.split_first_chunk::<8>()?;
-        let (netid, rest) = rest.split_first_chunk::<4>()?;
-        let token = rest.first_chunk::<8>()?;
-        let ours = *magic == BEACON_MAGIC && u64::from_be_bytes(*mesh) == self.switch.mesh.hash;
-        let netid = NetId(u32::from_be_bytes(*netid));
-        ours.then(|| (netid, u64::from_be_bytes(*token)))
+    /// A beacon of this mesh; another mesh's is a frame like any other.
+    fn read_beacon(&self, frame: &Frame<'_>) -> Option<Beacon> {
+        Beacon::read(frame).filter(|beacon| beacon.mesh == self.switch.mesh.hash)
     }
 
     /// A beacon from the device: ours shows a loop there, another's is flooded to reach its sender.
-    fn handle_beacon(&self, now: Instant, (netid, token): (NetId, u64)) -> Result<(), DropReason> {
+    fn handle_beacon(&self, now: Instant, beacon: Beacon) -> Result<(), DropReason> {
         let me = self.switch.me;
-        if netid == me {
-            if self.switch.is_our_token(token) {
+        if beacon.netid == me {
+            if self.switch.beacons.is_ours(now, beacon.token) {
                 self.switch.block(now, me);
             }
             return Err(DropReason::BridgeLoop);
@@ -281,6 +281,18 @@ impl Tap {
         } else {
             Err(DropReason::StormControl)
         }
+    }
+
+    /// A frame may be in a loop, which a beacon will tell.
+    fn suspect(&self, now: Instant) -> DropReason {
+        self.switch.beacons.hurry(now);
+        DropReason::BridgeLoop
+    }
+
+    /// Whether a frame between us and `other`, for a station behind `there`, goes round in a loop:
+    /// both of us are on the LAN that it came from. What is for a node's own device ends there.
+    fn is_in_loop(&self, now: Instant, other: NetId, there: NetId, destination: Station) -> bool {
+        self.switch.is_blocked(now, other) && destination.mac() != mac(there)
     }
 
     /// Learns the source at `port`; refuses what by arithmetic is another node's.
