@@ -16,8 +16,8 @@ use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crate::id::NetId;
+use crate::keyed::KeyedHasher;
 use crate::route::frame::{Frame, MIN_LEN};
-use crate::route::owners::KeyedHasher;
 use crate::route::storm::{Bucket, Rate};
 use crate::time::{Duration, Instant};
 

@@ -4,7 +4,7 @@ use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crate::id::NetId;
-use crate::route::owners::KeyedHasher;
+use crate::keyed::KeyedHasher;
 use crate::time::{Duration, Instant};
 
 /// Slots: more nodes on one LAN than anyone has; where two share one the later goes first.

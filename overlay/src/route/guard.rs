@@ -23,8 +23,8 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use siphasher::sip::SipHasher13;
 
+use crate::keyed::KeyedHasher;
 use crate::route::frame::MIN_LEN;
-use crate::route::owners::KeyedHasher;
 use crate::time::{Duration, Instant};
 
 /// How long a frame is remembered.

@@ -7,7 +7,7 @@ use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crate::id::NetId;
-use crate::route::owners::KeyedHasher;
+use crate::keyed::KeyedHasher;
 use crate::time::Instant;
 
 /// How many a second on average, and how many at once.

@@ -8,13 +8,14 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 
 use crate::id::NetId;
+use crate::keyed::KeyedHasher;
 use crate::pump::count::DropReason;
 use crate::route::address::Mesh;
 use crate::route::beacon::Beacons;
 use crate::route::blocked::Blocked;
 use crate::route::frame::Station;
 use crate::route::guard::{Fingerprint, Guard};
-use crate::route::owners::{KeyedHasher, Limits, Noted, Owners};
+use crate::route::owners::{Limits, Noted, Owners};
 use crate::route::storm::{FloodClass, StormControl, StormRates};
 use crate::time::{Duration, Instant};
 

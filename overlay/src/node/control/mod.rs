@@ -35,8 +35,9 @@ use super::config::NodeConfig;
 use super::effect::{Effect, Effects, Event, Gone, Small};
 use super::filter::Surroundings;
 use super::neighbor::{Due, Link, LinkState, Neighbor};
-use super::snapshot::{EndpointHasher, LinkEntry, NeighborSet};
+use super::snapshot::{LinkEntry, NeighborSet};
 use crate::id::{Endpoint, LinkId, NetId, Path};
+use crate::keyed::KeyedHasher;
 use crate::pump::count::{Counters, DropReason};
 use crate::time::{Duration, Instant};
 
@@ -70,7 +71,7 @@ pub struct Control {
     config: NodeConfig,
     counters: Arc<Counters>,
     rng: ChaCha12Rng,
-    hasher: EndpointHasher,
+    hasher: KeyedHasher,
     surroundings: Surroundings,
 
     neighbors: BTreeMap<NetId, Neighbor>,
@@ -102,7 +103,7 @@ impl Control {
     /// A node without neighbors.
     pub fn new(now: Instant, config: NodeConfig, counters: Arc<Counters>) -> Self {
         let mut rng = ChaCha12Rng::from_seed(config.seed);
-        let hasher = EndpointHasher(rng.next_u64(), rng.next_u64());
+        let hasher = KeyedHasher(rng.next_u64(), rng.next_u64());
         let limits = config.limits;
         let surroundings = Surroundings {
             local: Vec::new(),

@@ -3,9 +3,9 @@ mod loops;
 use proptest::prelude::*;
 
 use super::*;
+use crate::keyed::KeyedHasher;
 use crate::route::address::{Mac, Mesh};
 use crate::route::frame::build::{frame, tagged};
-use crate::route::owners::KeyedHasher;
 use crate::route::storm::StormRates;
 use crate::time::Duration;
 

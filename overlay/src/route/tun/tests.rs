@@ -1,8 +1,8 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::keyed::KeyedHasher;
 use crate::route::address::Mesh;
-use crate::route::owners::KeyedHasher;
 use crate::route::packet::build::udp;
 use crate::time::Duration;
 
