@@ -15,10 +15,10 @@
 use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use crate::budget::{Bucket, Rate};
 use crate::id::NetId;
 use crate::keyed::KeyedHasher;
 use crate::route::frame::{Frame, MIN_LEN};
-use crate::route::storm::{Bucket, Rate};
 use crate::time::{Duration, Instant};
 
 /// The beacon's EtherType.
@@ -29,10 +29,7 @@ pub const LEN: usize = MIN_LEN;
 pub const INTERVAL: Duration = Duration::from_secs(10);
 /// Those that are written at once because a frame came again: eight loops may begin together, and
 /// a LAN of honest repetitions hears two a second.
-pub const HURRIED: Rate = Rate {
-    per_second: 2,
-    burst: 8,
-};
+pub const HURRIED: Rate = Rate::per_second(2, 8);
 /// How long a token proves something: longer than a frame takes through any LAN and mesh.
 pub const TOKEN_LIFETIME: Duration = Duration::from_secs(5);
 
@@ -101,7 +98,7 @@ impl Beacons {
         Self {
             hasher,
             due_at: AtomicU64::new(0),
-            hurried: Bucket::default(),
+            hurried: Bucket::new(HURRIED),
         }
     }
 
@@ -121,7 +118,7 @@ impl Beacons {
     /// A frame came again that may be in a loop: the next beacon, which tells, is due now, unless
     /// there were [`HURRIED`] already.
     pub fn hurry(&self, now: Instant) {
-        if now < self.due_at() && self.hurried.take(now, HURRIED) {
+        if now < self.due_at() && self.hurried.take(now) {
             self.due_at.fetch_min(now.0, Relaxed);
         }
     }

@@ -34,6 +34,7 @@ mod sample;
 
 use std::sync::Arc;
 
+use crate::budget::{Bucket, Rate};
 use crate::id::NetId;
 use crate::pump::count::DropReason;
 use crate::route::address::{mac, mac_owner};
@@ -41,16 +42,13 @@ use crate::route::beacon::{self, Beacon};
 use crate::route::cache::{FlowCache, FlowKey};
 use crate::route::frame::{Frame, Station};
 use crate::route::guard::Seen;
-use crate::route::storm::{Bucket, FloodClass, Rate};
+use crate::route::storm::FloodClass;
 use crate::route::switch::Switch;
 use crate::time::Instant;
 use sample::Samples;
 
 /// Beacons of others that a worker floods: some dozens of nodes on one LAN, two a second of each.
-const BEACONS: Rate = Rate {
-    per_second: 100,
-    burst: 200,
-};
+const BEACONS: Rate = Rate::per_second(100, 200);
 
 /// What becomes of a frame from the device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,7 +105,7 @@ impl Tap {
             sources: FlowCache::new(),
             here: FlowCache::new(),
             samples: Samples::default(),
-            beacons: Bucket::default(),
+            beacons: Bucket::new(BEACONS),
         }
     }
 
@@ -276,7 +274,7 @@ impl Tap {
             }
             return Err(DropReason::BridgeLoop);
         }
-        if self.beacons.take(now, BEACONS) {
+        if self.beacons.take(now) {
             Ok(())
         } else {
             Err(DropReason::StormControl)

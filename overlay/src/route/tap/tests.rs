@@ -212,47 +212,40 @@ fn a_frame_that_we_read_ends_when_it_comes_by_the_mesh() {
 
 #[test]
 fn what_may_be_in_a_loop_hurries_the_beacon() {
+    enum Act {
+        Come,
+        Read,
+    }
     let arp = frame(ALL, HERE, 0x0806, &[7; 28]);
-    let unicast = ip(HERE, THERE);
-    let deliver = |tap: &mut Tap, frame| tap.incoming(at(2), known, A, frame == &arp, frame);
-    type Act<'a> = &'a dyn Fn(&mut Tap);
-    let acts: [(&str, Act<'_>, Act<'_>); 5] = [
-        (
-            "written again",
-            &|tap| assert_eq!(deliver(tap, &arp), Ok(())),
-            &|tap| assert_eq!(deliver(tap, &arp), Ok(())),
-        ),
-        (
-            "written and read back",
-            &|tap| assert_eq!(deliver(tap, &arp), Ok(())),
-            &|tap| assert_ne!(out(tap, at(2), &arp), Outgoing::To(A)),
-        ),
-        (
-            "read, and come by the mesh",
-            &|tap| assert_ne!(out(tap, at(2), &arp), Outgoing::To(A)),
-            &|tap| assert_eq!(deliver(tap, &arp), Err(DropReason::BridgeLoop)),
-        ),
-        (
-            "for a station that is not known to be here, written again",
-            &|tap| assert_eq!(deliver(tap, &unicast), Ok(())),
-            &|tap| assert_eq!(deliver(tap, &unicast), Ok(())),
-        ),
-        (
-            "for a station that is here, written again",
-            &|tap| {
-                assert_eq!(out(tap, at(2), &ip(ALL, HERE)), Outgoing::All);
-                assert_eq!(deliver(tap, &unicast), Ok(()));
-            },
-            &|tap| assert_eq!(deliver(tap, &unicast), Ok(())),
-        ),
-    ];
-    for (what, first, second) in acts {
+    for (what, acts) in [
+        ("written again", [Act::Come, Act::Come]),
+        ("written, and read back", [Act::Come, Act::Read]),
+        ("read, and come by the mesh", [Act::Read, Act::Come]),
+    ] {
         let mut tap = tap();
         tap.beacon(at(0), &mut [0; beacon::LEN]).unwrap();
-        first(&mut tap);
-        assert_eq!(tap.next_beacon(), at(10), "{what}");
-        second(&mut tap);
-        assert_eq!(tap.next_beacon(), at(2), "{what}");
+        for (act, due) in acts.into_iter().zip([at(10), at(2)]) {
+            match act {
+                Act::Come => _ = tap.incoming(at(2), known, A, true, &arp),
+                Act::Read => _ = out(&mut tap, at(2), &arp),
+            }
+            assert_eq!(tap.next_beacon(), due, "{what}");
+        }
+    }
+}
+
+#[test]
+fn a_unicast_frame_that_comes_again_hurries_the_beacon() {
+    for is_here in [false, true] {
+        let mut tap = tap();
+        tap.beacon(at(0), &mut [0; beacon::LEN]).unwrap();
+        if is_here {
+            assert_eq!(out(&mut tap, at(1), &ip(ALL, HERE)), Outgoing::All);
+        }
+        for due in [at(10), at(2)] {
+            let judged = tap.incoming(at(2), known, A, false, &ip(HERE, THERE));
+            assert_eq!((judged, tap.next_beacon()), (Ok(()), due), "{is_here}");
+        }
     }
 }
 

@@ -22,6 +22,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use crate::budget::{Bucket, Rate};
 use crate::id::NetId;
 use crate::pump::count::DropReason;
 use crate::route::cache::{FlowCache, FlowKey, fold};
@@ -30,15 +31,11 @@ use crate::route::icmp::{self, Answer};
 use crate::route::learned::Learned;
 use crate::route::packet::{Packet, is_no_source};
 use crate::route::routes::Routes;
-use crate::route::storm::{Bucket, Rate};
 use crate::route::underlay::Underlay;
 use crate::time::Instant;
 
 /// ICMP answers of one worker: enough to be told, too few to amplify anything.
-pub const ANSWERS: Rate = Rate {
-    per_second: 10,
-    burst: 10,
-};
+pub const ANSWERS: Rate = Rate::per_second(10, 10);
 
 /// What becomes of a packet from the device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,7 +90,7 @@ impl Tun {
             mtu,
             learned,
             held: Hold::new(usize::from(mtu)),
-            answers: Bucket::default(),
+            answers: Bucket::new(ANSWERS),
             outgoing: FlowCache::new(),
             incoming: FlowCache::new(),
         }
@@ -187,7 +184,7 @@ impl Tun {
         out: &mut [u8],
     ) -> Option<usize> {
         let len = icmp::build(answer, routes, packet, out)?;
-        self.answers.take(now, ANSWERS).then_some(len)
+        self.answers.take(now).then_some(len)
     }
 
     /// Decides whether a packet that `from` originated may be written to the device.
