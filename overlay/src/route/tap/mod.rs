@@ -25,10 +25,10 @@
 //! the kernel's bridge drops what exceeds a port's MTU.
 //!
 //! Loops (two nodes that bridge the same LAN) end in three ways, of which [`guard`](super::guard)
-//! tells. When our [`beacon`](super::beacon) comes back by a node, everything that we would send it
+//! tells. When our [`beacon`] comes back by a node, everything that we would send it
 //! or take from it has another way, and both stop for a minute; only what is for a node's own device
 //! still passes, since that ends there. A frame for a single station on a known way is not entered
-//! into the guard; where it circles, a [`sample`] finds it and the beacon is asked.
+//! into the guard; where it circles, a sample finds it and the beacon is asked.
 
 mod sample;
 
