@@ -11,10 +11,11 @@ use std::sync::Arc;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use overlay::id::{Endpoint, LinkId, Path, SocketId};
+use overlay::keyed::KeyedHasher;
 use overlay::node::flood::Flood;
 use overlay::node::hash::{Algorithm, MessageHasher};
 use overlay::node::seen::SeenConfig;
-use overlay::node::snapshot::{EndpointHasher, LinkEntry, NeighborSet};
+use overlay::node::snapshot::{LinkEntry, NeighborSet};
 use overlay::pump::count::Counters;
 use overlay::pump::rx::{RX_BUFFER_LEN, RxBatch, RxMessage, Span};
 use overlay::pump::tx::TxBatch;
@@ -85,7 +86,7 @@ fn judge(c: &mut Criterion) {
         path: path(index),
         stats: Arc::default(),
     });
-    let neighbors = NeighborSet::new(links.collect(), [], EndpointHasher(1, 2));
+    let neighbors = NeighborSet::new(links.collect(), [], KeyedHasher(1, 2));
     let counters = Counters::default();
     for size in [80, 1416] {
         for count in [16, 64] {

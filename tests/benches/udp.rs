@@ -14,8 +14,9 @@ use std::time::{Duration, Instant as Clock};
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use overlay::id::{Endpoint, LinkId, NetId, Path, SocketId};
+use overlay::keyed::KeyedHasher;
 use overlay::link::udp::{Receiver, Sender, UdpSockets};
-use overlay::node::snapshot::{EndpointHasher, LinkEntry, LinkStats, NeighborSet};
+use overlay::node::snapshot::{LinkEntry, LinkStats, NeighborSet};
 use overlay::pump::count::Counters;
 use overlay::pump::rx::{RX_BUFFERS, RxBatch, Span};
 use overlay::pump::tx::TxBatch;
@@ -62,7 +63,7 @@ impl Bench {
         Self {
             sockets,
             far,
-            neighbors: NeighborSet::new(links, [], EndpointHasher(1, 2)),
+            neighbors: NeighborSet::new(links, [], KeyedHasher(1, 2)),
             sender: Sender::default(),
             receiver: Receiver::default(),
             batch: RxBatch::default(),

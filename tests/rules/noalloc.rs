@@ -9,10 +9,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use overlay::id::{Endpoint, LinkId, Path, SocketId};
+use overlay::keyed::KeyedHasher;
 use overlay::node::flood::Flood;
 use overlay::node::hash::{Algorithm, MessageHasher};
 use overlay::node::seen::SeenConfig;
-use overlay::node::snapshot::{EndpointHasher, LinkEntry, NeighborSet};
+use overlay::node::snapshot::{LinkEntry, NeighborSet};
 use overlay::pump::count::{Counters, Total};
 use overlay::pump::rx::{RX_BUFFER_LEN, RX_BUFFERS, RxBatch, RxMessage, Span};
 use overlay::pump::tx::TxBatch;
@@ -92,7 +93,7 @@ fn neighbors() -> NeighborSet {
         path: path(index),
         stats: Arc::default(),
     });
-    NeighborSet::new(links.collect(), [path(9).endpoint], EndpointHasher(1, 2))
+    NeighborSet::new(links.collect(), [path(9).endpoint], KeyedHasher(1, 2))
 }
 
 /// Fills a batch with runs of 64 datagrams of all kinds, from neighbors and strangers.

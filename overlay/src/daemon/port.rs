@@ -15,11 +15,12 @@ use wire::{Flags, HEADER_LEN, NetId};
 use super::shared::Snapshot;
 use crate::pump::Packet;
 use crate::pump::count::DropReason;
+use crate::route::beacon;
 use crate::route::hold::Released;
 use crate::route::icmp::{Answer, MAX_ANSWER_LEN};
 use crate::route::mss;
 use crate::route::routes::Routes;
-use crate::route::tap::{self, BEACON_LEN, Tap};
+use crate::route::tap::{self, Tap};
 use crate::route::tun::{self, Tun};
 use crate::time::Instant;
 
@@ -48,7 +49,7 @@ pub struct TunPort {
 pub struct TapPort {
     tap: Tap,
     mtu: u16,
-    beacon: [u8; BEACON_LEN],
+    beacon: [u8; beacon::LEN],
 }
 
 /// A packet that is to be sent.
@@ -76,7 +77,7 @@ impl Port {
 
     /// A port for Ethernet frames; `mtu` as for [`Self::tun`].
     pub fn tap(tap: Tap, mtu: u16) -> Self {
-        let beacon = [0; BEACON_LEN];
+        let beacon = [0; beacon::LEN];
         Self::Tap(Box::new(TapPort { tap, mtu, beacon }))
     }
 

@@ -36,7 +36,9 @@ use super::port::Port;
 use super::shared::{NEAR, Phase, Reports, STRANGERS, Shared, Snapshot};
 use super::state::{self, Remembered, StateDir};
 use super::worker::{self, Worker};
+use crate::budget::Rate;
 use crate::id::NetId;
+use crate::keyed::KeyedHasher;
 use crate::link::udp::UdpSockets;
 use crate::node::config::{Limits, NodeConfig, Socket, Timers};
 use crate::node::control::Control;
@@ -49,8 +51,7 @@ use crate::route::address::{self, Mesh};
 use crate::route::directory::Directory;
 use crate::route::known::Known;
 use crate::route::learned::Learned;
-use crate::route::owners::KeyedHasher;
-use crate::route::storm::{Rate, StormRates};
+use crate::route::storm::StormRates;
 use crate::route::switch::Switch;
 use crate::route::tap::Tap;
 use crate::route::tun::Tun;
@@ -371,10 +372,7 @@ fn port(config: &Config, learned: Arc<Learned>, switch: Option<Arc<Switch>>) -> 
 /// The learning switch of a TAP device; other modes have none.
 fn switch(config: &Config, netid: NetId, mesh: Mesh, hasher: KeyedHasher) -> Option<Arc<Switch>> {
     // Two seconds' worth at once, as the settings promise.
-    let rate = |per_second: u32| Rate {
-        per_second,
-        burst: per_second.saturating_mul(2),
-    };
+    let rate = |tokens: u32| Rate::per_second(tokens, tokens.saturating_mul(2));
     let rates = StormRates {
         broadcast: rate(config.storm.broadcast),
         multicast: rate(config.storm.multicast),

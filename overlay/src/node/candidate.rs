@@ -17,8 +17,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use super::budget::Bucket;
 use super::config::{CANDIDATE_LIFETIME, DIAL_SCHEDULE, INFORM_SCHEDULE, Limits};
+use crate::budget::Bucket;
 use crate::id::{Endpoint, NetId, Path};
 use crate::time::{Duration, Instant};
 
@@ -52,7 +52,7 @@ pub enum Step {
 }
 
 /// One endpoint without proof.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Candidate {
     /// Where it is.
     pub path: Path,
@@ -96,7 +96,7 @@ impl Candidate {
             sent: 0,
             step: 0,
             next_at: now,
-            hellos: Bucket::per_second(now, rate, rate),
+            hellos: Bucket::per_second(rate, rate),
         }
     }
 

@@ -1,7 +1,7 @@
 //! What the owner may choose about the control plane, with the default and its reason.
 //!
 //! Durations are scheduled against [`crate::time::Instant`]. Every rate is enforced by a
-//! [`super::budget::Bucket`].
+//! [`crate::budget::Bucket`].
 
 use std::net::SocketAddr;
 

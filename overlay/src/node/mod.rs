@@ -5,7 +5,6 @@
 //! is `&mut self`, has one owner, and fills an effects queue. They meet twice: control publishes a
 //! whole [`snapshot::NeighborSet`]; the data plane hands control datagrams over.
 
-pub mod budget;
 pub mod candidate;
 pub mod config;
 pub mod control;

@@ -16,10 +16,10 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use super::budget::Bucket;
 use super::config::{LEAVE_AFTER, LEAVE_CHALLENGES, Limits, TELL_SCHEDULE, Timers};
 use super::effect::Gone;
 use super::snapshot::LinkStats;
+use crate::budget::{Bucket, Rate};
 use crate::id::{LinkId, NetId, Path};
 use crate::time::{Duration, Instant};
 
@@ -102,7 +102,7 @@ impl Link {
             configured: false,
             informer: None,
             round_trip: None,
-            hellos: Bucket::per_second(now, rate, rate),
+            hellos: Bucket::per_second(rate, rate),
             greeted_at: None,
             pinged_at: None,
             ping_at: now,
@@ -252,7 +252,7 @@ impl Introduction {
 impl Neighbor {
     /// A neighbor without links yet.
     pub fn new(now: Instant, netid: NetId) -> Self {
-        let informs = Bucket::new(now, Duration::from_secs(10), 16);
+        let informs = Bucket::new(Rate::every(Duration::from_secs(10), 16));
         Self {
             netid,
             links: Vec::new(),

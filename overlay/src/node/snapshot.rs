@@ -5,13 +5,11 @@
 //! control, so that liveness needs no message per datagram.
 
 use std::collections::{HashMap, HashSet};
-use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use siphasher::sip::SipHasher13;
-
 use crate::id::{Endpoint, LinkId, NetId, Path};
+use crate::keyed::KeyedHasher;
 use crate::time::Instant;
 
 /// Counts of one link, updated by workers, read by control and `floodmesh neighbors`.
@@ -73,24 +71,13 @@ pub struct LinkEntry {
     pub stats: Arc<LinkStats>,
 }
 
-/// Hashes endpoints with a key that strangers do not know (SECURITY T12).
-#[derive(Clone, Copy, Debug)]
-pub struct EndpointHasher(pub u64, pub u64);
-
-impl BuildHasher for EndpointHasher {
-    type Hasher = SipHasher13;
-    fn build_hasher(&self) -> SipHasher13 {
-        SipHasher13::new_with_keys(self.0, self.1)
-    }
-}
-
 /// All live links at one moment.
 #[derive(Debug)]
 pub struct NeighborSet {
     links: Vec<LinkEntry>,
     neighbors: u16,
-    by_endpoint: HashMap<Endpoint, u16, EndpointHasher>,
-    expected: HashSet<Endpoint, EndpointHasher>,
+    by_endpoint: HashMap<Endpoint, u16, KeyedHasher>,
+    expected: HashSet<Endpoint, KeyedHasher>,
 }
 
 impl NeighborSet {
@@ -101,7 +88,7 @@ impl NeighborSet {
     pub fn new(
         links: Vec<LinkEntry>,
         expected: impl IntoIterator<Item = Endpoint>,
-        hasher: EndpointHasher,
+        hasher: KeyedHasher,
     ) -> Self {
         let mut by_endpoint = HashMap::with_capacity_and_hasher(links.len(), hasher);
         let mut neighbors = 0;
@@ -121,7 +108,7 @@ impl NeighborSet {
 
     /// A set without links.
     pub fn empty() -> Self {
-        Self::new(Vec::new(), [], EndpointHasher(0, 0))
+        Self::new(Vec::new(), [], KeyedHasher(0, 0))
     }
 
     /// All live links; a link's place here is its index for [`Self::find`].

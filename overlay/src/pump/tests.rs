@@ -7,10 +7,10 @@ use super::rx::RX_BUFFER_LEN;
 use super::tx::TxItem;
 use super::*;
 use crate::id::{Endpoint, LinkId, SocketId};
+use crate::keyed::KeyedHasher;
 use crate::node::flood::JUDGED;
 use crate::node::hash::{Algorithm, MessageHasher};
 use crate::node::seen::SeenConfig;
-use crate::node::snapshot::EndpointHasher;
 
 const US: u32 = 0x2a;
 const ALL: u32 = 0xFFFF_FFFF;
@@ -90,7 +90,7 @@ impl Node {
         let dialed = [path(7).endpoint];
         Self {
             flood: Flood::new(NetId(US), hasher, seen, Instant::ZERO),
-            neighbors: NeighborSet::new(links, dialed, EndpointHasher(1, 2)),
+            neighbors: NeighborSet::new(links, dialed, KeyedHasher(1, 2)),
             counters: Counters::default(),
             pump: Pump::default(),
             rx: RxBatch::default(),

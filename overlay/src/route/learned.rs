@@ -7,7 +7,8 @@
 use std::net::IpAddr;
 
 use crate::id::NetId;
-use crate::route::owners::{KeyedHasher, Limits, Noted, Owners};
+use crate::keyed::KeyedHasher;
+use crate::route::owners::{Limits, Noted, Owners};
 use crate::time::{Duration, Instant};
 
 /// Unseen for so long, an address is forgotten.

@@ -16,6 +16,8 @@
 //! Read first: [`address`], then [`tun`].
 
 pub mod address;
+pub mod beacon;
+pub mod blocked;
 mod cache;
 pub mod directory;
 pub mod frame;

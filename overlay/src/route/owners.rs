@@ -4,25 +4,14 @@
 //! with a flow cache each. A full table refuses newcomers; room is made by
 //! [`Owners::sweep`], which the control side calls once a second, so no packet ever pays for it.
 
-use std::hash::{BuildHasher, Hash};
+use std::hash::Hash;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use dashmap::{DashMap, Entry as Slot};
-use siphasher::sip::SipHasher13;
 
 use crate::id::NetId;
+use crate::keyed::KeyedHasher;
 use crate::time::{Duration, Instant};
-
-/// Hashes what strangers choose with a key that they do not know (SECURITY T12).
-#[derive(Clone, Copy, Debug)]
-pub struct KeyedHasher(pub u64, pub u64);
-
-impl BuildHasher for KeyedHasher {
-    type Hasher = SipHasher13;
-    fn build_hasher(&self) -> SipHasher13 {
-        SipHasher13::new_with_keys(self.0, self.1)
-    }
-}
 
 /// Bounds of a table.
 #[derive(Clone, Copy, Debug)]

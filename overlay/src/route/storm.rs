@@ -1,53 +1,11 @@
-//! Rate limits: token buckets in one atomic word each.
-//!
-//! The bucket is kept as the time at which it would be full again (the generic cell rate
-//! algorithm, ITU-T I.371 annex A): taking one token moves that time on by one token's worth.
+//! Storm control: how many flooded frames a TAP takes from its device and from each origin.
 
 use std::hash::BuildHasher;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use crate::budget::{Level, Rate};
 use crate::id::NetId;
-use crate::route::owners::KeyedHasher;
+use crate::keyed::KeyedHasher;
 use crate::time::Instant;
-
-/// How many a second on average, and how many at once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rate {
-    /// Tokens a second; 0 lets nothing through.
-    pub per_second: u32,
-    /// Tokens of a full bucket, at least 1.
-    pub burst: u32,
-}
-
-impl Rate {
-    /// Nanoseconds for one token.
-    fn interval(self) -> Option<u64> {
-        1_000_000_000_u64.checked_div(u64::from(self.per_second))
-    }
-}
-
-/// One bucket, full at the start. Calls: from any worker at once.
-#[derive(Debug, Default)]
-pub struct Bucket {
-    /// When it would be full again, nanoseconds since start.
-    full_at: AtomicU64,
-}
-
-impl Bucket {
-    /// Takes a token if there is one.
-    pub fn take(&self, now: Instant, rate: Rate) -> bool {
-        let Some(interval) = rate.interval() else {
-            return false;
-        };
-        let now = now.0.saturating_mul(1000);
-        let depth = interval.saturating_mul(u64::from(rate.burst.max(1)));
-        let take = |full_at: u64| {
-            let next = full_at.max(now).saturating_add(interval);
-            (next - now <= depth).then_some(next)
-        };
-        self.full_at.fetch_update(Relaxed, Relaxed, take).is_ok()
-    }
-}
 
 /// What a flooded frame counts as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,14 +29,8 @@ pub struct StormRates {
 impl Default for StormRates {
     fn default() -> Self {
         Self {
-            broadcast: Rate {
-                per_second: 1_000,
-                burst: 2_000,
-            },
-            multicast: Rate {
-                per_second: 20_000,
-                burst: 40_000,
-            },
+            broadcast: Rate::per_second(1_000, 2_000),
+            multicast: Rate::per_second(20_000, 40_000),
         }
     }
 }
@@ -92,8 +44,8 @@ const ORIGIN_SLOTS: usize = 4096;
 #[derive(Debug)]
 pub struct StormControl {
     rates: StormRates,
-    device: [Bucket; 2],
-    origins: Box<[[Bucket; 2]]>,
+    device: [Level; 2],
+    origins: Box<[[Level; 2]]>,
     hasher: KeyedHasher,
 }
 
@@ -119,7 +71,7 @@ impl StormControl {
         self.take(now, &self.origins[slot], class)
     }
 
-    fn take(&self, now: Instant, pair: &[Bucket; 2], class: FloodClass) -> bool {
+    fn take(&self, now: Instant, pair: &[Level; 2], class: FloodClass) -> bool {
         match class {
             FloodClass::Broadcast => pair[0].take(now, self.rates.broadcast),
             FloodClass::Multicast => pair[1].take(now, self.rates.multicast),
@@ -130,49 +82,6 @@ impl StormControl {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::time::Duration;
-
-    const RATE: Rate = Rate {
-        per_second: 10,
-        burst: 3,
-    };
-
-    fn taken(bucket: &Bucket, now: Instant, times: u32) -> u32 {
-        (0..times).map(|_| u32::from(bucket.take(now, RATE))).sum()
-    }
-
-    #[test]
-    fn a_burst_then_the_rate() {
-        let bucket = Bucket::default();
-        let start = Instant::from_secs(5);
-        assert_eq!(taken(&bucket, start, 10), 3);
-        let next = start + Duration::from_millis(100);
-        assert_eq!(taken(&bucket, next - Duration::from_micros(1), 10), 0);
-        assert_eq!(taken(&bucket, next, 10), 1);
-        // However long it rests, it holds no more than the burst.
-        assert_eq!(taken(&bucket, start + Duration::from_secs(3600), 10), 3);
-    }
-
-    #[test]
-    fn over_time_no_more_than_the_rate_passes() {
-        let bucket = Bucket::default();
-        let passed: u32 = (0..10_000_u64)
-            .map(|n| taken(&bucket, Instant(n * 1000), 1))
-            .sum();
-        assert_eq!(passed, 3 + 99);
-    }
-
-    #[test]
-    fn rate_zero_lets_nothing_through_and_the_end_of_time_does_not_overflow() {
-        let none = Rate {
-            per_second: 0,
-            burst: 5,
-        };
-        assert!(!Bucket::default().take(Instant::ZERO, none));
-        let bucket = Bucket::default();
-        let _ = bucket.take(Instant::FAR, RATE);
-        let _ = bucket.take(Instant::FAR, RATE);
-    }
 
     #[test]
     fn one_origin_does_not_use_up_anothers_share() {

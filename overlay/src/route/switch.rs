@@ -4,18 +4,18 @@
 //! steady flows away from the maps here. The control side calls [`Switch::sweep`] once a second and
 //! reads [`Switch::take_alarms`].
 
-use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 
-use dashmap::DashMap;
-
 use crate::id::NetId;
+use crate::keyed::KeyedHasher;
 use crate::pump::count::DropReason;
 use crate::route::address::Mesh;
+use crate::route::beacon::Beacons;
+use crate::route::blocked::Blocked;
 use crate::route::frame::Station;
-use crate::route::guard::Guard;
-use crate::route::owners::{KeyedHasher, Limits, Noted, Owners};
+use crate::route::guard::{Fingerprint, Guard};
+use crate::route::owners::{Limits, Noted, Owners};
 use crate::route::storm::{FloodClass, StormControl, StormRates};
 use crate::time::{Duration, Instant};
 
@@ -33,16 +33,12 @@ pub const MAX_MOVES: u8 = 5;
 pub const MOVES_WINDOW: Duration = Duration::from_secs(180);
 /// How long a station that moves too often stays where it is.
 pub const MOVES_HELD: Duration = Duration::from_secs(30);
-/// How often a loop-detect beacon is written.
-pub const BEACON_INTERVAL: Duration = Duration::from_secs(10);
-/// The least time between two beacons, when frames repeat and may be in a loop.
-pub const BEACON_HURRY: Duration = Duration::from_secs(1);
-/// How long a port that is part of a loop may not flood.
+/// How long nothing is taken from a port that is part of a loop.
 pub const BLOCKED: Duration = Duration::from_secs(60);
 /// Alarms that wait to be read; more are left out, they would say the same.
 const MAX_ALARMS: usize = 16;
 
-/// A loop was found, and flooded frames of `port` are not taken for [`BLOCKED`].
+/// A loop was found, and frames of `port` are not taken for [`BLOCKED`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LoopAlarm {
     /// The node through which our beacon came back; ourselves when the device gave it back.
@@ -62,18 +58,11 @@ pub struct Switch {
     pub(super) written: Guard,
     /// Frames read from the TAP: coming by the mesh, they are in a loop.
     pub(super) read: Guard,
+    pub(super) beacons: Beacons,
+    blocked: Blocked,
     hasher: KeyedHasher,
-    /// Changes when a station moves: caches made before are stale.
+    /// Changes when a station moves or a port is blocked: caches made before are stale.
     epoch: AtomicU64,
-    /// When the next beacon is due, microseconds since start.
-    beacon_at: AtomicU64,
-    /// When the last beacon was taken, microseconds since start.
-    beacon_taken_at: AtomicU64,
-    /// Number of the last beacon.
-    beacon: AtomicU64,
-    blocked: DashMap<NetId, Instant, KeyedHasher>,
-    /// The last end of any block, microseconds: most of the time it is over and no map is read.
-    blocked_until: AtomicU64,
     alarms: Mutex<Vec<LoopAlarm>>,
 }
 
@@ -91,15 +80,12 @@ impl Switch {
             mesh,
             stations: Owners::new(limits, hasher),
             storm: StormControl::new(rates, hasher),
-            written: Guard::new(hasher),
-            read: Guard::new(hasher),
+            written: Guard::default(),
+            read: Guard::default(),
+            beacons: Beacons::new(hasher),
+            blocked: Blocked::new(hasher),
             hasher,
             epoch: AtomicU64::new(0),
-            beacon_at: AtomicU64::new(0),
-            beacon_taken_at: AtomicU64::new(0),
-            beacon: AtomicU64::new(0),
-            blocked: DashMap::with_hasher_and_shard_amount(hasher, 2),
-            blocked_until: AtomicU64::new(0),
             alarms: Mutex::new(Vec::new()),
         }
     }
@@ -153,16 +139,18 @@ impl Switch {
         self.epoch.load(Relaxed)
     }
 
-    /// Whether frames of `port` may be flooded: it is not part of a loop, and within its rates.
+    /// What a frame is called in the guards.
+    pub(super) fn fingerprint(&self, frame: &[u8]) -> Fingerprint {
+        Fingerprint::of(frame, self.hasher)
+    }
+
+    /// Whether frames of `port` may be flooded, within its rates.
     pub(super) fn judge_flood(
         &self,
         now: Instant,
         port: NetId,
         class: FloodClass,
     ) -> Result<(), DropReason> {
-        if self.is_blocked(now, port) {
-            return Err(DropReason::BridgeLoop);
-        }
         let passes = if port == self.me {
             self.storm.from_device(now, class)
         } else {
@@ -175,22 +163,20 @@ impl Switch {
         }
     }
 
-    /// Whether a port may not flood because of a loop.
+    /// Whether a port is part of a loop: its frames reach us without the mesh.
     pub fn is_blocked(&self, now: Instant, port: NetId) -> bool {
-        now.0 < self.blocked_until.load(Relaxed)
-            && self.blocked.get(&port).is_some_and(|until| now < *until)
+        self.blocked.contains(now, port)
     }
 
-    /// Stops flooded frames of a port that gave our beacon back.
+    /// Blocks a port that gave our beacon back.
     pub(super) fn block(&self, now: Instant, port: NetId) {
-        let until = now + BLOCKED;
-        let before = self.blocked.insert(port, until);
-        self.blocked_until.fetch_max(until.0, Relaxed);
-        if before.is_none_or(|until| now >= until) {
-            let mut alarms = self.alarms.lock().unwrap_or_else(PoisonError::into_inner);
-            if alarms.len() < MAX_ALARMS {
-                alarms.push(LoopAlarm { port, at: now });
-            }
+        if !self.blocked.block(now, port, BLOCKED) {
+            return;
+        }
+        self.epoch.fetch_add(1, Relaxed);
+        let mut alarms = self.alarms.lock().unwrap_or_else(PoisonError::into_inner);
+        if alarms.len() < MAX_ALARMS {
+            alarms.push(LoopAlarm { port, at: now });
         }
     }
 
@@ -202,41 +188,6 @@ impl Switch {
     /// Forgets what is over and makes room. Once a second, by the control side.
     pub fn sweep(&self, now: Instant) {
         self.stations.sweep(now);
-        self.blocked.retain(|_, until| now < *until);
-    }
-
-    /// When the next beacon is to be written.
-    pub fn next_beacon(&self) -> Instant {
-        Instant(self.beacon_at.load(Relaxed))
-    }
-
-    /// The token of the next beacon if one is due; only one worker gets it.
-    pub(super) fn take_beacon(&self, now: Instant) -> Option<u64> {
-        let next = (now + BEACON_INTERVAL).0;
-        let due = |at: u64| (now.0 >= at).then_some(next);
-        self.beacon_at.fetch_update(Relaxed, Relaxed, due).ok()?;
-        self.beacon_taken_at.store(now.0, Relaxed);
-        let number = self.beacon.fetch_add(1, Relaxed) + 1;
-        Some(self.token(number))
-    }
-
-    /// A frame came again that may be in a loop: the next beacon, which tells, is due now, but
-    /// [`BEACON_HURRY`] after the last one.
-    pub(super) fn hurry_beacon(&self, now: Instant) {
-        let taken_at = Instant(self.beacon_taken_at.load(Relaxed));
-        let due = now.max(taken_at + BEACON_HURRY);
-        self.beacon_at.fetch_min(due.0, Relaxed);
-    }
-
-    /// Whether this is the token of our last beacon or the one before: older ones, and made-up
-    /// ones, prove no loop.
-    pub(super) fn is_our_token(&self, token: u64) -> bool {
-        let number = self.beacon.load(Relaxed);
-        (number.saturating_sub(1).max(1)..=number).any(|number| self.token(number) == token)
-    }
-
-    fn token(&self, number: u64) -> u64 {
-        self.hasher.hash_one(("beacon", number))
     }
 
     /// How many stations are known.
@@ -360,19 +311,6 @@ mod tests {
                 "{n}"
             );
         }
-    }
-
-    #[test]
-    fn beacons_are_due_every_ten_seconds_for_one_worker() {
-        let switch = switch();
-        let first = switch.take_beacon(at(3)).unwrap();
-        assert_eq!(switch.take_beacon(at(3)), None);
-        assert_eq!(switch.next_beacon(), at(13));
-        let second = switch.take_beacon(at(13)).unwrap();
-        assert!(switch.is_our_token(first) && switch.is_our_token(second));
-        let third = switch.take_beacon(at(23)).unwrap();
-        assert!(!switch.is_our_token(first) && switch.is_our_token(third));
-        assert!(!switch.is_our_token(0));
     }
 
     #[test]

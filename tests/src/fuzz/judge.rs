@@ -4,10 +4,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use overlay::id::{Endpoint, LinkId, NetId, Path, SocketId};
+use overlay::keyed::KeyedHasher;
 use overlay::node::flood::{Flood, JUDGED};
 use overlay::node::hash::{Algorithm, MessageHasher};
 use overlay::node::seen::SeenConfig;
-use overlay::node::snapshot::{EndpointHasher, LinkEntry, NeighborSet};
+use overlay::node::snapshot::{LinkEntry, NeighborSet};
 use overlay::pump::count::{Counters, DropReason, Total};
 use overlay::pump::rx::{RxBatch, RxMessage, Span};
 use overlay::pump::tx::TxBatch;
@@ -43,7 +44,7 @@ pub fn fuzz_judge(input: &[u8]) {
         stats: Arc::default(),
     };
     let links = (0..3).map(link).collect();
-    let neighbors = NeighborSet::new(links, [path(4).endpoint], EndpointHasher(5, 6));
+    let neighbors = NeighborSet::new(links, [path(4).endpoint], KeyedHasher(5, 6));
     let counters = Counters::default();
     let (mut pump, mut rx, mut tx) = (
         Pump::default(),

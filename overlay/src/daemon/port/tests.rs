@@ -1,13 +1,13 @@
 use std::sync::Arc;
 
 use super::*;
+use crate::keyed::KeyedHasher;
 use crate::node::snapshot::NeighborSet;
 use crate::pump::rx::Span;
 use crate::route::address::{Mac, Mesh, mac};
 use crate::route::frame::build::frame;
 use crate::route::known::Known;
 use crate::route::learned::Learned;
-use crate::route::owners::KeyedHasher;
 use crate::route::storm::StormRates;
 use crate::route::switch::Switch;
 use crate::route::underlay::Underlay;

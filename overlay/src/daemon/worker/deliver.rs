@@ -155,10 +155,10 @@ mod tests {
 
     use super::*;
     use crate::id::NetId;
+    use crate::keyed::KeyedHasher;
     use crate::route::address::Mesh;
     use crate::route::frame::build::frame;
     use crate::route::learned::Learned;
-    use crate::route::owners::KeyedHasher;
     use crate::route::storm::StormRates;
     use crate::route::switch::Switch;
     use crate::route::tap::Tap;

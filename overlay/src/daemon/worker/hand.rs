@@ -18,9 +18,9 @@ use std::sync::Arc;
 use wire::Header;
 
 use super::TX_ITEMS;
+use crate::budget::{Buckets, Rate};
 use crate::daemon::shared::{CONTROL_LEN, NEAR, Report, Reports};
 use crate::id::{NetId, Path};
-use crate::node::budget::Buckets;
 use crate::node::snapshot::LinkEntry;
 use crate::pump::count::{Counters, DropReason};
 use crate::pump::{Arrival, Packet, Sink};
@@ -62,7 +62,7 @@ impl Hand {
             packets: Vec::with_capacity(TX_ITEMS),
             mixed_at: None,
             now,
-            services: Buckets::new(now, SERVICE_INTERVAL, SERVICE_BURST, RATIONED),
+            services: Buckets::new(Rate::every(SERVICE_INTERVAL, SERVICE_BURST), RATIONED),
         }
     }
 

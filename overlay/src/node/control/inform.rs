@@ -31,11 +31,11 @@ pub(super) struct Rumours {
 
 impl Rumours {
     pub(super) fn new(now: Instant, interval: Duration, limits: &Limits) -> Self {
-        let each = Duration::from_micros(1_000_000 / u64::from(limits.informs_per_prefix.max(1)));
+        let each = Rate::per_second(limits.informs_per_prefix, limits.inform_burst);
         Self {
             silenced: BTreeMap::new(),
-            prefixes: Buckets::new(now, each, limits.inform_burst, PREFIXES),
-            all: Bucket::per_second(now, 2, 16),
+            prefixes: Buckets::new(each, PREFIXES),
+            all: Bucket::per_second(2, 16),
             interval,
             pair_at: now + interval,
         }

@@ -29,14 +29,15 @@ use rand_chacha::ChaCha12Rng;
 use rand_core::{Rng, SeedableRng};
 use wire::{Flags, Kind, Message};
 
-use super::budget::{Bucket, Buckets};
 use super::candidate::{Candidate, Candidates, Origin};
 use super::config::NodeConfig;
 use super::effect::{Effect, Effects, Event, Gone, Small};
 use super::filter::Surroundings;
 use super::neighbor::{Due, Link, LinkState, Neighbor};
-use super::snapshot::{EndpointHasher, LinkEntry, NeighborSet};
+use super::snapshot::{LinkEntry, NeighborSet};
+use crate::budget::{Bucket, Buckets, Rate};
 use crate::id::{Endpoint, LinkId, NetId, Path};
+use crate::keyed::KeyedHasher;
 use crate::pump::count::{Counters, DropReason};
 use crate::time::{Duration, Instant};
 
@@ -70,7 +71,7 @@ pub struct Control {
     config: NodeConfig,
     counters: Arc<Counters>,
     rng: ChaCha12Rng,
-    hasher: EndpointHasher,
+    hasher: KeyedHasher,
     surroundings: Surroundings,
 
     neighbors: BTreeMap<NetId, Neighbor>,
@@ -102,7 +103,7 @@ impl Control {
     /// A node without neighbors.
     pub fn new(now: Instant, config: NodeConfig, counters: Arc<Counters>) -> Self {
         let mut rng = ChaCha12Rng::from_seed(config.seed);
-        let hasher = EndpointHasher(rng.next_u64(), rng.next_u64());
+        let hasher = KeyedHasher(rng.next_u64(), rng.next_u64());
         let limits = config.limits;
         let surroundings = Surroundings {
             local: Vec::new(),
@@ -123,11 +124,11 @@ impl Control {
             candidates: Candidates::default(),
             peers: Vec::new(),
             remotes: Remotes::new(limits.remotes),
-            hellos: Bucket::per_second(now, limits.hellos, limits.hellos),
-            challenges: Bucket::per_second(now, limits.challenges, limits.challenges),
-            stranger_proofs: Buckets::new(now, Duration::from_secs(10), 1, 1_024),
+            hellos: Bucket::per_second(limits.hellos, limits.hellos),
+            challenges: Bucket::per_second(limits.challenges, limits.challenges),
+            stranger_proofs: Buckets::new(Rate::every(Duration::from_secs(10), 1), 1_024),
             rumours: Rumours::new(now, config.timers.inform, &limits),
-            pings: Pings::new(now, &limits),
+            pings: Pings::new(&limits),
             refused: report::Refused::default(),
             conflict_at: None,
             next_link: 0,

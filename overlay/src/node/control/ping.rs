@@ -42,12 +42,12 @@ pub(super) struct Pings {
 }
 
 impl Pings {
-    pub(super) fn new(now: Instant, limits: &Limits) -> Self {
-        let each = Duration::from_micros(1_000_000 / u64::from(limits.pongs_per_origin.max(1)));
+    pub(super) fn new(limits: &Limits) -> Self {
+        let each = Rate::per_second(limits.pongs_per_origin, limits.pongs_per_origin * 2);
         Self {
-            all: Bucket::per_second(now, limits.pongs, limits.pongs),
-            each: Buckets::new(now, each, limits.pongs_per_origin * 2, RATIONED_SOURCES),
-            to_all: Bucket::per_second(now, limits.pongs_to_all, limits.pongs_to_all * 3),
+            all: Bucket::per_second(limits.pongs, limits.pongs),
+            each: Buckets::new(each, RATIONED_SOURCES),
+            to_all: Bucket::per_second(limits.pongs_to_all, limits.pongs_to_all * 3),
             delayed: VecDeque::new(),
             asked: VecDeque::new(),
         }

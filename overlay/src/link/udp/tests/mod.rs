@@ -10,7 +10,8 @@ use std::time::Duration as Wait;
 use super::linux::ReceiveScratch;
 use super::*;
 use crate::id::{Endpoint, LinkId, NetId};
-use crate::node::snapshot::{EndpointHasher, LinkEntry, LinkStats};
+use crate::keyed::KeyedHasher;
+use crate::node::snapshot::{LinkEntry, LinkStats};
 use crate::pump::count::{DropReason, Total};
 use crate::pump::rx::{RxBatch, RxMessage};
 use crate::pump::tx::TxBatch;
@@ -38,7 +39,7 @@ fn links(paths: &[Path]) -> NeighborSet {
         stats: Arc::new(LinkStats::default()),
     };
     let entries = paths.iter().enumerate().map(entry).collect();
-    NeighborSet::new(entries, [], EndpointHasher(1, 2))
+    NeighborSet::new(entries, [], KeyedHasher(1, 2))
 }
 
 fn path(socket: SocketId, remote: SocketAddr) -> Path {
