@@ -409,12 +409,22 @@ fn of_several_threads_exactly_one_finds_a_message_new() {
     let news: Vec<AtomicU32> = (0..MESSAGES).map(|_| AtomicU32::new(0)).collect();
     let done = AtomicU64::new(0);
     let next: [AtomicU64; 2] = Default::default();
+    // Says that a thread is over, also when it panics: the others wait for it.
+    struct Over<'t>(&'t AtomicU64, &'t AtomicU64);
+    impl Drop for Over<'_> {
+        fn drop(&mut self) {
+            self.0.store(u64::MAX / 2, Relaxed);
+            self.1.fetch_add(1, Relaxed);
+        }
+    }
     let bring = |thread: usize| {
+        let _over = Over(&next[thread], &done);
         let mut answers = [Seen::Known; 16];
         for start in (0..MESSAGES).step_by(16) {
-            // Never far apart, so that they do meet.
+            // Never far apart, so that they do meet, and so that the first table, which wants to
+            // grow at 256 messages and refuses at 341, has room until it has grown.
             next[thread].store(start, Relaxed);
-            while next[1 - thread].load(Relaxed) + 64 < start {
+            while next[1 - thread].load(Relaxed) + 16 < start {
                 std::hint::spin_loop();
                 std::thread::yield_now();
             }
@@ -429,13 +439,10 @@ fn of_several_threads_exactly_one_finds_a_message_new() {
                     news[number(n as u64) as usize].fetch_add(1, Relaxed);
                 }
             }
-            // Whichever thread sees the want waits for nothing: the tables have room till then.
             if thread == 0 {
                 grow(&seen, now);
             }
         }
-        next[thread].store(u64::MAX / 2, Relaxed);
-        done.fetch_add(1, Relaxed);
     };
     std::thread::scope(|scope| {
         scope.spawn(|| bring(0));
