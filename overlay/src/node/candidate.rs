@@ -17,7 +17,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use super::config::{CANDIDATE_LIFETIME, DIAL_SCHEDULE, INFORM_SCHEDULE, Limits};
+use super::config::{AMPLIFICATION, CANDIDATE_LIFETIME, DIAL_SCHEDULE, INFORM_SCHEDULE, Limits};
 use crate::budget::Bucket;
 use crate::id::{Endpoint, NetId, Path};
 use crate::time::{Duration, Instant};
@@ -106,8 +106,8 @@ impl Candidate {
         match self.origin {
             Origin::Configured | Origin::Remembered => true,
             // Its three probes are its budget; what it sends adds to that.
-            Origin::Informed { .. } => self.sent + len <= 48 + 3 * self.received,
-            Origin::Unsolicited => self.sent + len <= 3 * self.received,
+            Origin::Informed { .. } => self.sent + len <= 48 + AMPLIFICATION * self.received,
+            Origin::Unsolicited => self.sent + len <= AMPLIFICATION * self.received,
         }
     }
 

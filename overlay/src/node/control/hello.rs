@@ -1,11 +1,9 @@
 //! Hello: somebody introduces itself. It proves nothing but that somebody sent it.
 
 use super::*;
+use crate::node::config::{CHALLENGE_SPACING, GREET_INTERVAL};
 use crate::node::effect::Refusal;
 use wire::Header;
-
-/// One Hello is answered with one Hello at most this often per endpoint (A25).
-pub(super) const GREET_INTERVAL: Duration = Duration::from_secs(10);
 
 impl Control {
     /// A Hello from a neighbor, from an endpoint being dialed, or from a stranger.
@@ -103,7 +101,7 @@ impl Control {
             .is_none_or(|at| now.since(at) >= GREET_INTERVAL);
         let challenge = candidate
             .challenged_at
-            .is_none_or(|at| now.since(at) >= Duration::from_secs(1));
+            .is_none_or(|at| now.since(at) >= CHALLENGE_SPACING);
         if hello {
             self.greet_candidate(now, endpoint, effects);
         }

@@ -30,7 +30,7 @@ use rand_core::{Rng, SeedableRng};
 use wire::{Flags, Kind, Message};
 
 use super::candidate::{Candidate, Candidates, Origin};
-use super::config::NodeConfig;
+use super::config::{ALARM_INTERVAL, NodeConfig, STRANGER_PROOF_INTERVAL};
 use super::effect::{Effect, Effects, Event, Gone, Small};
 use super::filter::Surroundings;
 use super::neighbor::{Due, Link, LinkState, Neighbor};
@@ -61,9 +61,6 @@ struct Peer {
     /// `--trust-unproved`: its Hello is believed.
     trusted: bool,
 }
-
-/// Happenings that are told at most once a minute.
-const ALARM_INTERVAL: Duration = Duration::from_secs(60);
 
 /// The control plane of one node.
 #[derive(Debug)]
@@ -126,7 +123,7 @@ impl Control {
             remotes: Remotes::new(limits.remotes),
             hellos: Bucket::per_second(limits.hellos, limits.hellos),
             challenges: Bucket::per_second(limits.challenges, limits.challenges),
-            stranger_proofs: Buckets::new(Rate::every(Duration::from_secs(10), 1), 1_024),
+            stranger_proofs: Buckets::new(Rate::every(STRANGER_PROOF_INTERVAL, 1), 1_024),
             rumours: Rumours::new(now, config.timers.inform, &limits),
             pings: Pings::new(&limits),
             refused: report::Refused::default(),

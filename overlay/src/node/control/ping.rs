@@ -5,12 +5,10 @@
 //! those are rationed here, at the one who answers (SECURITY T7).
 
 use super::*;
-use crate::node::config::Limits;
+use crate::node::config::{ANSWER_SPREAD, Limits};
 use std::collections::VecDeque;
 use wire::Header;
 
-/// A Ping to all nodes is answered after a random time up to this, so that answers do not collide.
-const ANSWER_SPREAD_US: u32 = 500_000;
 /// How long one of our own pings waits for answers.
 const PING_LIFETIME: Duration = Duration::from_secs(10);
 /// Our own pings under way at the most; the oldest is forgotten.
@@ -101,8 +99,8 @@ impl Control {
             self.send_on_link(&endpoint, pong, effects);
         } else if header.dst == NetId::ALL {
             if self.pings.to_all.take(now) {
-                let delay =
-                    Duration::from_micros(u64::from(self.rng.next_u32() % ANSWER_SPREAD_US));
+                let spread = ANSWER_SPREAD.as_micros() as u64;
+                let delay = Duration::from_micros(u64::from(self.rng.next_u32()) % spread);
                 self.pings.delayed.push_back((now + delay, header.src));
             } else {
                 self.counters.count(DropReason::PingRationed);
