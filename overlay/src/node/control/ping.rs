@@ -1,7 +1,7 @@
 //! Ping and Pong: answering within rations, and asking.
 //!
-//! A direct Ping (NO_FORWARD, dst 0, or from an endpoint without a live link) is answered to its
-//! endpoint alone. A flooded one is answered by a flooded Pong, which costs the whole mesh, so
+//! A direct Ping (NO_FORWARD, dst 0, or to us from an endpoint without a live link) is answered to
+//! its endpoint alone, with NO_FORWARD as in the Ping (A30). A flooded one is answered by a flooded Pong, which costs the whole mesh, so
 //! those are rationed here, at the one who answers (SECURITY T7).
 
 use super::*;
@@ -90,12 +90,13 @@ impl Control {
         let endpoint = arrival.path.endpoint;
         let live = self.by_endpoint.contains_key(&endpoint);
         let direct = header.flags.no_forward() || header.dst == NetId::ANY;
+        let flags = no_forward_of(header);
         if !live {
             if direct || header.dst == self.config.netid {
                 self.answer_stranger(now, arrival, header, effects);
             }
         } else if direct {
-            let pong = self.small(Kind::Pong, Flags::NO_FORWARD, header.src);
+            let pong = self.small(Kind::Pong, flags, header.src);
             self.send_on_link(&endpoint, pong, effects);
         } else if header.dst == NetId::ALL {
             if self.pings.to_all.take(now) {
@@ -124,7 +125,7 @@ impl Control {
     ) {
         let endpoint = arrival.path.endpoint;
         let candidate = self.candidates.get(&endpoint);
-        let wanted = candidate.is_some_and(|c| c.origin != Origin::Unsolicited);
+        let wanted = candidate.is_some_and(|c| c.origin == Origin::Configured);
         let claimed = candidate.and_then(|candidate| candidate.claimed);
         let known = candidate.is_some();
         if !wanted && let Some(reason) = self.refusal(claimed) {
@@ -133,7 +134,7 @@ impl Control {
         if !wanted && !self.pings.all.take(now) {
             return self.counters.count(DropReason::PingRationed);
         }
-        let pong = self.small(Kind::Pong, Flags::NO_FORWARD, header.src);
+        let pong = self.small(Kind::Pong, no_forward_of(header), header.src);
         if known {
             self.send_to_candidate(endpoint, pong, effects);
         } else {
@@ -252,5 +253,14 @@ impl Control {
         self.pings
             .asked
             .retain(|asked| now.since(asked.at) < PING_LIFETIME);
+    }
+}
+
+/// The flags of the Pong to a Ping: NO_FORWARD as in the Ping, and nothing else (A30).
+fn no_forward_of(ping: &Header) -> Flags {
+    if ping.flags.no_forward() {
+        Flags::NO_FORWARD
+    } else {
+        Flags::NONE
     }
 }
