@@ -27,10 +27,12 @@ impl Control {
         if self.is_trusted(&endpoint) {
             return self.promote(now, endpoint, header.src, None, effects);
         }
+        if !self.is_configured(&endpoint)
+            && let Some(reason) = self.refusal(Some(header.src))
+        {
+            return self.refuse(now, endpoint, Some(header.src), reason, effects);
+        }
         if self.candidates.get(&endpoint).is_none() {
-            if let Some(reason) = self.refusal(Some(header.src)) {
-                return self.refuse(now, endpoint, Some(header.src), reason, effects);
-            }
             let limits = &self.config.limits;
             let mut candidate = Candidate::new(now, arrival.path, Origin::Unsolicited, limits);
             candidate.received = len as u64;

@@ -75,6 +75,8 @@ pub struct Control {
     by_endpoint: BTreeMap<Endpoint, NetId>,
     candidates: Candidates,
     peers: Vec<Peer>,
+    /// Endpoints that were neighbors' before the last restart.
+    remembered: Vec<Endpoint>,
     remotes: Remotes,
 
     hellos: Bucket,
@@ -120,6 +122,7 @@ impl Control {
             by_endpoint: BTreeMap::new(),
             candidates: Candidates::default(),
             peers: Vec::new(),
+            remembered: Vec::new(),
             remotes: Remotes::new(limits.remotes),
             hellos: Bucket::per_second(limits.hellos, limits.hellos),
             challenges: Bucket::per_second(limits.challenges, limits.challenges),
@@ -253,9 +256,15 @@ impl Control {
         self.finish(effects);
     }
 
-    /// Dials endpoints that were neighbors before the last restart, for 15 s.
+    /// Dials endpoints that were neighbors' before the last restart, as if the owner had named
+    /// them, but only while there is room for their nodes.
+    ///
+    /// Shape: as few as the state file holds; each is kept for as long as this node runs.
     pub fn remember(&mut self, now: Instant, addresses: &[SocketAddr], effects: &mut Effects) {
         for endpoint in self.endpoints_of(addresses) {
+            if !self.remembered.contains(&endpoint) {
+                self.remembered.push(endpoint);
+            }
             if self.candidates.get(&endpoint).is_none() {
                 self.dial(now, endpoint, Origin::Remembered);
             }
@@ -271,9 +280,12 @@ impl Control {
         self.surroundings.overlay = overlay;
     }
 
-    /// The machine's addresses or routes changed: every named peer without a link is dialed anew
-    /// from the start of the schedule, and every link is pinged.
+    /// The machine's addresses or routes changed: every named or remembered peer without a link is
+    /// dialed anew from the start of the schedule, and every link is pinged.
     pub fn handle_network_change(&mut self, now: Instant, effects: &mut Effects) {
+        for endpoint in self.remembered.clone() {
+            self.dial(now, endpoint, Origin::Remembered);
+        }
         let endpoints: Vec<Endpoint> = self
             .peers
             .iter()
@@ -393,7 +405,8 @@ impl Control {
         }
     }
 
-    /// Ends a link; a named peer is dialed anew, a neighbor without links is no neighbor.
+    /// Ends a link; a named or remembered peer is dialed anew, a neighbor without links is no
+    /// neighbor.
     fn remove_link(&mut self, now: Instant, endpoint: Endpoint, why: Gone, effects: &mut Effects) {
         let Some(netid) = self.by_endpoint.remove(&endpoint) else {
             return;
@@ -408,6 +421,8 @@ impl Control {
         }
         if self.is_configured(&endpoint) {
             self.dial(now, endpoint, Origin::Configured);
+        } else if self.remembered.contains(&endpoint) {
+            self.dial(now, endpoint, Origin::Remembered);
         }
         self.changed = true;
     }
