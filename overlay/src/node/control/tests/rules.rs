@@ -99,6 +99,30 @@ fn r30_a_strangers_hellos_are_answered_by_one_hello_in_10_s() {
 }
 
 #[test]
+fn r31_a_neighbors_hello_changes_nothing_and_is_answered_once_in_10_s() {
+    let mut bench = Bench::new();
+    bench.connect("8.8.8.8:9", THEM);
+    // We greeted it when it was proved.
+    assert_eq!(bench.hello("8.8.8.8:9", THEM), []);
+    bench.run_heard(10);
+    assert_eq!(kinds(&bench.hello("8.8.8.8:9", THEM)), [Kind::Hello]);
+    assert_eq!(bench.hello("8.8.8.8:9", THEM), []);
+    assert_eq!(bench.links(), [(THEM, LinkState::Live)]);
+}
+
+#[test]
+fn r32_a_forwarded_hello_binds_nothing_and_starts_no_proof() {
+    let mut bench = Bench::new();
+    bench.connect("8.8.8.8:9", THEM);
+    for dst in [US, NetId::ALL] {
+        let forwarded = message(Kind::Hello, Flags::NONE, 1, NetId(0x66), dst);
+        assert_eq!(bench.receive("8.8.8.8:9", &forwarded), []);
+    }
+    assert_eq!(bench.control.candidates().count(), 0);
+    assert_eq!(bench.links(), [(THEM, LinkState::Live)]);
+}
+
+#[test]
 fn r37_a_challenge_proves_for_10_s() {
     for (late, links) in [(Duration::ZERO, 1), (MICRO, 0)] {
         let mut bench = Bench::new();
@@ -126,6 +150,34 @@ fn r37_a_pong_to_our_netid_proves_a_named_peer_only_when_we_asked_in_our_name() 
     assert_eq!((asked.kind, asked.src), (Kind::Ping, US));
     bench.pong("8.8.8.8:9", THEM, US);
     assert_eq!(bench.links(), [(THEM, LinkState::Live)]);
+}
+
+#[test]
+fn r39_challenge_netids_are_fresh_and_nobodys() {
+    let mut bench = Bench::new();
+    bench.connect("8.8.8.8:9", THEM);
+    let mut drawn = std::collections::BTreeSet::new();
+    for n in 0..500_u32 {
+        let asked = bench.hello(
+            &format!("9.{}.{}.9:9", n / 250, n % 250),
+            NetId(0x1_0000 + n),
+        );
+        let challenge = challenge_in(&asked).unwrap();
+        assert!(challenge.is_node() && challenge != US && challenge != THEM);
+        assert!(drawn.insert(challenge));
+        let (header, _) = sends(&asked).pop().unwrap();
+        assert!(header.flags == Flags::NO_FORWARD && header.dst == NetId::ANY);
+        bench.run_until(bench.now + Duration::from_millis(2));
+    }
+    // High bits and low bits differ: they are drawn from all netids.
+    assert!(drawn.iter().any(|netid| netid.0 > 0xF000_0000));
+    assert!(drawn.iter().any(|netid| netid.0 < 0x1000_0000));
+    assert!(
+        !bench
+            .control
+            .remotes()
+            .any(|(netid, _)| drawn.contains(&netid))
+    );
 }
 
 #[test]
@@ -208,6 +260,36 @@ fn r41_a_full_node_does_not_dial_whom_it_remembers() {
 }
 
 #[test]
+fn r42_an_informed_endpoint_gets_three_datagrams_of_16_bytes_and_their_kinds() {
+    let mut bench = Bench::new();
+    bench.connect("8.8.8.8:9", THEM);
+    let victim: SocketAddr = "9.9.9.9:9999".parse().unwrap();
+    let start = bench.now;
+    let at_once = bench.receive("8.8.8.8:9", &inform(THEM, 0x77, "9.9.9.9:9999"));
+    let mut trace: Vec<_> = at_once.into_iter().map(|effect| (start, effect)).collect();
+    trace.extend(bench.run_heard(599));
+    // Told again and again, within ten minutes.
+    trace.extend(
+        bench
+            .receive("8.8.8.8:9", &inform(THEM, 0x77, "9.9.9.9:9999"))
+            .into_iter()
+            .map(|effect| (start, effect)),
+    );
+    let mut sent = Vec::new();
+    for (at, effect) in &trace {
+        if let Effect::Send { path, datagram, .. } = effect
+            && path.endpoint.remote == victim
+        {
+            let header = Header::parse(datagram.bytes()).unwrap();
+            assert_eq!(datagram.bytes().len(), 16);
+            sent.push((at.since(start).as_millis(), header.kind));
+        }
+    }
+    let expected = [(0, Kind::Hello), (1_000, Kind::Ping), (4_000, Kind::Hello)];
+    assert_eq!(sent, expected);
+}
+
+#[test]
 fn r46_a_node_that_became_full_challenges_no_stranger_that_was_before() {
     let mut config = config(US);
     config.degree = 1;
@@ -233,4 +315,141 @@ fn r49_a_direct_pong_has_no_forward_as_its_ping() {
             assert_eq!(to.to_string(), from);
         }
     }
+}
+
+#[test]
+fn r50_a_forwardable_ping_to_us_is_answered_by_a_flood_and_a_strangers_to_its_endpoint() {
+    let mut bench = Bench::new();
+    bench.connect("8.8.8.8:9", THEM);
+    for src in [THEM, NetId(0x99)] {
+        let ping = message(Kind::Ping, Flags::NONE, 7, src, US);
+        let done = bench.receive("8.8.8.8:9", &ping);
+        let [Effect::Flood(pong)] = &done[..] else {
+            panic!("{done:?}");
+        };
+        let pong = Header::parse(pong.bytes()).unwrap();
+        assert_eq!((pong.dst, pong.flags), (src, Flags::NONE));
+    }
+    let ping = message(Kind::Ping, Flags::NONE, 7, NetId(0x77), US);
+    let done = bench.receive("7.7.7.7:9", &ping);
+    assert!(!done.iter().any(|effect| matches!(effect, Effect::Flood(_))));
+    assert_eq!(sends(&done)[0].1.to_string(), "7.7.7.7:9");
+}
+
+#[test]
+fn r53_pings_of_many_nodes_are_answered_500_times_a_second_in_all() {
+    let mut bench = Bench::new();
+    bench.connect("8.8.8.8:9", THEM);
+    let mut answered = |seconds, from: u32, nodes: u32| {
+        bench.now = bench.now + Duration::from_secs(seconds);
+        let answered = (0..2_000).filter(|n| {
+            let ping = message(Kind::Ping, Flags::NONE, 1, NetId(from + n % nodes), US);
+            !bench.receive("8.8.8.8:9", &ping).is_empty()
+        });
+        answered.count()
+    };
+    assert_eq!(answered(0, 0x100, 100), 500);
+    assert_eq!(answered(1, 0x99, 1), 100);
+    assert_eq!(answered(1, 0x99, 1), 50);
+}
+
+#[test]
+fn r57_a_teller_has_16_informs_at_once_and_then_one_in_10_s() {
+    let mut config = config(US);
+    config.limits.informed_in_flight = 10_000;
+    let mut bench = Bench::with(config);
+    bench.connect("8.8.8.8:9", THEM);
+    let mut number = 0_u32;
+    let mut followed = |bench: &mut Bench| {
+        let mut followed = 0;
+        for _ in 0..50 {
+            number += 1;
+            let address = format!("9.{}.{}.9:9999", number / 250, number % 250);
+            let told = inform(THEM, 0x1_0000 + number, &address);
+            followed += usize::from(!sends(&bench.receive("8.8.8.8:9", &told)).is_empty());
+        }
+        followed
+    };
+    assert_eq!(followed(&mut bench), 16);
+    bench.run_heard(9);
+    assert_eq!(followed(&mut bench), 0);
+    bench.run_heard(1);
+    assert_eq!(followed(&mut bench), 1);
+}
+
+#[test]
+fn r57_a_rumour_makes_no_node() {
+    let mut bench = Bench::new();
+    bench.connect("8.8.8.8:9", THEM);
+    bench.receive("8.8.8.8:9", &inform(THEM, 0x77, "9.9.9.9:9999"));
+    let remotes: Vec<_> = bench.control.remotes().map(|(netid, _)| netid).collect();
+    assert_eq!(remotes, [THEM]);
+    bench.control.handle_heard(bench.now, NetId(0x78));
+    bench.receive("8.8.8.8:9", &inform(THEM, 0x78, "9.9.9.8:9999"));
+    let mut remotes = bench.control.remotes();
+    let (_, told) = remotes.find(|(netid, _)| *netid == NetId(0x78)).unwrap();
+    assert_eq!(told.hint, Some("9.9.9.8:9999".parse().unwrap()));
+}
+
+#[test]
+fn r60_two_goodbyes_go_to_all_with_fresh_nonces_and_nothing_after_them() {
+    let mut bench = Bench::new();
+    bench.connect("8.8.8.8:9", THEM);
+    let mut nonces = Vec::new();
+    for _ in 0..2 {
+        bench.control.say_goodbye(&mut bench.effects);
+        let done: Vec<Effect> = bench.effects.drain().collect();
+        let [Effect::Flood(goodbye)] = &done[..] else {
+            panic!("{done:?}");
+        };
+        let header = Header::parse(goodbye.bytes()).unwrap();
+        assert_eq!((header.kind, header.flags), (Kind::Goodbye, Flags::NONE));
+        assert_eq!((header.src, header.dst), (US, NetId::ALL));
+        nonces.push(header.nonce);
+    }
+    assert_ne!(nonces[0], nonces[1]);
+    let ping = message(Kind::Ping, Flags::NO_FORWARD, 7, THEM, US);
+    assert_eq!(bench.receive("8.8.8.8:9", &ping), []);
+    assert_eq!(bench.control.next_timeout(), None);
+}
+
+#[test]
+fn r61_a_goodbye_from_elsewhere_purges_a_node_that_is_silent_for_10_s() {
+    let goodbye = |dst, flags| message(Kind::Goodbye, flags, 9, NetId(0x99), dst);
+    let purged = |bench: &mut Bench, seconds| {
+        let gone = Effect::Event(Event::RemoteGone(NetId(0x99)));
+        let done = bench.run_heard(seconds);
+        of(&done).any(|effect| *effect == gone)
+    };
+    let mut bench = Bench::new();
+    bench.connect("8.8.8.8:9", THEM);
+    bench.control.handle_heard(bench.now, NetId(0x99));
+    bench.receive("8.8.8.8:9", &goodbye(NetId::ALL, Flags::NONE));
+    assert!(!purged(&mut bench, 9));
+    assert!(purged(&mut bench, 2));
+    // Heard again it stays.
+    bench.control.handle_heard(bench.now, NetId(0x99));
+    bench.receive("8.8.8.8:9", &goodbye(NetId::ALL, Flags::NONE));
+    bench.run_heard(5);
+    bench.control.handle_heard(bench.now, NetId(0x99));
+    assert!(!purged(&mut bench, 20));
+    // One that nobody forwarded, and that is not its sender's, is a forgery.
+    bench.receive("8.8.8.8:9", &goodbye(NetId::ANY, Flags::NO_FORWARD));
+    assert!(!purged(&mut bench, 20));
+    assert_eq!(bench.counters.dropped(DropReason::SpoofedControl), 1);
+}
+
+#[test]
+fn r62_a_conflict_is_an_alarm_once_a_minute() {
+    let mut bench = Bench::new();
+    let mut alarms = 0;
+    for _ in 0..121 {
+        let effects = &mut bench.effects;
+        bench
+            .control
+            .handle_conflict(bench.now, &path("8.8.8.8:9"), effects);
+        alarms += bench.effects.drain().count();
+        bench.now = bench.now + Duration::from_secs(1);
+    }
+    assert_eq!(alarms, 3);
 }
