@@ -236,7 +236,10 @@ impl Flood {
 
     /// Step 3 for [`Class::Ours`]: did we send it?
     pub fn own(&self, now: Instant, digest: u64) -> Verdict {
-        let sent = self.seen.contains(now, digest) || now < self.started + ECHO_GRACE;
+        // When memory is short not all that we sent is remembered.
+        let sent = self.seen.contains(now, digest)
+            || now < self.started + ECHO_GRACE
+            || self.seen.is_short(now);
         Verdict::Drop(if sent {
             DropReason::OwnEcho
         } else {
