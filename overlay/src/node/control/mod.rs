@@ -108,11 +108,6 @@ impl Control {
             local: Vec::new(),
             overlay: config.overlay.clone(),
             allowed: config.allow_inform.clone(),
-            ports: config
-                .sockets
-                .iter()
-                .map(|socket| socket.local.port())
-                .collect(),
         };
         Self {
             counters,
