@@ -26,7 +26,7 @@ use crate::id::{LinkId, NetId, Path};
 use crate::time::{Duration, Instant};
 
 /// How much longer the higher netid of a link waits before it pings: more than any round trip.
-const YIELD: Duration = Duration::from_millis(1_500);
+pub const YIELD: Duration = Duration::from_millis(1_500);
 
 /// What a link is at the moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -9,7 +9,7 @@
 //!
 //! What it keeps: neighbors (proven, with live links), candidates (endpoints without proof), the
 //! peers that the owner named, the other nodes of the mesh, and budgets. Every table is bounded.
-//! Rules: PROTOCOL.md, "Links and proof" to "Inform"; SECURITY T1 to T8, T21.
+//! Rules: PROTOCOL.md, "Links" to "Netid of a node"; SECURITY T1 to T8, T21.
 
 mod hello;
 mod inform;
