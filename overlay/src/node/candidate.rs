@@ -154,8 +154,11 @@ impl Candidate {
                     .unwrap_or(Step::GiveUp)
             }
             Origin::Unsolicited => {
-                let after = [CHALLENGE_SPACING].get(step).copied();
-                self.next_at = self.since + after.unwrap_or(GREET_INTERVAL);
+                self.next_at = if step == 0 {
+                    now + CHALLENGE_SPACING
+                } else {
+                    self.since + GREET_INTERVAL
+                };
                 let steps = [Step::HelloAndChallenge, Step::Challenge];
                 steps.get(step).copied().unwrap_or(Step::GiveUp)
             }

@@ -7,7 +7,7 @@
 
 use super::*;
 use crate::node::candidate::Step;
-use crate::node::config::{CHALLENGE_SPACING, LINKS_PER_NEIGHBOR};
+use crate::node::config::{CHALLENGE_SPACING, GREET_INTERVAL, LINKS_PER_NEIGHBOR};
 use crate::node::effect::Refusal;
 
 impl Control {
@@ -57,7 +57,14 @@ impl Control {
                 Step::Hello => self.greet_candidate(now, endpoint, effects),
                 Step::Challenge => self.challenge_candidate(now, endpoint, effects),
                 Step::HelloAndChallenge => {
-                    self.greet_candidate(now, endpoint, effects);
+                    // A stranger whose challenge was put off was greeted then (R30).
+                    let candidate = self.candidates.get(&endpoint);
+                    let greeted = candidate
+                        .and_then(|candidate| candidate.greeted_at)
+                        .is_some_and(|at| now.since(at) < GREET_INTERVAL);
+                    if origin != Origin::Unsolicited || !greeted {
+                        self.greet_candidate(now, endpoint, effects);
+                    }
                     // Every other time a named peer is asked in our own name.
                     if origin == Origin::Configured && steps.is_multiple_of(2) {
                         self.ping_candidate(now, endpoint, effects);

@@ -83,6 +83,18 @@ fn r25_a_fifth_endpoint_of_a_named_peer_pushes_no_live_link_out() {
 }
 
 #[test]
+fn r29_a_hello_stays_and_names_the_far_netid_when_it_is_known() {
+    let mut bench = Bench::new();
+    let of_stranger = bench.hello("8.8.8.8:9", THEM);
+    let of_named = bench.named(0, "9.9.9.9:9");
+    for (effects, dst) in [(of_stranger, THEM), (of_named, NetId::ANY)] {
+        let (hello, _) = sends(&effects)[0];
+        assert_eq!((hello.kind, hello.src, hello.dst), (Kind::Hello, US, dst));
+        assert_eq!(hello.flags, Flags::NO_FORWARD);
+    }
+}
+
+#[test]
 fn r30_a_strangers_hellos_are_answered_by_one_hello_in_10_s() {
     let mut bench = Bench::new();
     let mut hellos = Vec::new();
@@ -96,6 +108,23 @@ fn r30_a_strangers_hellos_are_answered_by_one_hello_in_10_s() {
         }
     }
     assert_eq!(hellos, [0, 10_000, 20_000]);
+}
+
+#[test]
+fn r30_a_stranger_whose_challenge_waits_for_its_budget_is_greeted_once() {
+    let mut config = config(US);
+    config.limits.challenges = 1;
+    let mut bench = Bench::with(config);
+    bench.hello("7.7.7.7:9", NetId(0x77));
+    // The budget of this second is spent.
+    let mut done = bench.hello("8.8.8.8:9", THEM);
+    assert_eq!(kinds(&done), [Kind::Hello]);
+    done.extend(of(&bench.run_for(9)).cloned());
+    let to: SocketAddr = "8.8.8.8:9".parse().unwrap();
+    let sent = sends(&done);
+    let kinds = sent.iter().filter(|(_, at)| *at == to);
+    let kinds: Vec<Kind> = kinds.map(|(header, _)| header.kind).collect();
+    assert_eq!(kinds, [Kind::Hello, Kind::Ping, Kind::Ping]);
 }
 
 #[test]
@@ -290,6 +319,37 @@ fn r42_an_informed_endpoint_gets_three_datagrams_of_16_bytes_and_their_kinds() {
 }
 
 #[test]
+fn r44_beyond_its_most_neighbors_a_node_takes_only_named_peers() {
+    let mut config = config(US);
+    (config.degree, config.max_neighbors) = (200, 2);
+    let mut bench = Bench::with(config);
+    bench.connect("8.8.1.1:9", NetId(1));
+    bench.connect("8.8.2.2:9", NetId(2));
+    let refused = bench.hello("8.8.3.3:9", NetId(3));
+    let endpoint = path("8.8.3.3:9").endpoint;
+    let reason = Refusal::MaxNeighbors;
+    assert_eq!(
+        refused,
+        [Effect::Event(Event::Refused { endpoint, reason })]
+    );
+    bench.named_and_asked(0, "8.8.4.4:9");
+    bench.pong("8.8.4.4:9", NetId(4), US);
+    assert_eq!(bench.links().len(), 3);
+}
+
+#[test]
+fn r45_informs_are_followed_only_while_fewer_than_the_degree_are_live() {
+    for (degree, dialed) in [(1, 0), (2, 1)] {
+        let mut config = config(US);
+        config.degree = degree;
+        let mut bench = Bench::with(config);
+        bench.connect("8.8.8.8:9", THEM);
+        let done = bench.receive("8.8.8.8:9", &inform(THEM, 0x77, "9.9.9.9:9999"));
+        assert_eq!(count(&done, Kind::Hello), dialed, "degree {degree}");
+    }
+}
+
+#[test]
 fn r46_a_node_that_became_full_challenges_no_stranger_that_was_before() {
     let mut config = config(US);
     config.degree = 1;
@@ -393,6 +453,27 @@ fn r57_a_rumour_makes_no_node() {
     let mut remotes = bench.control.remotes();
     let (_, told) = remotes.find(|(netid, _)| *netid == NetId(0x78)).unwrap();
     assert_eq!(told.hint, Some("9.9.9.8:9999".parse().unwrap()));
+}
+
+#[test]
+fn r58_half_of_the_degree_at_most_are_neighbors_by_the_word_of_one_teller() {
+    let mut bench = Bench::new();
+    bench.connect("8.8.8.8:9", THEM);
+    bench.connect("7.7.7.7:9", NetId(0x0c));
+    let mut told_by = |from: &str, teller, number: u32| {
+        let (subject, address) = (0x100 + number, format!("9.{number}.9.9:9999"));
+        let told = inform(teller, subject, &address);
+        let dialed = !sends(&bench.receive(from, &told)).is_empty();
+        if dialed {
+            bench.connect(&address, NetId(subject));
+        }
+        dialed
+    };
+    let followed: Vec<bool> = (0..4).map(|n| told_by("8.8.8.8:9", THEM, n)).collect();
+    assert_eq!(followed, [true, true, true, false]);
+    // Five of six are live: there is room for one on another's word.
+    assert!(told_by("7.7.7.7:9", NetId(0x0c), 4));
+    assert!(!told_by("7.7.7.7:9", NetId(0x0c), 5));
 }
 
 #[test]
