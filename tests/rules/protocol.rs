@@ -7,6 +7,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Display;
+use std::sync::Arc;
 
 use overlay::node::config::{
     ALARM_INTERVAL, AMPLIFICATION, ANSWER_SPREAD, CHALLENGE_LIFETIME, CHALLENGE_SPACING,
@@ -17,9 +18,12 @@ use overlay::node::config::{
 use overlay::node::flood::ECHO_GRACE;
 use overlay::node::neighbor::YIELD;
 use overlay::node::seen;
+use overlay::route::address::Mesh;
+use overlay::route::owners::KeyedHasher;
 use overlay::route::storm::{Rate, StormRates};
+use overlay::route::tap::Tap;
 use overlay::route::{directory, guard, hold, learned, switch};
-use overlay::time::Duration;
+use overlay::time::{Duration, Instant};
 
 const PROTOCOL: &str = include_str!("../../wire/PROTOCOL.md");
 
@@ -368,4 +372,28 @@ fn rules_are_numbered_without_gaps_and_only_those_are_cited() {
         let wrong: Vec<_> = cited(text).difference(&known).copied().collect();
         assert_eq!(wrong, []);
     }
+}
+
+#[test]
+fn r70_a_beacon_has_the_bytes_that_are_drawn() {
+    let (us, mesh) = (wire::NetId(0x2a), Mesh::default());
+    let keys = KeyedHasher(1, 2);
+    let switch = switch::Switch::new(us, mesh, StormRates::default(), keys);
+    let mut tap = Tap::new(1_400, Arc::new(switch));
+    let mut frame = [0xA5; 64];
+    assert_eq!(tap.beacon(Instant::ZERO, &mut frame), Some(60));
+    let mesh = mesh.hash.to_be_bytes();
+    let token = &frame[30..38];
+    let drawn: [&[u8]; 8] = [
+        &[0xFF; 6],
+        b"\x06\xac\0\0\0\x2a",
+        b"\x88\xb5",
+        b"\xac\x01\x6c\x6f",
+        &mesh,
+        b"\0\0\0\x2a",
+        token,
+        &[0; 22],
+    ];
+    assert_eq!(frame[..60], drawn.concat());
+    assert_eq!(frame[60..], [0xA5; 4]);
 }
