@@ -9,6 +9,8 @@ use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::sync::Arc;
 
+use overlay::budget::Rate;
+use overlay::keyed::KeyedHasher;
 use overlay::node::config::{
     ALARM_INTERVAL, AMPLIFICATION, ANSWER_SPREAD, CHALLENGE_LIFETIME, CHALLENGE_SPACING,
     DIAL_SCHEDULE, GREET_INTERVAL, INFORM_SCHEDULE, INFORM_SILENCE, LEAVE_AFTER, LEAVE_CHALLENGES,
@@ -19,10 +21,9 @@ use overlay::node::flood::ECHO_GRACE;
 use overlay::node::neighbor::YIELD;
 use overlay::node::seen;
 use overlay::route::address::Mesh;
-use overlay::route::owners::KeyedHasher;
-use overlay::route::storm::{Rate, StormRates};
+use overlay::route::storm::StormRates;
 use overlay::route::tap::Tap;
-use overlay::route::{directory, guard, hold, learned, switch};
+use overlay::route::{beacon, directory, guard, hold, learned, switch};
 use overlay::time::{Duration, Instant};
 
 const PROTOCOL: &str = include_str!("../../wire/PROTOCOL.md");
@@ -55,8 +56,10 @@ fn n(number: impl TryInto<u64>) -> String {
     groups.collect::<Vec<_>>().join(",")
 }
 
-fn rate(rate: Rate) -> String {
-    format!("{}/s, bursts of {}", n(rate.per_second), n(rate.burst))
+/// `per_second` and `burst`, which must be those of `rate`.
+fn rate(rate: Rate, per_second: u32, burst: u32) -> String {
+    assert_eq!(rate, Rate::per_second(per_second, burst));
+    format!("{}/s, bursts of {}", n(per_second), n(burst))
 }
 
 #[test]
@@ -236,14 +239,18 @@ fn every_number_of_the_constants_table_is_the_codes() {
         ),
         (
             "storm control: broadcast and unknown; multicast",
-            format!("{}; {}", rate(storm.broadcast), rate(storm.multicast)),
+            format!(
+                "{}; {}",
+                rate(storm.broadcast, 1_000, 2_000),
+                rate(storm.multicast, 20_000, 40_000)
+            ),
         ),
         (
-            "beacon; hurried; frames remembered; blocked",
+            "beacon; hurried; token and frames remembered; blocked",
             format!(
-                "{} s; {} s; {} s; {} s",
-                s(switch::BEACON_INTERVAL),
-                s(switch::BEACON_HURRY),
+                "{} s; {}; {} s; {} s",
+                s(beacon::INTERVAL),
+                rate(beacon::HURRIED, 2, 8),
                 s(guard::KEPT),
                 s(switch::BLOCKED)
             ),
@@ -303,6 +310,7 @@ fn every_number_of_the_constants_table_is_the_codes() {
         ),
     ];
     assert_eq!(s(directory::ANNOUNCE_SPACING), 1.0);
+    assert_eq!(beacon::TOKEN_LIFETIME, guard::KEPT);
     let expected: Vec<_> = expected
         .iter()
         .map(|(name, value)| (*name, &value[..]))
@@ -334,8 +342,9 @@ fn the_daemons_defaults_are_the_nodes() {
     assert_eq!(ours.dead_after, theirs.dead_after);
     assert_eq!(ours.redial, theirs.redial);
     let (ours, theirs) = (config::Storm::default(), StormRates::default());
-    assert_eq!(ours.broadcast, theirs.broadcast.per_second);
-    assert_eq!(ours.multicast, theirs.multicast.per_second);
+    let rate = |per_second| Rate::per_second(per_second, 2 * per_second);
+    assert_eq!(rate(ours.broadcast), theirs.broadcast);
+    assert_eq!(rate(ours.multicast), theirs.multicast);
 }
 
 /// Numbers of rules cited in `text`: `R7`, `D2`, and both ends of `R40 to R46`.

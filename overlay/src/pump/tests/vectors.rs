@@ -92,7 +92,7 @@ impl Stage {
         let started = Instant::from_secs(1_000);
         Self {
             flood: Flood::new(us, hasher, seen, started),
-            neighbors: NeighborSet::new(links, [], EndpointHasher(1, 2)),
+            neighbors: NeighborSet::new(links, [], KeyedHasher(1, 2)),
             pump: Pump::default(),
             now: started + crate::time::Duration::from_secs(uptime),
         }
