@@ -3,3 +3,4 @@
 mod noalloc;
 #[cfg(feature = "daemon")]
 mod noalloc_device;
+mod protocol;

@@ -4,7 +4,7 @@
 //!   configured, remembered --.                         .--> live link (Control)
 //!   informed ----------------+--> Candidate --Pong-----+
 //!   stranger's Hello --------'       | silence          
-//!                                    '--> forgotten; a configured peer is dialed again
+//!                                    '--> forgotten; whom the owner named is dialed again
 //! ```
 //!
 //! Nothing but Hellos and challenges goes to a candidate, on a schedule that depends on how we
@@ -17,7 +17,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use super::config::{CANDIDATE_LIFETIME, DIAL_SCHEDULE, INFORM_SCHEDULE, Limits};
+use super::config::{
+    AMPLIFICATION, CANDIDATE_LIFETIME, CHALLENGE_LIFETIME, CHALLENGE_SPACING, DIAL_SCHEDULE,
+    GREET_INTERVAL, INFORM_SCHEDULE, Limits,
+};
 use crate::budget::Bucket;
 use crate::id::{Endpoint, NetId, Path};
 use crate::time::{Duration, Instant};
@@ -27,7 +30,7 @@ use crate::time::{Duration, Instant};
 pub enum Origin {
     /// Named by the owner: dialed for ever.
     Configured,
-    /// Proven before the last restart: dialed for the first 15 s.
+    /// Proven before the last restart: dialed as if the owner had named it, while there is room.
     Remembered,
     /// Named by a neighbor's Inform: three datagrams, then silence.
     Informed {
@@ -60,10 +63,13 @@ pub struct Candidate {
     pub origin: Origin,
     /// The netid its Hello named; hearsay until a Pong proves it.
     pub claimed: Option<NetId>,
-    /// The srcs of our last two challenges: a Pong to one of them is the proof.
-    pub challenges: [Option<NetId>; 2],
+    /// The srcs of our last two challenges, and when they went out: a Pong to one of them is the
+    /// proof.
+    pub challenges: [Option<(NetId, Instant)>; 2],
     /// When the last challenge went out; for the first round-trip time.
     pub challenged_at: Option<Instant>,
+    /// When we last asked in our own name.
+    pub pinged_at: Option<Instant>,
     /// When the last Hello went out.
     pub greeted_at: Option<Instant>,
     /// When it became a candidate.
@@ -90,6 +96,7 @@ impl Candidate {
             claimed: None,
             challenges: [None; 2],
             challenged_at: None,
+            pinged_at: None,
             greeted_at: None,
             since: now,
             received: 0,
@@ -106,14 +113,21 @@ impl Candidate {
         match self.origin {
             Origin::Configured | Origin::Remembered => true,
             // Its three probes are its budget; what it sends adds to that.
-            Origin::Informed { .. } => self.sent + len <= 48 + 3 * self.received,
-            Origin::Unsolicited => self.sent + len <= 3 * self.received,
+            Origin::Informed { .. } => self.sent + len <= 48 + AMPLIFICATION * self.received,
+            Origin::Unsolicited => self.sent + len <= AMPLIFICATION * self.received,
         }
     }
 
-    /// Whether `dst` is the src of one of our challenges.
-    pub fn is_challenge(&self, dst: NetId) -> bool {
-        self.challenges.contains(&Some(dst))
+    /// Whether `dst` is the src of a challenge that may still be answered.
+    pub fn is_challenge(&self, now: Instant, dst: NetId) -> bool {
+        let mut sent = self.challenges.iter().flatten();
+        sent.any(|&(src, at)| src == dst && now.since(at) <= CHALLENGE_LIFETIME)
+    }
+
+    /// Whether a Pong to our own netid answers a Ping of ours.
+    pub fn is_asked(&self, now: Instant) -> bool {
+        self.pinged_at
+            .is_some_and(|at| now.since(at) <= CHALLENGE_LIFETIME)
     }
 
     /// What the schedule says for the step that is due, and moves on to the next.
@@ -123,18 +137,11 @@ impl Candidate {
         let step = self.step as usize;
         self.step += 1;
         match self.origin {
-            Origin::Configured => {
+            Origin::Configured | Origin::Remembered => {
                 self.next_at = match DIAL_SCHEDULE.get(step + 1) {
                     Some(&after) => self.since + after,
                     None => now + redial * (800 + jitter * 400 / 1_000) / 1_000,
                 };
-                Step::HelloAndChallenge
-            }
-            Origin::Remembered if step >= DIAL_SCHEDULE.len() => Step::GiveUp,
-            Origin::Remembered => {
-                let last = DIAL_SCHEDULE[DIAL_SCHEDULE.len() - 1];
-                let after = DIAL_SCHEDULE.get(step + 1).copied();
-                self.next_at = self.since + after.unwrap_or(last + CANDIDATE_LIFETIME);
                 Step::HelloAndChallenge
             }
             Origin::Informed { .. } => {
@@ -147,8 +154,11 @@ impl Candidate {
                     .unwrap_or(Step::GiveUp)
             }
             Origin::Unsolicited => {
-                let after = [Duration::from_secs(1)].get(step).copied();
-                self.next_at = self.since + after.unwrap_or(CANDIDATE_LIFETIME);
+                self.next_at = if step == 0 {
+                    now + CHALLENGE_SPACING
+                } else {
+                    self.since + GREET_INTERVAL
+                };
                 let steps = [Step::HelloAndChallenge, Step::Challenge];
                 steps.get(step).copied().unwrap_or(Step::GiveUp)
             }

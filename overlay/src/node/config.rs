@@ -55,8 +55,36 @@ pub const LEAVE_CHALLENGES: [Duration; 3] = [
 /// When a leaving neighbor that answers no challenge is gone; under 4 s (PROTOCOL.md "Goodbye").
 pub const LEAVE_AFTER: Duration = Duration::from_millis(3_500);
 
-/// How long a stranger's endpoint is remembered without proof.
+/// How long a probed endpoint may answer after the last probe.
 pub const CANDIDATE_LIFETIME: Duration = Duration::from_secs(5);
+
+/// The Hellos of an endpoint are answered with one Hello in this time (A25); a stranger's endpoint
+/// is remembered for so long.
+pub const GREET_INTERVAL: Duration = Duration::from_secs(10);
+
+/// A Pong proves its endpoint for so long after the challenge.
+pub const CHALLENGE_LIFETIME: Duration = Duration::from_secs(10);
+
+/// One endpoint is challenged once in this time, unless the owner named it.
+pub const CHALLENGE_SPACING: Duration = Duration::from_secs(1);
+
+/// One proof in this time of an endpoint that sends and was never greeted.
+pub const STRANGER_PROOF_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Bytes that may go to an endpoint without proof, for each byte that came from there.
+pub const AMPLIFICATION: u64 = 3;
+
+/// A Ping to all nodes is answered after a random time up to this, so that answers do not collide.
+pub const ANSWER_SPREAD: Duration = Duration::from_millis(500);
+
+/// One Inform of a neighbor is followed in this time, after [`TELLER_BURST`] at once (T5).
+pub const TELLER_INTERVAL: Duration = Duration::from_secs(10);
+
+/// See [`TELLER_INTERVAL`].
+pub const TELLER_BURST: u32 = 16;
+
+/// A conflict of netids is told at most this often.
+pub const ALARM_INTERVAL: Duration = Duration::from_secs(60);
 
 /// A known node is forgotten after this long without a message from it.
 pub const REMOTE_LIFETIME: Duration = Duration::from_secs(600);

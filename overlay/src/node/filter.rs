@@ -88,8 +88,6 @@ pub struct Surroundings {
     pub overlay: Vec<IpNet>,
     /// `--allow-inform`.
     pub allowed: Vec<IpNet>,
-    /// Our listening ports: an own address with an own port is ourselves.
-    pub ports: Vec<u16>,
 }
 
 impl Surroundings {
@@ -100,10 +98,7 @@ impl Surroundings {
         if class == Class::Never || endpoint.port() == 0 || self.is_overlay(address) {
             return false;
         }
-        if self.is_ours(address) && self.ports.contains(&endpoint.port()) {
-            return false;
-        }
-        if self.is_subnet_broadcast(address) {
+        if self.is_ours(address) || self.is_subnet_broadcast(address) {
             return false;
         }
         if self.allowed.iter().any(|prefix| prefix.contains(&address)) {
@@ -156,7 +151,6 @@ mod tests {
                 "10.77.0.0/24".parse().unwrap(),
             ],
             allowed: vec!["198.18.5.0/24".parse().unwrap()],
-            ports: vec![44_204],
         }
     }
 
@@ -191,6 +185,8 @@ mod tests {
             "192.0.2.255:4000",
             "10.1.255.255:4000",
             "192.0.2.7:44204",
+            "192.0.2.7:44205",
+            "[::ffff:192.0.2.7]:44205",
             "8.8.8.8:0",
             "8.8.8.8:53",
             "10.77.0.9:4000",
@@ -212,7 +208,7 @@ mod tests {
             "10.9.9.9:44204",
             "192.168.1.1:44204",
             "203.0.113.9:44204",
-            "192.0.2.7:44205",
+            "192.0.2.8:44204",
             "198.18.5.1:53",
             "[64:ff9b::8.8.8.8]:44204",
         ] {

@@ -177,20 +177,27 @@ impl Flood {
         if header.src == self.netid {
             return Class::Ours;
         }
+        let ours = header.dst == self.netid;
+        let stays = header.flags.no_forward();
         if from.is_none() {
-            return match header.kind {
-                // What a link begins with. It stays outside the seen table, so that nobody can
-                // make a real message look seen by sending it first (SECURITY T9).
-                Kind::Hello | Kind::Ping | Kind::Pong => Class::Settled(Verdict::New {
+            let begins_a_link = match header.kind {
+                Kind::Hello | Kind::Pong => true,
+                // A direct one (R50); any other was forwarded.
+                Kind::Ping => stays || ours || header.dst == NetId::ANY,
+                _ => false,
+            };
+            // It stays outside the seen table, so that nobody can make a real message look seen
+            // by sending it first (SECURITY T9).
+            return if begins_a_link {
+                Class::Settled(Verdict::New {
                     deliver: Deliver::Control,
                     forward: false,
-                }),
-                _ => drop(DropReason::Stranger),
+                })
+            } else {
+                drop(DropReason::Stranger)
             };
         }
-        let ours = header.dst == self.netid;
         let here = ours || header.dst == NetId::ANY || header.dst == NetId::ALL;
-        let stays = header.flags.no_forward();
         if stays && !here {
             // A Pong to a netid that we made up for a challenge: only control knows those.
             return if header.kind == Kind::Pong {
@@ -229,7 +236,10 @@ impl Flood {
 
     /// Step 3 for [`Class::Ours`]: did we send it?
     pub fn own(&self, now: Instant, digest: u64) -> Verdict {
-        let sent = self.seen.contains(now, digest) || now < self.started + ECHO_GRACE;
+        // When memory is short not all that we sent is remembered.
+        let sent = self.seen.contains(now, digest)
+            || now < self.started + ECHO_GRACE
+            || self.seen.is_short(now);
         Verdict::Drop(if sent {
             DropReason::OwnEcho
         } else {
@@ -447,6 +457,12 @@ mod tests {
         for kind in [0x01, 0x03, 0x04] {
             for (flags, dst) in [(0x80, US), (0x80, 0), (0, US), (0, 0x99), (0, 0xFFFF_FFFF)] {
                 let hello = datagram(kind, flags, 7, dst, &[]);
+                if kind == 0x03 && flags == 0 && dst != US {
+                    // A forwarded Ping needs a live last hop (R51).
+                    let verdict = flood.judge(NOW, None, &hello);
+                    assert_eq!(verdict, Verdict::Drop(DropReason::Stranger));
+                    continue;
+                }
                 assert_eq!(flood.judge(NOW, None, &hello), CONTROL);
                 assert_eq!(flood.judge(NOW, None, &hello), CONTROL);
                 assert!(!flood.seen().contains(NOW, flood.digest(&hello)));

@@ -16,7 +16,9 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use super::config::{LEAVE_AFTER, LEAVE_CHALLENGES, Limits, TELL_SCHEDULE, Timers};
+use super::config::{
+    LEAVE_AFTER, LEAVE_CHALLENGES, Limits, TELL_SCHEDULE, TELLER_BURST, TELLER_INTERVAL, Timers,
+};
 use super::effect::Gone;
 use super::snapshot::LinkStats;
 use crate::budget::{Bucket, Rate};
@@ -24,7 +26,7 @@ use crate::id::{LinkId, NetId, Path};
 use crate::time::{Duration, Instant};
 
 /// How much longer the higher netid of a link waits before it pings: more than any round trip.
-const YIELD: Duration = Duration::from_millis(1_500);
+pub const YIELD: Duration = Duration::from_millis(1_500);
 
 /// What a link is at the moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -252,7 +254,7 @@ impl Introduction {
 impl Neighbor {
     /// A neighbor without links yet.
     pub fn new(now: Instant, netid: NetId) -> Self {
-        let informs = Bucket::new(Rate::every(Duration::from_secs(10), 16));
+        let informs = Bucket::new(Rate::every(TELLER_INTERVAL, TELLER_BURST));
         Self {
             netid,
             links: Vec::new(),

@@ -51,3 +51,73 @@ pub fn carry_out(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use wire::{Flags, Kind, NetId};
+
+    use super::*;
+    use crate::id::{Endpoint, SocketId};
+    use crate::node::config::NodeConfig;
+    use crate::node::effect::Small;
+    use crate::node::hash::{Algorithm, MessageHasher};
+    use crate::node::seen::SeenConfig;
+    use crate::pump::count::Counters;
+
+    const NOW: Instant = Instant::from_secs(100);
+
+    /// Asks at each sending whether the message is known by then.
+    struct Asks<'f>(&'f Flood, usize);
+
+    impl Asks<'_> {
+        fn ask(&mut self, datagram: &[u8]) {
+            assert!(self.0.seen().contains(NOW, self.0.digest(datagram)));
+            self.1 += 1;
+        }
+    }
+
+    impl Outlet for Asks<'_> {
+        fn send(&mut self, _: Instant, _: &Path, _: Option<LinkId>, datagram: &[u8]) {
+            self.ask(datagram);
+        }
+        fn flood(&mut self, _: Instant, datagram: &[u8]) {
+            self.ask(datagram);
+        }
+        fn publish(&mut self, _: NeighborSet) {}
+        fn event(&mut self, _: Instant, _: Event) {}
+    }
+
+    /// R10.
+    #[test]
+    fn a_message_is_in_the_seen_table_before_it_leaves() {
+        let us = NetId(0x2a);
+        let config = NodeConfig {
+            netid: us,
+            sockets: Vec::new(),
+            degree: 6,
+            max_neighbors: 256,
+            allow_inform: Vec::new(),
+            overlay: Vec::new(),
+            timers: Default::default(),
+            limits: Default::default(),
+            seed: [1; 32],
+        };
+        let control = Control::new(NOW, config, Arc::new(Counters::default()));
+        let hasher = MessageHasher::new(Algorithm::default(), [1, 2, 3, 4]);
+        let flood = Flood::new(us, hasher, SeenConfig::default(), Instant::ZERO);
+        let small = |nonce| Small::header(Kind::Ping, Flags::NONE, nonce, us, NetId::ALL);
+        let endpoint = Endpoint::new(SocketId(0), ([192, 0, 2, 1], 1).into());
+        let mut effects = Effects::default();
+        effects.push(Effect::Send {
+            path: Path::to(endpoint),
+            link: None,
+            datagram: small(1),
+        });
+        effects.push(Effect::Flood(small(2)));
+        let mut asks = Asks(&flood, 0);
+        carry_out(NOW, &control, &flood, &mut effects, &mut asks);
+        assert_eq!(asks.1, 2);
+    }
+}

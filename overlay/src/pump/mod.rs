@@ -12,7 +12,7 @@
 //! leaves as it came. Nothing is allocated after [`Pump::default`].
 //!
 //! Counting: each datagram counts as `received`, and then exactly once: as `control` (a stranger's
-//! Hello, Ping or Pong), as `flooded` (new), or as one of [`flood::JUDGED`],
+//! Hello, direct Ping or Pong), as `flooded` (new), or as one of [`flood::JUDGED`],
 //! `underlay_in_overlay` or `rx_truncated`. `forwarded` and `unknown_service` come on top.
 //!
 //! Read [`Pump::receive`] first, then [`Sink`] for what comes out.

@@ -1,5 +1,7 @@
 //! Whole batches through the pump, with a sink that writes down what it gets.
 
+mod vectors;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 

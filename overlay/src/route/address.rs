@@ -120,6 +120,9 @@ mod tests {
         assert_eq!(octets[1..6], digest.as_bytes()[..5]);
         assert_eq!(octets[6..], [0; 10]);
         assert_eq!(Mesh::default().hash.to_be_bytes(), digest.as_bytes()[..8]);
+        // The example of PROTOCOL.md, R65.
+        let example = Mesh::default().address(NetId(0x2a));
+        assert_eq!(example.to_string(), "fd93:cd51:4ac7::2a");
     }
 
     #[test]

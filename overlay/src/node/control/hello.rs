@@ -1,11 +1,9 @@
 //! Hello: somebody introduces itself. It proves nothing but that somebody sent it.
 
 use super::*;
+use crate::node::config::{CHALLENGE_SPACING, GREET_INTERVAL};
 use crate::node::effect::Refusal;
 use wire::Header;
-
-/// One Hello is answered with one Hello at most this often per endpoint (A25).
-pub(super) const GREET_INTERVAL: Duration = Duration::from_secs(10);
 
 impl Control {
     /// A Hello from a neighbor, from an endpoint being dialed, or from a stranger.
@@ -29,10 +27,12 @@ impl Control {
         if self.is_trusted(&endpoint) {
             return self.promote(now, endpoint, header.src, None, effects);
         }
+        if !self.is_configured(&endpoint)
+            && let Some(reason) = self.refusal(Some(header.src))
+        {
+            return self.refuse(now, endpoint, Some(header.src), reason, effects);
+        }
         if self.candidates.get(&endpoint).is_none() {
-            if let Some(reason) = self.refusal(Some(header.src)) {
-                return self.refuse(now, endpoint, Some(header.src), reason, effects);
-            }
             let limits = &self.config.limits;
             let mut candidate = Candidate::new(now, arrival.path, Origin::Unsolicited, limits);
             candidate.received = len as u64;
@@ -103,7 +103,7 @@ impl Control {
             .is_none_or(|at| now.since(at) >= GREET_INTERVAL);
         let challenge = candidate
             .challenged_at
-            .is_none_or(|at| now.since(at) >= Duration::from_secs(1));
+            .is_none_or(|at| now.since(at) >= CHALLENGE_SPACING);
         if hello {
             self.greet_candidate(now, endpoint, effects);
         }

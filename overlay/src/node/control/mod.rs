@@ -9,7 +9,7 @@
 //!
 //! What it keeps: neighbors (proven, with live links), candidates (endpoints without proof), the
 //! peers that the owner named, the other nodes of the mesh, and budgets. Every table is bounded.
-//! Rules: PROTOCOL.md, "Links and proof" to "Inform"; SECURITY T1 to T8, T21.
+//! Rules: PROTOCOL.md, "Links" to "Netid of a node"; SECURITY T1 to T8, T21.
 
 mod hello;
 mod inform;
@@ -30,7 +30,7 @@ use rand_core::{Rng, SeedableRng};
 use wire::{Flags, Kind, Message};
 
 use super::candidate::{Candidate, Candidates, Origin};
-use super::config::NodeConfig;
+use super::config::{ALARM_INTERVAL, NodeConfig, STRANGER_PROOF_INTERVAL};
 use super::effect::{Effect, Effects, Event, Gone, Small};
 use super::filter::Surroundings;
 use super::neighbor::{Due, Link, LinkState, Neighbor};
@@ -62,9 +62,6 @@ struct Peer {
     trusted: bool,
 }
 
-/// Happenings that are told at most once a minute.
-const ALARM_INTERVAL: Duration = Duration::from_secs(60);
-
 /// The control plane of one node.
 #[derive(Debug)]
 pub struct Control {
@@ -78,6 +75,8 @@ pub struct Control {
     by_endpoint: BTreeMap<Endpoint, NetId>,
     candidates: Candidates,
     peers: Vec<Peer>,
+    /// Endpoints that were neighbors' before the last restart.
+    remembered: Vec<Endpoint>,
     remotes: Remotes,
 
     hellos: Bucket,
@@ -109,11 +108,6 @@ impl Control {
             local: Vec::new(),
             overlay: config.overlay.clone(),
             allowed: config.allow_inform.clone(),
-            ports: config
-                .sockets
-                .iter()
-                .map(|socket| socket.local.port())
-                .collect(),
         };
         Self {
             counters,
@@ -123,10 +117,11 @@ impl Control {
             by_endpoint: BTreeMap::new(),
             candidates: Candidates::default(),
             peers: Vec::new(),
+            remembered: Vec::new(),
             remotes: Remotes::new(limits.remotes),
             hellos: Bucket::per_second(limits.hellos, limits.hellos),
             challenges: Bucket::per_second(limits.challenges, limits.challenges),
-            stranger_proofs: Buckets::new(Rate::every(Duration::from_secs(10), 1), 1_024),
+            stranger_proofs: Buckets::new(Rate::every(STRANGER_PROOF_INTERVAL, 1), 1_024),
             rumours: Rumours::new(now, config.timers.inform, &limits),
             pings: Pings::new(&limits),
             refused: report::Refused::default(),
@@ -256,9 +251,15 @@ impl Control {
         self.finish(effects);
     }
 
-    /// Dials endpoints that were neighbors before the last restart, for 15 s.
+    /// Dials endpoints that were neighbors' before the last restart, as if the owner had named
+    /// them, but only while there is room for their nodes.
+    ///
+    /// Shape: as few as the state file holds; each is kept for as long as this node runs.
     pub fn remember(&mut self, now: Instant, addresses: &[SocketAddr], effects: &mut Effects) {
         for endpoint in self.endpoints_of(addresses) {
+            if !self.remembered.contains(&endpoint) {
+                self.remembered.push(endpoint);
+            }
             if self.candidates.get(&endpoint).is_none() {
                 self.dial(now, endpoint, Origin::Remembered);
             }
@@ -274,9 +275,12 @@ impl Control {
         self.surroundings.overlay = overlay;
     }
 
-    /// The machine's addresses or routes changed: every named peer without a link is dialed anew
-    /// from the start of the schedule, and every link is pinged.
+    /// The machine's addresses or routes changed: every named or remembered peer without a link is
+    /// dialed anew from the start of the schedule, and every link is pinged.
     pub fn handle_network_change(&mut self, now: Instant, effects: &mut Effects) {
+        for endpoint in self.remembered.clone() {
+            self.dial(now, endpoint, Origin::Remembered);
+        }
         let endpoints: Vec<Endpoint> = self
             .peers
             .iter()
@@ -396,7 +400,8 @@ impl Control {
         }
     }
 
-    /// Ends a link; a named peer is dialed anew, a neighbor without links is no neighbor.
+    /// Ends a link; a named or remembered peer is dialed anew, a neighbor without links is no
+    /// neighbor.
     fn remove_link(&mut self, now: Instant, endpoint: Endpoint, why: Gone, effects: &mut Effects) {
         let Some(netid) = self.by_endpoint.remove(&endpoint) else {
             return;
@@ -411,6 +416,8 @@ impl Control {
         }
         if self.is_configured(&endpoint) {
             self.dial(now, endpoint, Origin::Configured);
+        } else if self.remembered.contains(&endpoint) {
+            self.dial(now, endpoint, Origin::Remembered);
         }
         self.changed = true;
     }

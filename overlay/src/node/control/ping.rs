@@ -1,16 +1,14 @@
 //! Ping and Pong: answering within rations, and asking.
 //!
-//! A direct Ping (NO_FORWARD, dst 0, or from an endpoint without a live link) is answered to its
-//! endpoint alone. A flooded one is answered by a flooded Pong, which costs the whole mesh, so
+//! A direct Ping (NO_FORWARD, dst 0, or to us from an endpoint without a live link) is answered to
+//! its endpoint alone, with NO_FORWARD as in the Ping (A30). A flooded one is answered by a flooded Pong, which costs the whole mesh, so
 //! those are rationed here, at the one who answers (SECURITY T7).
 
 use super::*;
-use crate::node::config::Limits;
+use crate::node::config::{ANSWER_SPREAD, Limits};
 use std::collections::VecDeque;
 use wire::Header;
 
-/// A Ping to all nodes is answered after a random time up to this, so that answers do not collide.
-const ANSWER_SPREAD_US: u32 = 500_000;
 /// How long one of our own pings waits for answers.
 const PING_LIFETIME: Duration = Duration::from_secs(10);
 /// Our own pings under way at the most; the oldest is forgotten.
@@ -92,17 +90,18 @@ impl Control {
         let endpoint = arrival.path.endpoint;
         let live = self.by_endpoint.contains_key(&endpoint);
         let direct = header.flags.no_forward() || header.dst == NetId::ANY;
+        let flags = no_forward_of(header);
         if !live {
             if direct || header.dst == self.config.netid {
                 self.answer_stranger(now, arrival, header, effects);
             }
         } else if direct {
-            let pong = self.small(Kind::Pong, Flags::NO_FORWARD, header.src);
+            let pong = self.small(Kind::Pong, flags, header.src);
             self.send_on_link(&endpoint, pong, effects);
         } else if header.dst == NetId::ALL {
             if self.pings.to_all.take(now) {
-                let delay =
-                    Duration::from_micros(u64::from(self.rng.next_u32() % ANSWER_SPREAD_US));
+                let spread = ANSWER_SPREAD.as_micros() as u64;
+                let delay = Duration::from_micros(u64::from(self.rng.next_u32()) % spread);
                 self.pings.delayed.push_back((now + delay, header.src));
             } else {
                 self.counters.count(DropReason::PingRationed);
@@ -126,7 +125,7 @@ impl Control {
     ) {
         let endpoint = arrival.path.endpoint;
         let candidate = self.candidates.get(&endpoint);
-        let wanted = candidate.is_some_and(|c| c.origin != Origin::Unsolicited);
+        let wanted = candidate.is_some_and(|c| c.origin == Origin::Configured);
         let claimed = candidate.and_then(|candidate| candidate.claimed);
         let known = candidate.is_some();
         if !wanted && let Some(reason) = self.refusal(claimed) {
@@ -135,7 +134,7 @@ impl Control {
         if !wanted && !self.pings.all.take(now) {
             return self.counters.count(DropReason::PingRationed);
         }
-        let pong = self.small(Kind::Pong, Flags::NO_FORWARD, header.src);
+        let pong = self.small(Kind::Pong, no_forward_of(header), header.src);
         if known {
             self.send_to_candidate(endpoint, pong, effects);
         } else {
@@ -254,5 +253,14 @@ impl Control {
         self.pings
             .asked
             .retain(|asked| now.since(asked.at) < PING_LIFETIME);
+    }
+}
+
+/// The flags of the Pong to a Ping: NO_FORWARD as in the Ping, and nothing else (A30).
+fn no_forward_of(ping: &Header) -> Flags {
+    if ping.flags.no_forward() {
+        Flags::NO_FORWARD
+    } else {
+        Flags::NONE
     }
 }

@@ -7,7 +7,8 @@
 
 use super::*;
 use crate::node::candidate::Step;
-use crate::node::config::LINKS_PER_NEIGHBOR;
+use crate::node::config::{CHALLENGE_SPACING, GREET_INTERVAL, LINKS_PER_NEIGHBOR};
+use crate::node::effect::Refusal;
 
 impl Control {
     /// Begins the proof of an endpoint that sent `received` bytes and no Hello; once in 10 s each.
@@ -40,20 +41,33 @@ impl Control {
                     candidate.take_step(now, redial, jitter),
                     candidate.origin,
                     candidate.step,
+                    candidate.claimed,
                 )
             });
-            let Some((step, origin, steps)) = taken else {
+            let Some((step, origin, steps, claimed)) = taken else {
                 return;
             };
+            // Full by now: what is not dialed at the owner's word is left alone (R46).
+            let refused = origin != Origin::Configured && self.refusal(claimed).is_some();
+            if refused && step != Step::GiveUp {
+                continue;
+            }
             match step {
                 Step::GiveUp => self.give_up(now, endpoint),
                 Step::Hello => self.greet_candidate(now, endpoint, effects),
                 Step::Challenge => self.challenge_candidate(now, endpoint, effects),
                 Step::HelloAndChallenge => {
-                    self.greet_candidate(now, endpoint, effects);
+                    // A stranger whose challenge was put off was greeted then (R30).
+                    let candidate = self.candidates.get(&endpoint);
+                    let greeted = candidate
+                        .and_then(|candidate| candidate.greeted_at)
+                        .is_some_and(|at| now.since(at) < GREET_INTERVAL);
+                    if origin != Origin::Unsolicited || !greeted {
+                        self.greet_candidate(now, endpoint, effects);
+                    }
                     // Every other time a named peer is asked in our own name.
                     if origin == Origin::Configured && steps.is_multiple_of(2) {
-                        self.ping_candidate(endpoint, effects);
+                        self.ping_candidate(now, endpoint, effects);
                     } else {
                         self.challenge_candidate(now, endpoint, effects);
                     }
@@ -101,10 +115,16 @@ impl Control {
         endpoint: Endpoint,
         effects: &mut Effects,
     ) {
-        let named = self
-            .candidates
-            .get(&endpoint)
-            .is_some_and(|c| matches!(c.origin, Origin::Configured | Origin::Remembered));
+        let Some(candidate) = self.candidates.get(&endpoint) else {
+            return;
+        };
+        let named = matches!(candidate.origin, Origin::Configured | Origin::Remembered);
+        let asked = candidate
+            .challenged_at
+            .is_some_and(|at| now.since(at) < CHALLENGE_SPACING);
+        if !named && asked {
+            return;
+        }
         if !named && !self.challenges.take(now) {
             self.counters.count(DropReason::ChallengeBudget);
             let later = Duration::from_millis(1_000 + u64::from(self.rng.next_u32() % 500));
@@ -122,15 +142,18 @@ impl Control {
         );
         if self.send_to_candidate(endpoint, challenge, effects) {
             self.candidates.update(&endpoint, |candidate| {
-                candidate.challenges = [Some(src), candidate.challenges[0]];
+                candidate.challenges = [Some((src, now)), candidate.challenges[0]];
                 candidate.challenged_at = Some(now);
             });
         }
     }
 
-    fn ping_candidate(&mut self, endpoint: Endpoint, effects: &mut Effects) {
+    fn ping_candidate(&mut self, now: Instant, endpoint: Endpoint, effects: &mut Effects) {
         let ping = self.small(Kind::Ping, Flags::NO_FORWARD, NetId::ANY);
-        self.send_to_candidate(endpoint, ping, effects);
+        if self.send_to_candidate(endpoint, ping, effects) {
+            self.candidates
+                .update(&endpoint, |candidate| candidate.pinged_at = Some(now));
+        }
     }
 
     /// Sends if the 3x rule allows; says whether it did.
@@ -188,8 +211,10 @@ impl Control {
         let Some(candidate) = self.candidates.get(&endpoint) else {
             return false;
         };
-        let own = candidate.origin == Origin::Configured && header.dst == self.config.netid;
-        let challenged = candidate.is_challenge(header.dst);
+        let own = candidate.origin == Origin::Configured
+            && header.dst == self.config.netid
+            && candidate.is_asked(now);
+        let challenged = candidate.is_challenge(now, header.dst);
         if !own && !challenged {
             return false;
         }
@@ -203,7 +228,8 @@ impl Control {
 
     /// Makes a proven endpoint a live link of `netid`.
     ///
-    /// State: the candidate is gone, whether the link came to be or was refused.
+    /// State: the candidate is gone, whether the link came to be or was refused; but whom the
+    /// owner named is dialed on when its node has as many links as it may (R25).
     pub(super) fn promote(
         &mut self,
         now: Instant,
@@ -220,8 +246,16 @@ impl Control {
             return self.handle_conflict(now, &candidate.path, effects);
         }
         let configured = self.is_configured(&endpoint);
-        if !configured && let Some(reason) = self.refusal(Some(netid)) {
-            return self.refuse(now, endpoint, Some(netid), reason, effects);
+        match self.refusal(Some(netid)) {
+            Some(Refusal::Links) if configured => {
+                // Named endpoints are outside the table's bound.
+                let _ = self.candidates.insert(candidate, &self.config.limits);
+                return;
+            }
+            Some(reason) if !configured => {
+                return self.refuse(now, endpoint, Some(netid), reason, effects);
+            }
+            _ => {}
         }
         if self.by_endpoint.contains_key(&endpoint) {
             if self.by_endpoint.get(&endpoint) == Some(&netid) {

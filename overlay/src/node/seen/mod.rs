@@ -50,8 +50,9 @@ pub const LIFETIME: Duration = Duration::from_secs(LIFETIME_SECONDS as u64);
 /// What the lifetime is never shortened below for want of memory: far longer than a message
 /// travels, since no node holds one back.
 pub const SHORTEST_LIFETIME: Duration = Duration::from_secs(SHORTEST_SECONDS as u64);
-/// The place of this node's own messages among the neighbors'. They are never refused.
-pub const OWN: u16 = 256;
+/// The place of this node's own messages among the neighbors'. They are never refused: beyond
+/// their share they are new and not remembered. Their echoes are known by their src (R14).
+pub const OWN: u16 = u16::MAX;
 /// How many parts [`SeenTable::sweep`] divides a table into.
 pub const PARTS: usize = 1024;
 
@@ -256,6 +257,11 @@ impl SeenTable {
         round.tables.contain(digest, round.second) || self.overflow.contains(digest, round.second)
     }
 
+    /// Whether so much came within 30 s that shares hold: not all of our own is remembered then.
+    pub fn is_short(&self, now: Instant) -> bool {
+        self.begin(now).level != u32::MAX
+    }
+
     /// How large a table it wants next, in bytes; `None` while the present one will do, and when
     /// the memory bound leaves no room.
     ///
@@ -451,8 +457,12 @@ impl Round<'_> {
         if self.tables.contain(digest, self.second) {
             return Seen::Known;
         }
-        if self.level != u32::MAX && self.is_refused(place) {
-            return Seen::Refused;
+        if self.level != u32::MAX && self.has_its_share(place) {
+            return if place == OWN {
+                Seen::New
+            } else {
+                Seen::Refused
+            };
         }
         let seen = self.seen;
         let _stripe = lock(&seen.stripes[digest as usize % STRIPES]);
@@ -499,8 +509,8 @@ impl Round<'_> {
                 return;
             }
         }
-        // A young entry goes only when our own messages alone exceed the memory: the shares hold
-        // everybody else below. To lose the new message would be worse.
+        // A young entry goes only by chance, since the shares hold everybody below two thirds. To
+        // lose the new message would be worse.
         if let Some(age) = newest.displace(key) {
             seen.shortened.fetch_add(1, Relaxed);
             seen.shortened_to.note(self.second, age);
@@ -508,9 +518,9 @@ impl Round<'_> {
     }
 
     #[cold]
-    fn is_refused(&mut self, place: u16) -> bool {
+    fn has_its_share(&mut self, place: u16) -> bool {
         self.account();
-        place < OWN && self.seen.shares.of(place) >= self.level
+        self.seen.shares.of(place) >= self.level
     }
 
     /// Enters the inserts of the last neighbor into its account.

@@ -17,8 +17,10 @@ use std::sync::atomic::{AtomicU32, AtomicU64};
 
 use super::{LIFETIME_SECONDS, OWN, SHORTEST_SECONDS, lock};
 
-/// Accounts: 256 neighbors and ourselves.
-const ACCOUNTS: usize = OWN as usize + 1;
+/// Neighbors with an account of their own.
+const NEIGHBORS: usize = 256;
+/// Accounts: theirs, one that all further neighbors share, and ours.
+const ACCOUNTS: usize = NEIGHBORS + 2;
 /// Notes of the neighbors' window: its start, and the seconds in it.
 const SHORT_NOTES: usize = SHORTEST_SECONDS as usize + 1;
 /// Notes of the lifetime's window.
@@ -127,10 +129,10 @@ impl Shares {
     /// What each account may have in the last 30 s so that all have at most `capacity`; no less
     /// than 1, and `u32::MAX` when all fit.
     ///
-    /// Cost: some passes over 257 counts; called only under pressure.
+    /// Cost: some passes over 258 counts; called only under pressure.
     pub(super) fn level(&self, capacity: u64) -> u32 {
         let mut counts = [0; ACCOUNTS];
-        for (count, place) in counts.iter_mut().zip(0..) {
+        for (count, place) in counts.iter_mut().zip((0..=NEIGHBORS as u16).chain([OWN])) {
             *count = u64::from(self.of(place));
         }
         let mut level = 0;
@@ -150,10 +152,13 @@ impl Shares {
     }
 }
 
-/// The account of a place; places beyond the limit of neighbors share the last one.
+/// The account of a place.
 #[inline]
 fn account(place: u16) -> usize {
-    usize::from(place).min(ACCOUNTS - 1)
+    match place {
+        OWN => ACCOUNTS - 1,
+        place => usize::from(place).min(NEIGHBORS),
+    }
 }
 
 #[inline]

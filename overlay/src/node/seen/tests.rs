@@ -349,8 +349,21 @@ fn our_own_messages_are_never_refused_and_do_not_starve_a_neighbor() {
         // 600 in 30 s, of 2048 slots of which a fair half is the neighbor's.
         if n.is_multiple_of(50) {
             assert_eq!(seen.insert(now, digest(n | 1 << 60), 7), Seen::New);
+            // And they stay known for 30 s, or a copy could go round.
+            let thirty_seconds_ago = digest(n.saturating_sub(30_000) | 1 << 60);
+            assert!(seen.contains(now, thirty_seconds_ago), "at {now:?}");
         }
     }
+    assert!(seen.is_short(Instant(100_000 * 1000)));
+    assert!(seen.lifetime() >= SHORTEST_LIFETIME);
+}
+
+#[test]
+fn neighbors_beyond_the_accounts_share_one_and_are_not_taken_for_ourselves() {
+    let seen = table(16 << 10, 16 << 10);
+    let now = Instant::from_secs(1);
+    let insert = |n| seen.insert(now, digest(n), 256 + (n % 3) as u16);
+    assert!((0..3_000).any(|n| insert(n) == Seen::Refused));
 }
 
 #[test]

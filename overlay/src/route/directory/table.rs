@@ -7,7 +7,7 @@
 //! ```
 //!
 //! Which claim holds a prefix is computed from what the table says at `now`, not kept: PROTOCOL.md,
-//! "Directory", R6. Everything is bounded (R9), and ordered maps make it the same on every run.
+//! "Directory payload", D6. Everything is bounded (D9), and ordered maps make it the same on every run.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -647,3 +647,17 @@ fn longest_prefix_wins_over_a_claimed_network() {
     assert_eq!(world.holder(at(3), X_ADDRESS), Some(B));
     assert_eq!(world.holder(at(3), "10.0.0.8"), Some(A));
 }
+
+/// D6, its last sentence: a Goodbye makes a claim stale before its 120 s are over.
+#[test]
+fn of_stale_claims_the_one_that_became_so_last_holds_and_then_the_lower_netid() {
+    let mut world = World::new(&[]);
+    world.claim(at(1), B, 1, &[X]);
+    world.claim(at(50), A, 1, &[X]);
+    world.directory.handle_gone(at(60), A, &mut world.effects);
+    assert_eq!(world.holder(at(122), X_ADDRESS), Some(B));
+    let mut world = World::new(&[]);
+    world.claim(at(1), B, 1, &[X]);
+    world.claim(at(1), A, 1, &[X]);
+    assert_eq!(world.holder(at(122), X_ADDRESS), Some(A));
+}
