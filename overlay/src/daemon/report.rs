@@ -310,7 +310,8 @@ pub struct NodeReport {
     pub netid: NetId,
     /// Whether it is a live neighbor.
     pub neighbor: bool,
-    /// Neighbors over which its messages came first, the most frequent in front.
+    /// Neighbors over which messages of it came first in the last minute, the latest in front; one
+    /// message a second is looked at.
     #[serde(with = "as_texts")]
     pub via: Vec<NetId>,
     /// How long ago a message of it came; `null` when others only spoke of it.

@@ -105,7 +105,9 @@ impl Driver {
             .remotes()
             .map(|(netid, remote)| {
                 let heard = now.since(remote.heard_at);
-                (netid, self.node(netid, Some(heard)))
+                let mut node = self.node(netid, Some(heard));
+                node.via = remote.via(now).collect();
+                (netid, node)
             })
             .collect();
         for claim in self.directory.claims(now) {

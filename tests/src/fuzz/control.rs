@@ -108,9 +108,10 @@ impl Run {
                 self.control
                     .handle_stranger(self.now, &path, &mut self.effects);
             }
-            6 => self
-                .control
-                .handle_heard(self.now, NetId(u32::from(argument) + 1)),
+            6 => {
+                let origin = NetId(u32::from(argument) + 1);
+                self.control.handle_heard(self.now, origin, origin);
+            }
             7 => {
                 let named = [address(NAMED)];
                 self.control

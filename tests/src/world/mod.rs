@@ -595,8 +595,8 @@ impl Sink for Deliver<'_> {
         self.control.handle_conflict(self.now, &path, self.effects);
     }
 
-    fn heard(&mut self, origin: NetId) {
-        self.control.handle_heard(self.now, origin);
+    fn heard(&mut self, origin: NetId, via: NetId) {
+        self.control.handle_heard(self.now, origin, via);
     }
 }
 

@@ -205,10 +205,10 @@ impl Control {
         }
     }
 
-    /// Notes that a message of `origin` came, over whatever path; at most once a second each.
-    pub fn handle_heard(&mut self, now: Instant, origin: NetId) {
+    /// Notes that a message of `origin` came, its first copy over `via`; at most once a second each.
+    pub fn handle_heard(&mut self, now: Instant, origin: NetId, via: NetId) {
         if origin != self.config.netid {
-            self.remotes.heard(now, origin);
+            self.remotes.heard(now, origin, via);
         }
     }
 

@@ -255,7 +255,7 @@ impl Control {
             .or_insert_with(|| Neighbor::new(now, netid));
         neighbor.links.push(link);
         self.by_endpoint.insert(endpoint, netid);
-        self.remotes.heard(now, netid);
+        self.remotes.heard(now, netid, netid);
         // Our first Hello may have died at its NAT; now it is known to get through.
         self.greet_link(now, netid, endpoint, effects);
         effects.event(Event::LinkUp(netid, endpoint));
