@@ -20,7 +20,7 @@ use overlay_tests::daemon::Daemon;
 use overlay_tests::mesh::{Family, Mesh, PATIENCE, PORT, Turn, may_run, netid, sleep_until};
 
 /// Loads rules in a namespace.
-fn nft(machine: &Namespace, rules: &str) {
+pub(crate) fn nft(machine: &Namespace, rules: &str) {
     let mut command = Command::new("nft");
     let path = std::env::var("PATH").unwrap_or_default();
     command

@@ -74,6 +74,18 @@ pub enum Effect {
         /// What.
         datagram: Small,
     },
+    /// Pad the Ping to `len` bytes with zeros, enter that into the seen table, and send it on one
+    /// link, never in fragments: its arrival tells that the path carries so much.
+    Probe {
+        /// Where to.
+        path: Path,
+        /// The live link there.
+        link: LinkId,
+        /// What, without its padding.
+        ping: Small,
+        /// Bytes with its padding.
+        len: usize,
+    },
     /// Enter the datagram into the seen table and send it on every live link.
     Flood(Small),
     /// The live links changed: fetch them with `Control::neighbors` and publish them.

@@ -19,6 +19,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use super::budget::Bucket;
 use super::config::{LEAVE_AFTER, LEAVE_CHALLENGES, Limits, TELL_SCHEDULE, Timers};
 use super::effect::Gone;
+use super::mtu::MtuSearch;
 use super::snapshot::LinkStats;
 use crate::id::{LinkId, NetId, Path};
 use crate::time::{Duration, Instant};
@@ -80,6 +81,8 @@ pub struct Link {
     pub greeted_at: Option<Instant>,
     /// A Ping that awaits its Pong.
     pub pinged_at: Option<Instant>,
+    /// What it carries whole.
+    pub mtu: MtuSearch,
     ping_at: Instant,
     /// Added to [`Timers::ping_after`].
     yields: Duration,
@@ -105,6 +108,7 @@ impl Link {
             hellos: Bucket::per_second(now, rate, rate),
             greeted_at: None,
             pinged_at: None,
+            mtu: MtuSearch::new(now, 0),
             ping_at: now,
             yields: Duration::ZERO,
             unheard_at: now,
@@ -198,6 +202,19 @@ impl Link {
             next = next.min((heard + timers.unheard_after).max(self.unheard_at));
         }
         next
+    }
+
+    /// When it is to be probed for what it carries, as far as is known now; only while it is heard,
+    /// or silence would be taken for a narrow path.
+    pub fn probes_at(&self) -> Option<Instant> {
+        let heard = self.state == LinkState::Live;
+        self.mtu.next_timeout().filter(|_| heard)
+    }
+
+    /// Tells the workers what may go whole.
+    pub fn note_limit(&self) {
+        let limit = self.mtu.limit().map_or(0, u32::from);
+        self.stats.whole.store(limit, Relaxed);
     }
 
     /// It answered a challenge: whatever Goodbye was heard, it is here.

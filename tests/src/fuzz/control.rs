@@ -58,6 +58,7 @@ impl Run {
             max_neighbors: 8,
             allow_inform: Vec::new(),
             overlay: Vec::new(),
+            largest: 0,
             timers: Default::default(),
             limits: Default::default(),
             seed: [7; 32],

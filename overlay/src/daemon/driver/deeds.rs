@@ -168,15 +168,15 @@ impl Driver {
             .iter()
             .filter(|link| wanted(link.netid))
         {
-            send(&self.shared, &link.path, &datagram);
+            send(&self.shared, &link.path, &datagram, Some(link));
             count_on(link, &datagram);
         }
     }
 }
 
 /// Sends one datagram of the control plane and counts it.
-fn send(shared: &Shared, path: &Path, datagram: &[u8]) {
-    match shared.sockets.send_to(path, datagram) {
+fn send(shared: &Shared, path: &Path, datagram: &[u8], link: Option<&LinkEntry>) {
+    match shared.sockets.send_to(path, datagram, link) {
         Ok(()) => shared.counters.add(Total::Sent, 1),
         Err(error) => shared.counters.count(error.reason()),
     }
@@ -200,10 +200,24 @@ struct Deeds<'s> {
 
 impl Outlet for Deeds<'_> {
     fn send(&mut self, _now: Instant, path: &Path, link: Option<LinkId>, datagram: &[u8]) {
-        send(self.shared, path, datagram);
         let snapshot = self.shared.snapshot.load();
-        let links = snapshot.neighbors.links();
-        if let Some(link) = links.iter().find(|entry| Some(entry.id) == link) {
+        let mut links = snapshot.neighbors.links().iter();
+        let link = links.find(|entry| Some(entry.id) == link);
+        send(self.shared, path, datagram, link);
+        if let Some(link) = link {
+            count_on(link, datagram);
+        }
+    }
+
+    fn probe(&mut self, _now: Instant, path: &Path, link: LinkId, datagram: &[u8]) {
+        // One that does not fit is no loss: that it does not arrive is what it is to tell.
+        if self.shared.sockets.probe(path, datagram).is_err() {
+            return;
+        }
+        self.shared.counters.add(Total::Sent, 1);
+        let snapshot = self.shared.snapshot.load();
+        let mut links = snapshot.neighbors.links().iter();
+        if let Some(link) = links.find(|entry| entry.id == link) {
             count_on(link, datagram);
         }
     }
@@ -211,7 +225,7 @@ impl Outlet for Deeds<'_> {
     fn flood(&mut self, _now: Instant, datagram: &[u8]) {
         let snapshot = self.shared.snapshot.load();
         for link in snapshot.neighbors.links() {
-            send(self.shared, &link.path, datagram);
+            send(self.shared, &link.path, datagram, Some(link));
             count_on(link, datagram);
         }
     }

@@ -13,8 +13,12 @@
 //!   chooses another one rather than the datagram being lost; the far end sees the link roam.
 //! - *Large datagrams.* "Don't fragment" is on (IP_PMTUDISC_DO, so that the kernel learns path
 //!   MTUs from ICMP). A datagram above the path's MTU is sent again with it off, for that call,
-//!   and the length is remembered for the link. A path that drops without telling is not noticed
-//!   here.
+//!   and the length is remembered for the link. A path that drops without telling is noticed by
+//!   control, whose probes say how much goes whole
+//!   ([`LinkStats::whole`](crate::node::snapshot::LinkStats::whole)): what is longer goes with it
+//!   off, too, and the IPv4 router that finds it too long cuts it. Routers do not cut IPv6, and the
+//!   kernel cuts only what it knows to be too long (IPV6_MTU does not change that): a silent IPv6
+//!   path is told to the owner, and long datagrams stay lost there.
 //! - *Errors.* With IP_RECVERR the kernel says that a queue was full, which it would otherwise
 //!   hide. The price is that ICMP errors about one far end show on calls for another one:
 //!   `policy` is about that.
@@ -46,7 +50,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use ipnet::IpNet;
 use nix::errno::Errno;
@@ -58,7 +62,7 @@ pub use receive::Receiver;
 pub use send::Sender;
 
 use crate::id::{Path, SocketId};
-use crate::node::snapshot::NeighborSet;
+use crate::node::snapshot::{LinkEntry, NeighborSet};
 use crate::pump::count::Counters;
 use crate::pump::rx::Span;
 use linux::Destination;
@@ -104,13 +108,29 @@ impl UdpSockets {
             .map(|(id, _)| id)
     }
 
-    /// Sends one datagram of the control plane. Never waits.
+    /// Sends one datagram of the control plane, over `link` if there is one. Never waits.
     ///
     /// # Errors
     /// Why it was dropped; [`SendError::reason`] is the counter. Nothing else has changed.
-    pub fn send_to(&self, path: &Path, datagram: &[u8]) -> Result<(), SendError> {
+    pub fn send_to(
+        &self,
+        path: &Path,
+        datagram: &[u8],
+        link: Option<&LinkEntry>,
+    ) -> Result<(), SendError> {
         match self.get(path.endpoint.socket) {
-            Some(socket) => send::send_one(socket, path, datagram),
+            Some(socket) => send::send_one(socket, path, datagram, link),
+            None => Err(SendError::Other),
+        }
+    }
+
+    /// Sends one datagram in one packet that nobody may cut, or not at all. Never waits.
+    ///
+    /// # Errors
+    /// When the kernel knows that it is too long for the path, or cannot send at all.
+    pub fn probe(&self, path: &Path, datagram: &[u8]) -> Result<(), SendError> {
+        match self.get(path.endpoint.socket) {
+            Some(socket) => send::send_whole(socket, path, datagram),
             None => Err(SendError::Other),
         }
     }
@@ -190,15 +210,29 @@ impl UdpSocket {
         if !fragment {
             return linux::send(self.as_fd(), destination, arena, spans);
         }
-        // The lock guards no data, so that a panic elsewhere leaves nothing half done.
-        let _held = self
-            .fragmenting
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let _held = self.hold();
         self.set_fragment(true)?;
         let sent = linux::send(self.as_fd(), destination, arena, spans);
         self.set_fragment(false)?;
         sent
+    }
+
+    /// Sends some datagrams while no other sender may have fragmentation allowed.
+    fn send_unfragmented(
+        &self,
+        destination: &Destination,
+        arena: &[u8],
+        spans: &[Span],
+    ) -> Result<usize, Errno> {
+        let _held = self.hold();
+        linux::send(self.as_fd(), destination, arena, spans)
+    }
+
+    fn hold(&self) -> MutexGuard<'_, ()> {
+        // The lock guards no data, so that a panic elsewhere leaves nothing half done.
+        self.fragmenting
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn set_fragment(&self, allowed: bool) -> Result<(), Errno> {

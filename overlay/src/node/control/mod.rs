@@ -13,6 +13,7 @@
 
 mod hello;
 mod inform;
+mod mtu;
 mod ping;
 mod proof;
 mod remote;
@@ -142,6 +143,11 @@ impl Control {
     /// This node's netid.
     pub fn netid(&self) -> NetId {
         self.config.netid
+    }
+
+    /// Bytes of the largest datagram that the device's packets make, as configured.
+    pub fn largest_datagram(&self) -> u16 {
+        self.config.largest
     }
 
     /// Handles a datagram that the data path handed over: any kind from a live link that is for
@@ -274,7 +280,7 @@ impl Control {
     }
 
     /// The machine's addresses or routes changed: every named peer without a link is dialed anew
-    /// from the start of the schedule, and every link is pinged.
+    /// from the start of the schedule, every link is pinged and probed for what it carries now.
     pub fn handle_network_change(&mut self, now: Instant, effects: &mut Effects) {
         let endpoints: Vec<Endpoint> = self
             .peers
@@ -291,6 +297,9 @@ impl Control {
             .collect();
         for (netid, endpoint) in links {
             self.ping_link(now, netid, endpoint, effects);
+            if let Some(link) = self.link_mut(&endpoint) {
+                link.mtu.restart(now);
+            }
         }
         self.step_candidates(now, effects);
         self.finish(effects);
@@ -323,7 +332,8 @@ impl Control {
             .values()
             .filter_map(|neighbor| neighbor.introduction.next_timeout());
         links
-            .map(|link| link.next_timeout(timers))
+            .flat_map(|link| [Some(link.next_timeout(timers)), link.probes_at()])
+            .flatten()
             .chain(tick)
             .chain(inform)
             .chain(introductions)
@@ -344,6 +354,7 @@ impl Control {
             }
         }
         self.poll_links(now, effects);
+        self.probe_links(now, effects);
         self.step_candidates(now, effects);
         self.answer_delayed(now, effects);
         self.go_on_introducing(now, effects);

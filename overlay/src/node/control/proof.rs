@@ -8,6 +8,7 @@
 use super::*;
 use crate::node::candidate::Step;
 use crate::node::config::LINKS_PER_NEIGHBOR;
+use crate::node::mtu::MtuSearch;
 
 impl Control {
     /// Begins the proof of an endpoint that sent `received` bytes and no Hello; once in 10 s each.
@@ -165,7 +166,7 @@ impl Control {
     }
 
     /// A netid that nobody has: not a node we know, not ours, not reserved.
-    fn challenge_netid(&mut self) -> NetId {
+    pub(super) fn challenge_netid(&mut self) -> NetId {
         loop {
             let netid = NetId(self.rng.next_u32());
             let taken = netid == self.config.netid || self.remotes.contains(netid);
@@ -240,6 +241,7 @@ impl Control {
             &self.config.limits,
         );
         link.configured = configured;
+        link.mtu = MtuSearch::new(now, self.config.largest);
         if self.config.netid > netid {
             link.yields();
         }

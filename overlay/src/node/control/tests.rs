@@ -19,6 +19,7 @@ fn config(netid: NetId) -> NodeConfig {
         max_neighbors: 256,
         allow_inform: Vec::new(),
         overlay: vec!["fd01::/64".parse().unwrap()],
+        largest: 0,
         timers: Default::default(),
         limits: Default::default(),
         seed: [netid.0 as u8; 32],

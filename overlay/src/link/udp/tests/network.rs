@@ -34,7 +34,7 @@ fn datagrams_above_the_interface_mtu_arrive_in_fragments_and_are_counted() {
         assert_eq!(stats.fragmented.load(Relaxed), 100);
         assert_eq!(stats.tx_errors.load(Relaxed), 0);
         let control = neighbors.links()[index].path;
-        assert_eq!(near.sockets.send_to(&control, &large), Ok(()));
+        assert_eq!(near.sockets.send_to(&control, &large, None), Ok(()));
         assert_eq!(far.expect(SocketId(index as u8), 1).len(), 1);
     }
 }
@@ -62,7 +62,7 @@ fn a_neighbor_without_a_route_costs_the_other_no_datagram() {
         assert_eq!(stats(&neighbors, index).tx_errors.load(Relaxed), 10_000);
         let nowhere = near
             .sockets
-            .send_to(&neighbors.links()[index].path, b"control");
+            .send_to(&neighbors.links()[index].path, b"control", None);
         assert_eq!(nowhere, Err(SendError::Unreachable));
     }
 }
@@ -90,7 +90,7 @@ fn a_link_goes_on_from_another_address_when_its_own_is_removed() {
 
         net.remove_address(LOOPBACK, ip(removed), prefix);
         near.flush(&neighbors, &[b"after".as_slice(); 20]);
-        near.sockets.send_to(&pinned, b"control").unwrap();
+        near.sockets.send_to(&pinned, b"control", None).unwrap();
         let got = far.expect(FIRST, 21);
         assert_eq!(got.len(), 21);
         assert!(
