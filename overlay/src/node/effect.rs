@@ -105,6 +105,8 @@ pub enum Event {
     LinkUp(NetId, Endpoint),
     /// One link is gone.
     LinkDown(NetId, Endpoint, Gone),
+    /// Datagrams above this many bytes do not get over this path whole: found, or found again.
+    PathNarrow(Path, u16),
     /// A node said Goodbye and is not heard any more; it was no neighbor.
     RemoteGone(NetId),
     /// Another node uses our netid; told at most once a minute.

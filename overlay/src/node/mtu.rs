@@ -1,13 +1,13 @@
 //! How large a datagram a link's path carries whole: a search by padded Pings.
 //!
 //! ```text
-//!   probe the largest datagram we make ----answered----> all go whole; again in 10 min
+//!   probe the largest datagram we make ----answered----> all go whole; again in 9 min
 //!        | 3 times in vain
 //!        v
 //!   what is longer than SAFE goes in fragments; halve between what was answered and what was not
 //!        |
 //!        v  8 bytes apart
-//!   what is longer than the last answer goes in fragments; again in 10 min
+//!   what is longer than the last answer goes in fragments; again in 9 min
 //! ```
 //!
 //! A path may drop what is too long without telling (no ICMP gets through, or a tunnel swallows
@@ -35,8 +35,9 @@ const LEAST: u16 = 576 - 28;
 const TRIES: u8 = 3;
 /// From probe to probe, and from the last one to the verdict.
 const INTERVAL: Duration = Duration::from_secs(1);
-/// From the end of a search to the next: PMTU_RAISE_TIMER of RFC 8899.
-pub const REPEAT: Duration = Duration::from_secs(600);
+/// From the end of a search to the next: PMTU_RAISE_TIMER of RFC 8899 is 10 minutes. A little less,
+/// so that what the kernel was told, and forgets after 10 minutes, is renewed in time.
+pub const REPEAT: Duration = Duration::from_secs(540);
 /// A search ends when what was answered and what was lost are this close, in bytes.
 const CLOSE: u16 = 8;
 
@@ -56,6 +57,8 @@ pub struct MtuSearch {
     probe: Option<Probe>,
     /// When the next step is due; `None` is never.
     next_at: Option<Instant>,
+    /// The limit was found, or found again, and nobody asked since.
+    news: bool,
 }
 
 /// A size that is being tried.
@@ -76,6 +79,7 @@ impl MtuSearch {
             lost: 0,
             probe: None,
             next_at: None,
+            news: false,
         };
         search.restart(now);
         search
@@ -105,6 +109,11 @@ impl MtuSearch {
         }
     }
 
+    /// The limit, once when it changed and once at the end of each search that found one.
+    pub fn take_news(&mut self) -> Option<u16> {
+        std::mem::take(&mut self.news).then(|| self.limit())?
+    }
+
     /// When [`Self::step`] has something to do.
     pub fn next_timeout(&self) -> Option<Instant> {
         self.next_at
@@ -119,6 +128,7 @@ impl MtuSearch {
         if let Some(probe) = self.probe
             && probe.tries >= TRIES
         {
+            self.news |= self.lost > self.wanted;
             self.lost = probe.size;
             self.probe = None;
             if self.conclude(now) {
@@ -161,6 +171,7 @@ impl MtuSearch {
         if over {
             self.found = (self.carried > 0).then_some(self.carried);
             self.begin();
+            self.news = true;
             self.next_at = Some(now + REPEAT);
         }
         over
@@ -199,11 +210,12 @@ mod tests {
     }
 
     #[test]
-    fn a_path_that_carries_the_largest_is_asked_once_in_ten_minutes() {
+    fn a_path_that_carries_the_largest_is_asked_once_in_nine_minutes() {
         let mut search = MtuSearch::new(START, WANTED);
         let (end, probes) = run(&mut search, 1_472);
         assert_eq!(probes, [(1, WANTED)]);
         assert_eq!((search.found(), search.limit()), (Some(WANTED), None));
+        assert_eq!(search.take_news(), None);
         assert_eq!(search.next_timeout(), Some(end + REPEAT));
     }
 
@@ -218,6 +230,8 @@ mod tests {
         let at = START + Duration::from_secs(4);
         assert_eq!(search.step(at, NetId(8)), Some((982, NetId(8))));
         assert_eq!((search.limit(), search.found()), (Some(SAFE), None));
+        assert_eq!(search.take_news(), Some(SAFE));
+        assert_eq!(search.take_news(), None);
 
         let mut search = MtuSearch::new(START, WANTED);
         let (end, probes) = run(&mut search, 1_272);
@@ -229,6 +243,7 @@ mod tests {
         );
         assert_eq!(search.found(), Some(1_266));
         assert_eq!(search.limit(), Some(1_266));
+        assert_eq!(search.take_news(), Some(1_266));
         assert!(end.since(START) <= Duration::from_secs(20), "{end:?}");
         // One a second.
         assert!(probes.windows(2).all(|pair| pair[1].0 - pair[0].0 == 1));

@@ -211,12 +211,6 @@ impl Link {
         self.mtu.next_timeout().filter(|_| heard)
     }
 
-    /// Tells the workers what may go whole.
-    pub fn note_limit(&self) {
-        let limit = self.mtu.limit().map_or(0, u32::from);
-        self.stats.whole.store(limit, Relaxed);
-    }
-
     /// It answered a challenge: whatever Goodbye was heard, it is here.
     pub fn answered(&mut self, now: Instant) {
         if let Some(at) = self.pinged_at.take() {

@@ -66,6 +66,7 @@ impl Driver {
                         .handle_gone(now, netid, &mut self.directory_effects);
                 }
             }
+            Event::PathNarrow(path, size) => self.narrow(now, &path, size),
             Event::RemoteGone(netid) => {
                 tracing::debug!(%netid, "node gone");
                 self.directory
@@ -90,6 +91,16 @@ impl Driver {
                     pinging.answered(now, from, round_trip, last_hops);
                 }
             }
+        }
+    }
+
+    /// The kernel has to know, since it is what cuts.
+    fn narrow(&mut self, now: Instant, path: &Path, size: u16) {
+        let link = path.endpoint;
+        if let Err(error) = self.shared.sockets.teach(path, size)
+            && let Some(suppressed) = self.limiter.pass(now, "path_mtu")
+        {
+            tracing::warn!(%link, size, %error, suppressed, "cannot tell the kernel the path's MTU");
         }
     }
 

@@ -16,9 +16,7 @@
 //!   and the length is remembered for the link. A path that drops without telling is noticed by
 //!   control, whose probes say how much goes whole
 //!   ([`LinkStats::whole`](crate::node::snapshot::LinkStats::whole)): what is longer goes with it
-//!   off, too, and the IPv4 router that finds it too long cuts it. Routers do not cut IPv6, and the
-//!   kernel cuts only what it knows to be too long (IPV6_MTU does not change that): a silent IPv6
-//!   path is told to the owner, and long datagrams stay lost there.
+//!   off, too. `teach` lets the kernel know, so that it cuts at the right length.
 //! - *Errors.* With IP_RECVERR the kernel says that a queue was full, which it would otherwise
 //!   hide. The price is that ICMP errors about one far end show on calls for another one:
 //!   `policy` is about that.
@@ -31,6 +29,7 @@
 //! | `policy` | what follows when the kernel does not take a datagram |
 //! | `error` | the table of errnos; errors told to the owner |
 //! | `send`, `receive` | batches to and from the kernel |
+//! | `teach` | telling the kernel of a path MTU that no router told |
 //! | `route` | would this far end be reached through our own device? |
 //!
 //! Sources: udp(7), ip(7) and ipv6(7) of the Linux manual; quinn-udp and wireguard-go for options.
@@ -42,6 +41,7 @@ mod policy;
 mod receive;
 mod route;
 mod send;
+mod teach;
 #[cfg(test)]
 mod tests;
 
@@ -50,7 +50,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
 use ipnet::IpNet;
 use nix::errno::Errno;
@@ -135,6 +135,18 @@ impl UdpSockets {
         }
     }
 
+    /// Tells the kernel that datagrams above `size` bytes do not get over `path` whole, so that it
+    /// cuts those that may be cut. It forgets after 10 minutes.
+    ///
+    /// # Errors
+    /// Without CAP_NET_RAW, or without a way there.
+    pub fn teach(&self, path: &Path, size: u16) -> io::Result<()> {
+        let Some(socket) = self.get(path.endpoint.socket) else {
+            return Err(io::ErrorKind::NotFound.into());
+        };
+        teach::teach(socket.local, path, size)
+    }
+
     /// Empties the error queue of `socket` and counts each failed datagram at its link, as
     /// TxUnreachable and in `tx_errors`. For POLLERR, which stays on until this is done.
     pub fn drain_errors(&self, socket: SocketId, neighbors: &NeighborSet, counters: &Counters) {
@@ -160,14 +172,25 @@ impl UdpSockets {
     }
 }
 
+/// What is done with a datagram above the path MTU that the kernel knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Discovery {
+    /// It is refused. The default.
+    Heed,
+    /// It is cut into fragments, and routers may cut it.
+    Cut,
+    /// It is sent whole all the same, and nobody may cut it.
+    Ignore,
+}
+
 /// One UDP socket.
 pub struct UdpSocket {
     socket: Socket,
     local: SocketAddr,
-    /// Held while "don't fragment" is off, so that no other sender switches it on again between
-    /// a large datagram's setting and its sending. Others may meanwhile send without it, which
-    /// does no harm.
-    fragmenting: Mutex<()>,
+    /// Held while [`Discovery`] is not the default, so that no other sender changes it between a
+    /// datagram's setting and its sending. Others may meanwhile send in that way too, which does
+    /// no harm: what is known to be too long takes the lock itself.
+    discovering: Mutex<()>,
     /// The kernel's count of drops as last seen.
     kernel_drops: AtomicU32,
 }
@@ -177,7 +200,7 @@ impl UdpSocket {
         Self {
             socket,
             local,
-            fragmenting: Mutex::new(()),
+            discovering: Mutex::new(()),
             kernel_drops: AtomicU32::new(0),
         }
     }
@@ -210,48 +233,40 @@ impl UdpSocket {
         if !fragment {
             return linux::send(self.as_fd(), destination, arena, spans);
         }
-        let _held = self.hold();
-        self.set_fragment(true)?;
-        let sent = linux::send(self.as_fd(), destination, arena, spans);
-        self.set_fragment(false)?;
-        sent
+        self.send_with(Discovery::Cut, destination, arena, spans)
     }
 
-    /// Sends some datagrams while no other sender may have fragmentation allowed.
-    fn send_unfragmented(
+    /// Sends some datagrams in another way than by default.
+    fn send_with(
         &self,
+        discovery: Discovery,
         destination: &Destination,
         arena: &[u8],
         spans: &[Span],
     ) -> Result<usize, Errno> {
-        let _held = self.hold();
-        linux::send(self.as_fd(), destination, arena, spans)
-    }
-
-    fn hold(&self) -> MutexGuard<'_, ()> {
         // The lock guards no data, so that a panic elsewhere leaves nothing half done.
-        self.fragmenting
+        let _held = self
+            .discovering
             .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+            .unwrap_or_else(PoisonError::into_inner);
+        self.set_discovery(discovery)?;
+        let sent = linux::send(self.as_fd(), destination, arena, spans);
+        self.set_discovery(Discovery::Heed)?;
+        sent
     }
 
-    fn set_fragment(&self, allowed: bool) -> Result<(), Errno> {
-        let (level, name, on, off) = if self.local.is_ipv4() {
-            (
-                libc::IPPROTO_IP,
-                libc::IP_MTU_DISCOVER,
-                libc::IP_PMTUDISC_DONT,
-                libc::IP_PMTUDISC_DO,
-            )
+    fn set_discovery(&self, discovery: Discovery) -> Result<(), Errno> {
+        let (level, name) = if self.local.is_ipv4() {
+            (libc::IPPROTO_IP, libc::IP_MTU_DISCOVER)
         } else {
-            (
-                libc::IPPROTO_IPV6,
-                libc::IPV6_MTU_DISCOVER,
-                libc::IPV6_PMTUDISC_DONT,
-                libc::IPV6_PMTUDISC_DO,
-            )
+            (libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER)
         };
-        let value = if allowed { on } else { off };
+        // Both families have the same numbers.
+        let value = match discovery {
+            Discovery::Heed => libc::IP_PMTUDISC_DO,
+            Discovery::Cut => libc::IP_PMTUDISC_DONT,
+            Discovery::Ignore => libc::IP_PMTUDISC_PROBE,
+        };
         linux::set_option(self.as_fd(), level, name, value)
     }
 

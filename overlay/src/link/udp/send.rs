@@ -10,7 +10,7 @@ use nix::errno::Errno;
 use super::error::SendError;
 use super::linux::{self, Destination, Report, SEND_CHUNK};
 use super::policy::{LinkMemory, Manner, Outlet, RESENDS, Tally, deliver};
-use super::{UdpSocket, UdpSockets};
+use super::{Discovery, UdpSocket, UdpSockets};
 use crate::id::{Endpoint, LinkId, Path, SocketId};
 use crate::node::snapshot::{LinkEntry, NeighborSet};
 use crate::pump::count::{Counters, DropReason, Total};
@@ -151,7 +151,10 @@ pub(super) fn send_whole(
     let spans = [Span { start: 0, len }];
     // An error may be another datagram's.
     for _ in 0..=RESENDS {
-        if socket.send_unfragmented(&to, datagram, &spans).is_ok() {
+        if socket
+            .send_with(Discovery::Ignore, &to, datagram, &spans)
+            .is_ok()
+        {
             return Ok(());
         }
         drain(socket, |_| {});

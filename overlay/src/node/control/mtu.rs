@@ -1,5 +1,7 @@
 //! Probing what links carry; the search itself is [`crate::node::mtu`].
 
+use std::sync::atomic::Ordering::Relaxed;
+
 use super::*;
 
 impl Control {
@@ -20,7 +22,7 @@ impl Control {
                 continue;
             };
             let step = link.mtu.step(now, fresh);
-            link.note_limit();
+            note_limit(link, effects);
             if let Some((len, src)) = step {
                 effects.push(Effect::Probe {
                     path: link.path,
@@ -38,12 +40,22 @@ impl Control {
         now: Instant,
         endpoint: &Endpoint,
         dst: NetId,
+        effects: &mut Effects,
     ) -> bool {
         let Some(link) = self.link_mut(endpoint) else {
             return false;
         };
         let answers = link.mtu.answered(now, dst);
-        link.note_limit();
+        note_limit(link, effects);
         answers
+    }
+}
+
+/// Tells the workers what may go whole, and the kernel if it has to cut.
+fn note_limit(link: &mut Link, effects: &mut Effects) {
+    let limit = link.mtu.limit().map_or(0, u32::from);
+    link.stats.whole.store(limit, Relaxed);
+    if let Some(size) = link.mtu.take_news() {
+        effects.event(Event::PathNarrow(link.path, size));
     }
 }
