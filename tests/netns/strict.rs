@@ -87,6 +87,15 @@ fn a_second_implementation_joins_and_forwards_between_two_of_ours_byte_for_byte(
     let forwarded: Vec<&str> = forwarded.map(|event| text(event, "hex")).collect();
     assert!(!forwarded.is_empty());
     assert!(forwarded.iter().all(|bytes| received.contains(bytes)));
+    // It answers our padded Pings.
+    mesh.node('a').wait(
+        "knows what the strict node's path carries",
+        PATIENCE,
+        |node| {
+            let link = &node.neighbors().neighbors[0].links[0];
+            link.path_mtu_bytes == Some(link.largest_packet_bytes)
+        },
+    );
     // And ours took every one of them: none was malformed, none refused.
     assert_eq!(mesh.node('a').counter("malformed"), 0);
     assert_eq!(mesh.node('b').counter("malformed"), 0);

@@ -58,7 +58,7 @@ impl Run {
             max_neighbors: 8,
             allow_inform: Vec::new(),
             overlay: Vec::new(),
-            largest: 0,
+            largest: 1_416,
             timers: Default::default(),
             limits: Default::default(),
             seed: [7; 32],
@@ -161,6 +161,10 @@ impl Run {
     fn settle(&mut self) {
         let effects: Vec<Effect> = self.effects.drain().collect();
         for effect in effects {
+            if let Effect::Probe { path, .. } = effect {
+                let mut links = self.control.links();
+                assert!(links.any(|link| link.path == path), "a probe astray");
+            }
             let Effect::Send {
                 path,
                 link,
