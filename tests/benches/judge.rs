@@ -33,7 +33,7 @@ impl Sink for Nowhere {
     fn control(&mut self, _: Arrival, _: &[u8]) {}
     fn stranger(&mut self, _: Path) {}
     fn conflict(&mut self, _: Path) {}
-    fn heard(&mut self, _: NetId) {}
+    fn heard(&mut self, _: NetId, _: NetId) {}
 }
 
 fn path(port: u16) -> Path {

@@ -87,7 +87,9 @@ impl Bench {
     fn send_one_by_one(&self) {
         for link in self.neighbors.links() {
             for item in self.tx.items() {
-                let sent = self.sockets.send_to(&link.path, item.span.of(&self.arena));
+                let sent = self
+                    .sockets
+                    .send_to(&link.path, item.span.of(&self.arena), None);
                 sent.expect("loopback takes it");
             }
         }
@@ -183,7 +185,7 @@ fn receive(criterion: &mut Criterion) {
                 let fill = |bench: &mut Bench| {
                     for item in bench.tx.items() {
                         let datagram = item.span.of(&bench.arena);
-                        let sent = bench.sockets.send_to(&to_plain, datagram);
+                        let sent = bench.sockets.send_to(&to_plain, datagram, None);
                         sent.expect("loopback takes it");
                     }
                 };

@@ -5,16 +5,17 @@
 //!   node                                         far
 //!   10.64.1.1:44204, :44205 -------- wire ------ 10.64.1.2   neighbors, attackers
 //!   default route: the far end                   198.51.100.1   a victim that knows of nothing
+//!   fd64:0:0:1::1:44204                          fd64:0:0:1::2, 2001:db8:bad::1   the same
 //! ```
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use ipnet::Ipv6Net;
+use ipnet::{IpNet, Ipv6Net};
 use overlay::lab::net::{Namespace, Plug, Wires};
 use overlay::route::address::Mesh;
 use overlay::route::directory::codec;
@@ -35,6 +36,31 @@ const SECOND_PORT: u16 = 44205;
 const NOBODY: NetId = NetId(0x0bad_cafe);
 const MIB: u64 = 1 << 20;
 const SECOND: Duration = Duration::from_secs(1);
+
+/// The drawing's addresses of one family.
+#[derive(Clone, Copy)]
+struct Plan {
+    node: IpAddr,
+    far: IpAddr,
+    victim: IpAddr,
+}
+
+const V4: Plan = Plan {
+    node: IpAddr::V4(NODE),
+    far: IpAddr::V4(FAR),
+    victim: IpAddr::V4(VICTIM),
+};
+const V6: Plan = Plan {
+    node: IpAddr::V6(Ipv6Addr::new(0xfd64, 0, 0, 1, 0, 0, 0, 1)),
+    far: IpAddr::V6(Ipv6Addr::new(0xfd64, 0, 0, 1, 0, 0, 0, 2)),
+    victim: IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0xbad, 0, 0, 0, 0, 1)),
+};
+
+impl Plan {
+    fn node(self) -> SocketAddr {
+        SocketAddr::new(self.node, PORT)
+    }
+}
 
 /// Whether to take the minutes that `.ci/long` has.
 pub(crate) fn is_long() -> bool {
@@ -57,9 +83,10 @@ impl Siege {
             Namespace::new("far").unwrap(),
         );
         let wires = Wires::new().unwrap();
+        let of_wire = |ip: IpAddr| IpNet::new(ip, if ip.is_ipv4() { 24 } else { 64 }).unwrap();
         let (here, there) = (
-            [format!("{NODE}/24").parse().unwrap()],
-            [format!("{FAR}/24").parse().unwrap()],
+            [V4, V6].map(|plan| of_wire(plan.node)),
+            [V4, V6].map(|plan| of_wire(plan.far)),
         );
         let plug = |namespace, addresses| Plug {
             namespace,
@@ -69,16 +96,18 @@ impl Siege {
         wires
             .connect(plug(&node, &here), plug(&far, &there))
             .unwrap();
-        far.add_address("lo", format!("{VICTIM}/32").parse().unwrap())
-            .unwrap();
-        node.add_route("0.0.0.0/0".parse().unwrap(), FAR.into())
-            .unwrap();
+        for (plan, everything) in [(V4, "0.0.0.0/0"), (V6, "::/0")] {
+            far.add_address("lo", plan.victim.into()).unwrap();
+            node.add_route(everything.parse().unwrap(), plan.far)
+                .unwrap();
+        }
         for interface in ["all", "eth1"] {
             let key = format!("net.ipv4.conf.{interface}.rp_filter");
             node.sysctl(&key, "0").unwrap();
         }
         let directory = tempfile::tempdir().unwrap();
-        let arguments = format!("--netid 1 --listen {NODE}:{PORT} {arguments}");
+        let [v4, v6] = [V4, V6].map(Plan::node);
+        let arguments = format!("--netid 1 --listen {v4} --listen {v6} {arguments}");
         let daemon = Daemon::ready(&node, directory.path(), "node", &arguments);
         Self {
             daemon,
@@ -91,15 +120,14 @@ impl Siege {
 
     /// A live neighbor at `port` of the far end.
     fn neighbor(&self, netid: u32, port: u16) -> Neighbor {
-        self.neighbor_at(netid, port, PORT)
+        self.neighbor_at(netid, port, node().into())
     }
 
-    fn neighbor_at(&self, netid: u32, port: u16, node_port: u16) -> Neighbor {
+    /// The same over the family of `hub`, one of the node's sockets.
+    fn neighbor_at(&self, netid: u32, port: u16, hub: SocketAddr) -> Neighbor {
         let before = self.daemon.live();
-        let (local, hub) = (
-            SocketAddrV4::new(FAR, port),
-            SocketAddrV4::new(NODE, node_port),
-        );
+        let plan = if hub.is_ipv4() { V4 } else { V6 };
+        let local = SocketAddr::new(plan.far, port);
         let neighbor = Neighbor::join(&self.far, local, hub, NetId(netid));
         self.daemon.wait_live(before + 1, 5 * SECOND);
         neighbor
@@ -145,16 +173,26 @@ fn somebody(number: u32) -> SocketAddrV4 {
 
 #[test]
 fn attack_one_forged_hello_and_traffic_cost_the_victim_three_datagrams() {
+    one_forged_hello(V4);
+}
+
+#[test]
+fn attack_one_forged_hello_over_ipv6_costs_no_more() {
+    one_forged_hello(V6);
+}
+
+fn one_forged_hello(plan: Plan) {
     if !may_make_namespaces() {
         return;
     }
     let _turn = Turn::beside();
     let mut siege = Siege::new("");
-    let victim = Witness::new(&siege.far, VICTIM);
-    let (sender, sink) = (siege.neighbor(2, 5002), siege.neighbor(3, 5003));
+    let victim = Witness::new(&siege.far, plan.victim);
+    let sender = siege.neighbor_at(2, 5002, plan.node());
+    let sink = siege.neighbor_at(3, 5003, plan.node());
     sink.watch(sender.netid());
     let hello = message(Kind::Hello, Flags::NO_FORWARD, NetId(0xbad), NetId::ANY, 1);
-    Forger::new(&siege.far).send(SocketAddrV4::new(VICTIM, 9), node(), &hello);
+    Forger::new(&siege.far).send(SocketAddr::new(plan.victim, 9), plan.node(), &hello);
     let duration = if is_long() { 60 * SECOND } else { 20 * SECOND };
     let sent = sender.flood(NetId::ALL, 100, duration);
     thread::sleep(SECOND);
@@ -169,19 +207,28 @@ fn attack_one_forged_hello_and_traffic_cost_the_victim_three_datagrams() {
 
 #[test]
 fn attack_ten_thousand_informs_of_one_victim_cost_it_three_datagrams() {
+    ten_thousand_informs(V4);
+}
+
+#[test]
+fn attack_ten_thousand_informs_of_an_ipv6_victim_cost_it_no_more() {
+    ten_thousand_informs(V6);
+}
+
+fn ten_thousand_informs(plan: Plan) {
     if !may_make_namespaces() {
         return;
     }
     let _turn = Turn::beside();
-    let mut siege = Siege::new("--allow-inform 198.51.100.0/24");
-    let victim = Witness::new(&siege.far, VICTIM);
-    let teller = siege.neighbor(2, 5002);
+    let mut siege = Siege::new(&format!("--allow-inform {}", IpNet::from(plan.victim)));
+    let victim = Witness::new(&siege.far, plan.victim);
+    let teller = siege.neighbor_at(2, 5002, plan.node());
     let duration = if is_long() { 600 * SECOND } else { 20 * SECOND };
     let started = Instant::now();
     for number in 0..10_000 {
         let rumour = Inform {
             subject: NetId(0x5_0000 + number),
-            endpoint: SocketAddrV4::new(VICTIM, 5_000).into(),
+            endpoint: SocketAddr::new(plan.victim, 5_000),
         };
         let inform: [u8; INFORM_DATAGRAM_LEN] =
             emit_inform(Flags::NO_FORWARD, number, teller.netid(), NetId(1), &rumour);
@@ -298,8 +345,9 @@ fn attack_a_flood_of_unique_packets_costs_a_second_neighbor_nothing() {
         "--listen {NODE}:{SECOND_PORT} --set dedupe.memory=\"16MiB\""
     ));
     let bad = siege.neighbor(2, 5002);
-    let second = siege.neighbor_at(3, 5003, SECOND_PORT);
-    let sink = siege.neighbor_at(4, 5004, SECOND_PORT);
+    let second_socket = SocketAddr::new(V4.node, SECOND_PORT);
+    let second = siege.neighbor_at(3, 5003, second_socket);
+    let sink = siege.neighbor_at(4, 5004, second_socket);
     sink.watch(second.netid());
     let duration = if is_long() { 300 * SECOND } else { 25 * SECOND };
     let before = siege.daemon.resident();
@@ -475,11 +523,11 @@ fn attack_garbage_neither_fills_the_log_nor_breaks_a_link() {
 }
 
 /// One piece of garbage, from a live neighbor's address or from anyone's.
-fn throw(forger: &mut Forger, number: u32, neighbor: SocketAddrV4) {
+fn throw(forger: &mut Forger, number: u32, neighbor: SocketAddr) {
     let from = if number.is_multiple_of(2) {
         neighbor
     } else {
-        somebody(number)
+        somebody(number).into()
     };
     let kind = Kind::from_byte((number / 16) as u8);
     let (bad, own) = (NetId(0x100 + number), NetId(1));

@@ -10,6 +10,7 @@ mod failover;
 mod families;
 mod lab;
 mod lab_net;
+mod mtu;
 mod nat;
 mod ping;
 mod restart;

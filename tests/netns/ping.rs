@@ -1,12 +1,12 @@
 //! Meshes without faults: who is wired reaches whom, and how fast.
 //!
 //! ```text
-//!   pair:  a --- b        line:  a --- b --- c --- d --- e
+//!   pair:  a --- b        line:  a --- b --- c
 //! ```
 
 use std::time::Duration;
 
-use overlay_tests::mesh::{Family, Mesh, Turn, may_run};
+use overlay_tests::mesh::{Family, Mesh, PATIENCE, Turn, may_run, netid};
 
 const SILENCE: Duration = Duration::from_millis(300);
 
@@ -27,4 +27,27 @@ fn two_nodes_reach_each_other_and_not_once_the_wire_is_cut() {
     assert!(!mesh.pings('a', 'b', SILENCE), "the wire is cut");
     mesh.wire("ab").restore().unwrap();
     mesh.wait_ping('a', 'b');
+}
+
+#[test]
+fn nodes_says_by_which_neighbor_a_far_node_comes() {
+    if !may_run() {
+        return;
+    }
+    let _turn = Turn::beside();
+    let mesh = Mesh::started("ab bc");
+    mesh.wait_ping('a', 'c');
+    let via = |far| {
+        let report = mesh.node('a').nodes();
+        let mut all = report.nodes.into_iter();
+        all.find(|node| node.netid == netid(far))
+            .map(|node| node.via)
+    };
+    mesh.node('a').wait("has heard of c by b", PATIENCE, |_| {
+        via('c') == Some(vec![netid('b')])
+    });
+    assert_eq!(via('b'), Some(vec![netid('b')]));
+    let output = mesh.node('a').run(&["nodes"]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains("via 00000002"), "{text}");
 }

@@ -62,6 +62,45 @@ fn a_restart_keeps_netid_and_neighbors_and_is_in_use_within_two_seconds() {
 }
 
 #[test]
+fn a_restarted_node_finds_back_by_what_it_remembers_alone() {
+    if !may_run() {
+        return;
+    }
+    let _turn = Turn::alone();
+    let mut mesh = Mesh::wired(Family::V4, "ab");
+    // a never dials: who b is, only b can know.
+    mesh.start_with('a', |setup| setup.peers = Vec::new());
+    mesh.start('b');
+    mesh.wait_ping('b', 'a');
+    stop_and_be_forgotten(&mut mesh, 'b', 'a');
+
+    let start = Instant::now();
+    mesh.start_with('b', |setup| setup.peers = Vec::new());
+    let took = first_answer(&mesh, 'b', 'a') - start;
+    println!("restart from memory to first answer: {took:?}");
+    assert!(took < Duration::from_secs(2), "{took:?}");
+
+    // The counter-claim: it was the memory. Without it the two stay strangers.
+    stop_and_be_forgotten(&mut mesh, 'b', 'a');
+    std::fs::remove_dir_all(mesh.directory().join("b.state")).unwrap();
+    mesh.start_with('b', |setup| setup.peers = Vec::new());
+    assert!(!mesh.pings('b', 'a', Duration::from_secs(2)));
+    for name in ['a', 'b'] {
+        assert!(mesh.node(name).neighbors().neighbors.is_empty(), "{name}");
+    }
+}
+
+/// Stops `leaving` and waits until `staying` neither has it as a neighbor nor tries to.
+fn stop_and_be_forgotten(mesh: &mut Mesh, leaving: char, staying: char) {
+    let (status, _) = mesh.node_mut(leaving).stop();
+    assert!(status.success(), "{status}");
+    mesh.node(staying)
+        .wait("forgets its neighbor", PATIENCE, |node| {
+            node.neighbors().neighbors.is_empty()
+        });
+}
+
+#[test]
 fn a_killed_node_is_back_in_use_within_two_seconds_of_its_start() {
     if !may_run() {
         return;

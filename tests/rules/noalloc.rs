@@ -68,7 +68,7 @@ impl Sink for Counts {
     }
     fn stranger(&mut self, _: Path) {}
     fn conflict(&mut self, _: Path) {}
-    fn heard(&mut self, _: NetId) {}
+    fn heard(&mut self, _: NetId, _: NetId) {}
 }
 
 fn path(port: u16) -> Path {

@@ -6,6 +6,7 @@ mod attack;
 mod churn;
 mod flooding;
 mod loss;
+mod mtu;
 
 /// Whether the long runs are wanted.
 fn long() -> bool {

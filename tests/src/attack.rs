@@ -1,8 +1,8 @@
 //! Attackers for real daemons: forged source addresses, floods, and a neighbor that misbehaves.
 //!
 //! ```text
-//!   Forger    raw IPv4 socket          -> any source address, one datagram a call
-//!   Witness   raw IPv4 socket          <- every UDP datagram for one address, open port or not
+//!   Forger    raw IPv4 and IPv6 socket -> any source address, one datagram a call
+//!   Witness   raw socket               <- every UDP datagram for one address, open port or not
 //!   Neighbor  UDP socket, own thread   <> proves itself to a daemon, answers Pings, floods Data
 //! ```
 //!
@@ -11,20 +11,22 @@
 
 use std::collections::BTreeSet;
 use std::io::{self, IoSlice, Read};
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
+use std::net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use nix::sys::socket::{ControlMessage, MsgFlags, SockaddrIn, sendmsg, setsockopt, sockopt};
+use nix::sys::socket::{ControlMessage, MsgFlags, SockaddrStorage, sendmsg, setsockopt, sockopt};
 use overlay::lab::net::Namespace;
 use socket2::{Domain, Protocol, Socket, Type};
 use wire::{Flags, HEADER_LEN, Header, Kind, NetId};
 
-/// Bytes of the IPv4 and the UDP header in front of a datagram.
-const IP_UDP_LEN: usize = 28;
+/// Bytes of the IPv4 header in front of what a raw socket reads; of IPv6 it shows none.
+const IPV4_LEN: usize = 20;
+/// Bytes of the UDP header in front of a datagram.
+const UDP_LEN: usize = 8;
 /// The socket buffers of a neighbor, in bytes: it must not be the one that loses.
 const BUFFER: usize = 32 << 20;
 /// Datagrams that the kernel takes in one piece at the most (`UDP_MAX_SEGMENTS`).
@@ -50,10 +52,11 @@ pub fn message(kind: Kind, flags: Flags, src: NetId, dst: NetId, nonce: u32) -> 
     .to_bytes()
 }
 
-/// Sends UDP datagrams over IPv4 from any address.
+/// Sends UDP datagrams from any address, over the family of that address.
 #[derive(Debug)]
 pub struct Forger {
-    socket: Socket,
+    v4: Socket,
+    v6: Socket,
     packet: Vec<u8>,
 }
 
@@ -63,11 +66,16 @@ impl Forger {
     /// # Panics
     /// Without the right to make raw sockets.
     pub fn new(namespace: &Namespace) -> Self {
-        let socket = raw(namespace, Protocol::from(nix::libc::IPPROTO_RAW));
-        socket.set_header_included_v4(true).expect("IP_HDRINCL");
-        socket.set_send_buffer_size(4 << 20).expect("a buffer");
+        let [v4, v6] = [Domain::IPV4, Domain::IPV6].map(|family| {
+            // With this protocol the packets given bring their IP header along.
+            let protocol = Protocol::from(nix::libc::IPPROTO_RAW);
+            let socket = raw(namespace, family, protocol);
+            socket.set_send_buffer_size(4 << 20).expect("a buffer");
+            socket
+        });
         Self {
-            socket,
+            v4,
+            v6,
             packet: Vec::new(),
         }
     }
@@ -75,24 +83,31 @@ impl Forger {
     /// Sends one datagram that says it comes from `from`.
     ///
     /// # Panics
-    /// When the kernel refuses it for another reason than being busy.
-    pub fn send(&mut self, from: SocketAddrV4, to: SocketAddrV4, datagram: &[u8]) {
-        let len = u16::try_from(datagram.len() + 8).expect("a datagram fits into a packet");
+    /// When the kernel refuses it for another reason than being busy, or with addresses of two
+    /// families.
+    pub fn send(
+        &mut self,
+        from: impl Into<SocketAddr>,
+        to: impl Into<SocketAddr>,
+        datagram: &[u8],
+    ) {
+        let (from, to) = (from.into(), to.into());
         self.packet.clear();
-        // Version and length; the kernel fills in total length, identification and checksum.
-        self.packet
-            .extend_from_slice(&[0x45, 0, 0, 0, 0, 0, 0, 0, 64, 17, 0, 0]);
-        self.packet.extend_from_slice(&from.ip().octets());
-        self.packet.extend_from_slice(&to.ip().octets());
-        for word in [from.port(), to.port(), len, 0] {
-            self.packet.extend_from_slice(&word.to_be_bytes());
-        }
-        self.packet.extend_from_slice(datagram);
+        let socket = match (from, to) {
+            (SocketAddr::V4(from), SocketAddr::V4(to)) => {
+                packet_v4(&mut self.packet, from, to, datagram);
+                &self.v4
+            }
+            (SocketAddr::V6(from), SocketAddr::V6(to)) => {
+                packet_v6(&mut self.packet, from, to, datagram);
+                &self.v6
+            }
+            _ => panic!("{from} and {to} are of two families"),
+        };
+        // The port of a raw socket's address is the protocol, and of no use here.
+        let at = SocketAddr::new(to.ip(), 0).into();
         loop {
-            match self
-                .socket
-                .send_to(&self.packet, &SocketAddr::V4(to).into())
-            {
+            match socket.send_to(&self.packet, &at) {
                 Ok(_) => return,
                 Err(error) if is_busy(&error) => thread::yield_now(),
                 Err(error) => panic!("cannot forge a datagram from {from} to {to}: {error}"),
@@ -101,10 +116,55 @@ impl Forger {
     }
 }
 
+/// Appends an IPv4 packet; the kernel fills in total length, identification and header checksum,
+/// and a UDP checksum of 0 is none.
+fn packet_v4(packet: &mut Vec<u8>, from: SocketAddrV4, to: SocketAddrV4, datagram: &[u8]) {
+    packet.extend_from_slice(&[0x45, 0, 0, 0, 0, 0, 0, 0, 64, 17, 0, 0]);
+    packet.extend_from_slice(&from.ip().octets());
+    packet.extend_from_slice(&to.ip().octets());
+    udp(packet, from.port(), to.port(), datagram);
+}
+
+/// Appends an IPv6 packet, whose UDP checksum has to be right.
+fn packet_v6(packet: &mut Vec<u8>, from: SocketAddrV6, to: SocketAddrV6, datagram: &[u8]) {
+    let len = u16::try_from(UDP_LEN + datagram.len()).expect("a datagram fits into a packet");
+    packet.extend_from_slice(&[0x60, 0, 0, 0]);
+    packet.extend_from_slice(&len.to_be_bytes());
+    packet.extend_from_slice(&[17, 64]);
+    let addresses = packet.len();
+    packet.extend_from_slice(&from.ip().octets());
+    packet.extend_from_slice(&to.ip().octets());
+    let start = packet.len();
+    udp(packet, from.port(), to.port(), datagram);
+    // RFC 8200 section 8.1: addresses, length, protocol, then UDP as it stands.
+    let words = packet[addresses..].chunks(2);
+    let words = words.map(|pair| u32::from(pair[0]) << 8 | u32::from(*pair.get(1).unwrap_or(&0)));
+    let mut sum = words.sum::<u32>() + u32::from(len) + 17;
+    while sum > 0xFFFF {
+        sum = (sum & 0xFFFF) + (sum >> 16);
+    }
+    let checksum = match !(sum as u16) {
+        0 => 0xFFFF,
+        other => other,
+    };
+    packet[start + 6..start + 8].copy_from_slice(&checksum.to_be_bytes());
+}
+
+/// Appends a UDP header without a checksum, and its datagram.
+fn udp(packet: &mut Vec<u8>, from: u16, to: u16, datagram: &[u8]) {
+    let len = u16::try_from(UDP_LEN + datagram.len()).expect("a datagram fits into a packet");
+    for word in [from, to, len, 0] {
+        packet.extend_from_slice(&word.to_be_bytes());
+    }
+    packet.extend_from_slice(datagram);
+}
+
 /// Sees every UDP datagram that arrives for one address, whether a socket is open there or not.
 #[derive(Debug)]
 pub struct Witness {
     socket: Socket,
+    /// Bytes in front of the datagram.
+    headers: usize,
 }
 
 impl Witness {
@@ -112,12 +172,16 @@ impl Witness {
     ///
     /// # Panics
     /// Without the right to make raw sockets, or without the address.
-    pub fn new(namespace: &Namespace, address: Ipv4Addr) -> Self {
-        let socket = raw(namespace, Protocol::UDP);
-        let here = SocketAddr::from((address, 0));
+    pub fn new(namespace: &Namespace, address: impl Into<IpAddr>) -> Self {
+        let here = SocketAddr::new(address.into(), 0);
+        let socket = raw(namespace, Domain::for_address(here), Protocol::UDP);
         socket.bind(&here.into()).expect("the address is there");
         socket.set_nonblocking(true).expect("fcntl");
-        Self { socket }
+        let headers = match here {
+            SocketAddr::V4(_) => IPV4_LEN + UDP_LEN,
+            SocketAddr::V6(_) => UDP_LEN,
+        };
+        Self { socket, headers }
     }
 
     /// The datagrams that came since the last call.
@@ -129,7 +193,7 @@ impl Witness {
         let mut packet = [0; 2048];
         loop {
             match (&self.socket).read(&mut packet) {
-                Ok(len) => datagrams.push(packet[IP_UDP_LEN.min(len)..len].to_vec()),
+                Ok(len) => datagrams.push(packet[self.headers.min(len)..len].to_vec()),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return datagrams,
                 Err(error) => panic!("the witness is blind: {error}"),
             }
@@ -137,9 +201,9 @@ impl Witness {
     }
 }
 
-fn raw(namespace: &Namespace, protocol: Protocol) -> Socket {
+fn raw(namespace: &Namespace, family: Domain, protocol: Protocol) -> Socket {
     namespace
-        .run(|| Socket::new(Domain::IPV4, Type::RAW, Some(protocol)))
+        .run(|| Socket::new(family, Type::RAW, Some(protocol)))
         .expect("the namespace can be entered")
         .expect("a raw socket can be made")
 }
@@ -158,7 +222,7 @@ fn is_busy(error: &io::Error) -> bool {
 #[derive(Debug)]
 pub struct Neighbor {
     netid: NetId,
-    hub: SocketAddrV4,
+    hub: SocketAddr,
     socket: UdpSocket,
     heard: Arc<Heard>,
     thread: Option<JoinHandle<()>>,
@@ -183,12 +247,7 @@ impl Neighbor {
     ///
     /// # Panics
     /// When it was not challenged within 5 s.
-    pub fn join(
-        namespace: &Namespace,
-        local: SocketAddrV4,
-        hub: SocketAddrV4,
-        netid: NetId,
-    ) -> Self {
+    pub fn join(namespace: &Namespace, local: SocketAddr, hub: SocketAddr, netid: NetId) -> Self {
         let socket = namespace
             .run(|| UdpSocket::bind(local))
             .expect("the namespace can be entered")
@@ -230,11 +289,8 @@ impl Neighbor {
     ///
     /// # Panics
     /// Never: it is bound.
-    pub fn endpoint(&self) -> SocketAddrV4 {
-        match self.socket.local_addr().expect("it is bound") {
-            SocketAddr::V4(v4) => v4,
-            SocketAddr::V6(v6) => unreachable!("bound to IPv4, not {v6}"),
-        }
+    pub fn endpoint(&self) -> SocketAddr {
+        self.socket.local_addr().expect("it is bound")
     }
 
     /// Sends one datagram to the daemon.
@@ -289,7 +345,7 @@ impl Neighbor {
     }
 
     fn send_train(&self, train: &[u8], size: usize) {
-        let to = SockaddrIn::from(self.hub);
+        let to = SockaddrStorage::from(self.hub);
         let size = u16::try_from(size).expect("a datagram's length has 16 bits");
         let cut = [ControlMessage::UdpGsoSegments(&size)];
         let cut = if train.len() > usize::from(size) {
@@ -351,7 +407,7 @@ fn data(src: NetId, dst: NetId, number: u64) -> [u8; DATA_LEN] {
 }
 
 /// The neighbor's thread: answers what is asked directly, counts Data.
-fn listen(socket: &UdpSocket, netid: NetId, hub: SocketAddrV4, heard: &Heard) {
+fn listen(socket: &UdpSocket, netid: NetId, hub: SocketAddr, heard: &Heard) {
     let mut buffer = [0; 2048];
     let mut nonce = 0x8000_0000;
     while !heard.ends.load(Relaxed) {
@@ -362,7 +418,7 @@ fn listen(socket: &UdpSocket, netid: NetId, hub: SocketAddrV4, heard: &Heard) {
         let Ok(header) = Header::parse(datagram) else {
             continue;
         };
-        if from != SocketAddr::V4(hub) {
+        if from != hub {
             continue;
         }
         let direct = header.flags.no_forward() || header.dst == NetId::ANY;

@@ -255,6 +255,15 @@ fn neighbor_notes(neighbor: &NeighborReport) -> impl Iterator<Item = String> {
                 text::count(link.fragmented, "datagram")
             ));
         }
+        if let Some(mtu) = link
+            .path_mtu_bytes
+            .filter(|mtu| *mtu < link.largest_packet_bytes)
+        {
+            problems.push(format!(
+                "path MTU {mtu}, and our largest packets have {}",
+                link.largest_packet_bytes
+            ));
+        }
         (!problems.is_empty()).then(|| format!("{}: {}", link.endpoint, problems.join(", ")))
     });
     let peer = peer.map(|peer| format!("dialed as {}", text::printable(peer)));

@@ -72,6 +72,8 @@ fn link() -> LinkReport {
         duplicates: 5,
         tx_errors: 1,
         fragmented: 0,
+        path_mtu_bytes: Some(1_444),
+        largest_packet_bytes: 1_444,
         security: Security::None,
     }
 }
@@ -113,6 +115,7 @@ fn neighbors_are_lines_of_links_with_notes() {
     let mut second = link();
     second.endpoint = "198.51.100.2:44204".parse().unwrap();
     (second.tx_errors, second.rtt_us, second.first_share) = (0, None, None);
+    (second.fragmented, second.path_mtu_bytes) = (9, Some(1_294));
     let mut dialed = neighbor(None, NeighborState::Dialing, &[]);
     dialed.peer = Some("van.example:44204".into());
     dialed.why = Some("no answer for 2 m".into());
@@ -130,6 +133,8 @@ netid     state    endpoint            silent  rtt      rx       tx       first
 00000007  live     203.0.113.4:44204   1 s     12.4 ms  1.2 GiB  640 MiB  61 %
                    198.51.100.2:44204  1 s     -        1.2 GiB  640 MiB  -
           203.0.113.4:44204: 1 datagram could not be sent
+          198.51.100.2:44204: 9 datagrams sent in fragments, path MTU 1294, and
+          our largest packets have 1444
 -         dialing  van.example:44204
           no answer for 2 m
 "

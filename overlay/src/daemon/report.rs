@@ -189,7 +189,7 @@ pub struct Health {
     /// How bad it is.
     pub level: Level,
     /// A word that stays the same, for scripts: `netid_conflict`, `mesh_mismatch`, `storm`,
-    /// `bridge_loop`, `wrong_mode`, `device_degraded`, `no_neighbor`, `seen_shortened`.
+    /// `bridge_loop`, `wrong_mode`, `device_degraded`, `no_neighbor`, `seen_shortened`, `path_mtu`.
     pub code: String,
     /// A sentence, for people.
     pub text: String,
@@ -291,6 +291,11 @@ pub struct LinkReport {
     pub tx_errors: u64,
     /// Datagrams sent in fragments, larger than the path takes whole.
     pub fragmented: u64,
+    /// The largest IP packet that was shown to arrive whole; `null` while nothing is known. No
+    /// larger one is tried than the next field says.
+    pub path_mtu_bytes: Option<u32>,
+    /// The largest IP packet that a packet of the device makes on this link.
+    pub largest_packet_bytes: u32,
     /// How it is protected.
     pub security: Security,
 }
@@ -310,7 +315,8 @@ pub struct NodeReport {
     pub netid: NetId,
     /// Whether it is a live neighbor.
     pub neighbor: bool,
-    /// Neighbors over which its messages came first, the most frequent in front.
+    /// Neighbors over which messages of it came first in the last minute, the latest in front; one
+    /// message a second is looked at.
     #[serde(with = "as_texts")]
     pub via: Vec<NetId>,
     /// How long ago a message of it came; `null` when others only spoke of it.

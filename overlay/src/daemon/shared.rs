@@ -119,8 +119,13 @@ pub enum Report {
     Stranger(Path),
     /// A message with our netid as its source that is not ours.
     Conflict(Path),
-    /// A message of this node came; at most once a second each.
-    Heard(NetId),
+    /// A message of a node came; at most once a second each.
+    Heard {
+        /// Who made it.
+        origin: NetId,
+        /// The neighbor that brought its first copy.
+        via: NetId,
+    },
     /// A directory payload.
     Directory {
         /// Who originated it.

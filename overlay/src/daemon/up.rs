@@ -49,6 +49,7 @@ use crate::node::snapshot::NeighborSet;
 use crate::pump::count::Counters;
 use crate::route::address::{self, Mesh};
 use crate::route::directory::Directory;
+use crate::route::frame;
 use crate::route::known::Known;
 use crate::route::learned::Learned;
 use crate::route::storm::StormRates;
@@ -336,6 +337,7 @@ fn node_config(
         max_neighbors: config.links.max_neighbors.into(),
         allow_inform: config.links.allow_inform.clone(),
         overlay: device.to_vec(),
+        largest: largest_datagram(config),
         timers: Timers {
             ping_after: timers.ping_after,
             suspect_after: timers.suspect_after,
@@ -357,6 +359,22 @@ fn node_config(
         },
         seed: seed_of(rng),
     }
+}
+
+/// What stands before the packet in a datagram with a frame: the service's byte, the Ethernet
+/// header, one VLAN tag.
+const FRAME_OVERHEAD: usize = 1 + frame::HEADER_LEN + 4;
+
+/// Bytes of the datagram that the device's largest packet makes. A relay without a device carries
+/// those of others, whose MTU is most likely the one that it would have.
+fn largest_datagram(config: &Config) -> u16 {
+    let more = match config.device.mode {
+        DeviceMode::Tap => FRAME_OVERHEAD,
+        DeviceMode::Tun | DeviceMode::None => 0,
+    };
+    let len = wire::HEADER_LEN + more + config.device.mtu as usize;
+    // The MTU was checked to fit when the configuration was read.
+    u16::try_from(len).unwrap_or(u16::MAX)
 }
 
 fn port(config: &Config, learned: Arc<Learned>, switch: Option<Arc<Switch>>) -> Port {

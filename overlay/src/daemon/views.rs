@@ -1,7 +1,7 @@
 //! What the driver knows, as the reports that clients get.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::Ordering::Relaxed;
 
 use ipnet::IpNet;
@@ -17,6 +17,7 @@ use super::report::{
 use crate::id::NetId;
 use crate::node::candidate::Origin;
 use crate::node::control::report::{CandidateView, LinkView};
+use crate::node::mtu::IPV6_MTU;
 use crate::node::neighbor::LinkState;
 use crate::pump::count::{DropReason, Total};
 use crate::route::directory::ClaimState as Claim;
@@ -105,7 +106,9 @@ impl Driver {
             .remotes()
             .map(|(netid, remote)| {
                 let heard = now.since(remote.heard_at);
-                (netid, self.node(netid, Some(heard)))
+                let mut node = self.node(netid, Some(heard));
+                node.via = remote.via(now).collect();
+                (netid, node)
             })
             .collect();
         for claim in self.directory.claims(now) {
@@ -188,7 +191,7 @@ impl Driver {
             why,
             links: links
                 .iter()
-                .map(|link| link_report(now, link, all))
+                .map(|link| link_report(now, link, all, self.control.largest_datagram()))
                 .collect(),
         }
     }
@@ -231,13 +234,18 @@ impl Driver {
                 duplicates: 0,
                 tx_errors: 0,
                 fragmented: 0,
+                path_mtu_bytes: None,
+                largest_packet_bytes: packet_len(
+                    candidate.endpoint.remote,
+                    self.control.largest_datagram(),
+                ),
                 security: Security::None,
             }],
         }
     }
 
-    fn peer_of(&self, remote: std::net::SocketAddr) -> Option<String> {
-        let same = |address: &std::net::SocketAddr| {
+    fn peer_of(&self, remote: SocketAddr) -> Option<String> {
+        let same = |address: &SocketAddr| {
             address.ip().to_canonical() == remote.ip() && address.port() == remote.port()
         };
         let peer = self
@@ -348,8 +356,37 @@ impl Driver {
             let text = "messages are remembered for less than 5 minutes; raise dedupe.memory";
             say(Level::Warning, "seen_shortened", text.to_owned());
         }
+        if let Some(text) = self.narrow_paths() {
+            say(Level::Warning, "path_mtu", text);
+        }
         health.extend(self.alarms.lines(now));
         health
+    }
+
+    /// Advice when the device's largest packets do not fit through all links whole.
+    fn narrow_paths(&self) -> Option<String> {
+        let measured = |link: &LinkView| link.carries.is_some() && link.limit.is_some();
+        let narrow = self.control.links().filter(measured);
+        let (size, link) = narrow
+            .filter_map(|link| Some((link.limit?, link)))
+            .min_by_key(|(size, _)| *size)?;
+        let largest = self.control.largest_datagram();
+        let mtu = self
+            .config
+            .device
+            .mtu
+            .saturating_sub(u32::from(largest - size));
+        let remote = link.path.endpoint.remote;
+        let (path, ours) = (packet_len(remote, size), packet_len(remote, largest));
+        let remedy = if mtu < u32::from(IPV6_MTU) {
+            "raise the MTU of the path".to_owned()
+        } else {
+            format!("give every node --mtu {mtu}, or raise the MTU of the path")
+        };
+        Some(format!(
+            "the path to {remote} carries packets of {path} bytes and our largest have {ours}, so \
+             that they go in fragments: {remedy}"
+        ))
     }
 }
 
@@ -368,12 +405,14 @@ fn count(report: &NeighborsReport) -> NeighborCounts {
     counts
 }
 
-fn link_report(now: Instant, link: &LinkView, all_first_copies: u64) -> LinkReport {
+/// `largest` is that of [`Control::largest_datagram`](crate::node::control::Control).
+fn link_report(now: Instant, link: &LinkView, all_first_copies: u64, largest: u16) -> LinkReport {
     let load = |counter: &std::sync::atomic::AtomicU64| counter.load(Relaxed);
+    let remote = link.path.endpoint.remote;
     let stats = &link.stats;
     let first = load(&stats.first_copies);
     LinkReport {
-        endpoint: link.path.endpoint.remote,
+        endpoint: remote,
         local: link.path.local,
         socket: link.path.endpoint.socket.0,
         age_seconds: now.since(link.since).as_secs(),
@@ -389,8 +428,19 @@ fn link_report(now: Instant, link: &LinkView, all_first_copies: u64) -> LinkRepo
         duplicates: load(&stats.duplicates),
         tx_errors: load(&stats.tx_errors),
         fragmented: load(&stats.fragmented),
+        path_mtu_bytes: link.carries.map(|size| packet_len(remote, size)),
+        largest_packet_bytes: packet_len(remote, largest),
         security: Security::None,
     }
+}
+
+/// Bytes of the IP packet around a datagram of `size` bytes to `remote`.
+fn packet_len(remote: SocketAddr, size: u16) -> u32 {
+    let headers = match remote {
+        SocketAddr::V4(_) => 20 + 8,
+        SocketAddr::V6(_) => 40 + 8,
+    };
+    u32::from(size) + headers
 }
 
 fn millis(time: Duration) -> u64 {

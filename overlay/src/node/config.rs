@@ -109,6 +109,9 @@ pub struct NodeConfig {
     pub allow_inform: Vec<IpNet>,
     /// Prefixes of the overlay itself, never dialed (T15).
     pub overlay: Vec<IpNet>,
+    /// Bytes of the largest datagram that a packet of the device makes. Links are probed for
+    /// whether they carry it whole (SECURITY T18); 0 probes none.
+    pub largest: u16,
     /// Deadlines.
     pub timers: Timers,
     /// Rates and table bounds.

@@ -74,6 +74,18 @@ pub enum Effect {
         /// What.
         datagram: Small,
     },
+    /// Pad the Ping to `len` bytes with zeros, enter that into the seen table, and send it on one
+    /// link, never in fragments: its arrival tells that the path carries so much.
+    Probe {
+        /// Where to.
+        path: Path,
+        /// The live link there.
+        link: LinkId,
+        /// What, without its padding.
+        ping: Small,
+        /// Bytes with its padding.
+        len: usize,
+    },
     /// Enter the datagram into the seen table and send it on every live link.
     Flood(Small),
     /// The live links changed: fetch them with `Control::neighbors` and publish them.
@@ -93,6 +105,8 @@ pub enum Event {
     LinkUp(NetId, Endpoint),
     /// One link is gone.
     LinkDown(NetId, Endpoint, Gone),
+    /// Datagrams above this many bytes do not get over this path whole: found, or found again.
+    PathNarrow(Path, u16),
     /// A node said Goodbye and is not heard any more; it was no neighbor.
     RemoteGone(NetId),
     /// Another node uses our netid; told at most once a minute.

@@ -12,6 +12,7 @@ pub mod effect;
 pub mod filter;
 pub mod flood;
 pub mod hash;
+pub mod mtu;
 pub mod neighbor;
 pub mod outlet;
 pub mod seen;

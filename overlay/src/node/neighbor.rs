@@ -20,6 +20,7 @@ use super::config::{
     LEAVE_AFTER, LEAVE_CHALLENGES, Limits, TELL_SCHEDULE, TELLER_BURST, TELLER_INTERVAL, Timers,
 };
 use super::effect::Gone;
+use super::mtu::MtuSearch;
 use super::snapshot::LinkStats;
 use crate::budget::{Bucket, Rate};
 use crate::id::{LinkId, NetId, Path};
@@ -82,6 +83,8 @@ pub struct Link {
     pub greeted_at: Option<Instant>,
     /// A Ping that awaits its Pong.
     pub pinged_at: Option<Instant>,
+    /// What it carries whole.
+    pub mtu: MtuSearch,
     ping_at: Instant,
     /// Added to [`Timers::ping_after`].
     yields: Duration,
@@ -107,6 +110,7 @@ impl Link {
             hellos: Bucket::per_second(rate, rate),
             greeted_at: None,
             pinged_at: None,
+            mtu: MtuSearch::new(now, 0),
             ping_at: now,
             yields: Duration::ZERO,
             unheard_at: now,
@@ -200,6 +204,13 @@ impl Link {
             next = next.min((heard + timers.unheard_after).max(self.unheard_at));
         }
         next
+    }
+
+    /// When it is to be probed for what it carries, as far as is known now; only while it is heard,
+    /// or silence would be taken for a narrow path.
+    pub fn probes_at(&self) -> Option<Instant> {
+        let heard = self.state == LinkState::Live;
+        self.mtu.next_timeout().filter(|_| heard)
     }
 
     /// It answered a challenge: whatever Goodbye was heard, it is here.

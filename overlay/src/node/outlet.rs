@@ -14,6 +14,8 @@ use crate::time::Instant;
 pub trait Outlet {
     /// Sends one datagram to one endpoint; `link` is the live link there, if any.
     fn send(&mut self, now: Instant, path: &Path, link: Option<LinkId>, datagram: &[u8]);
+    /// Sends one datagram on a live link if that can be done in one packet.
+    fn probe(&mut self, now: Instant, path: &Path, link: LinkId, datagram: &[u8]);
     /// Sends one datagram on every link of the set published last.
     fn flood(&mut self, now: Instant, datagram: &[u8]);
     /// Makes this set the one that workers use.
@@ -41,6 +43,17 @@ pub fn carry_out(
             } => {
                 flood.enter(now, datagram.bytes());
                 outlet.send(now, &path, link, datagram.bytes());
+            }
+            Effect::Probe {
+                path,
+                link,
+                ping,
+                len,
+            } => {
+                let mut datagram = ping.bytes().to_vec();
+                datagram.resize(len, 0);
+                flood.enter(now, &datagram);
+                outlet.probe(now, &path, link, &datagram);
             }
             Effect::Flood(datagram) => {
                 flood.enter(now, datagram.bytes());
@@ -85,6 +98,9 @@ mod tests {
         fn flood(&mut self, _: Instant, datagram: &[u8]) {
             self.ask(datagram);
         }
+        fn probe(&mut self, _: Instant, _: &Path, _: LinkId, datagram: &[u8]) {
+            self.ask(datagram);
+        }
         fn publish(&mut self, _: NeighborSet) {}
         fn event(&mut self, _: Instant, _: Event) {}
     }
@@ -100,6 +116,7 @@ mod tests {
             max_neighbors: 256,
             allow_inform: Vec::new(),
             overlay: Vec::new(),
+            largest: 0,
             timers: Default::default(),
             limits: Default::default(),
             seed: [1; 32],

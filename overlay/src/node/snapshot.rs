@@ -6,13 +6,14 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use crate::id::{Endpoint, LinkId, NetId, Path};
 use crate::keyed::KeyedHasher;
 use crate::time::Instant;
 
-/// Counts of one link, updated by workers, read by control and `floodmesh neighbors`.
+/// Counts of one link, updated by workers, read by control and `floodmesh neighbors`; and what
+/// control tells the workers of the link without a new set.
 ///
 /// Calls: from any thread; relaxed, each value true by itself, not together.
 #[derive(Debug, Default)]
@@ -37,6 +38,9 @@ pub struct LinkStats {
     pub duplicates: AtomicU64,
     /// Datagrams above the path MTU, sent in fragments.
     pub fragmented: AtomicU64,
+    /// The largest datagram that the path is known to carry whole, in bytes; 0 is no limit known.
+    /// Written by control.
+    pub whole: AtomicU32,
 }
 
 impl LinkStats {

@@ -111,6 +111,7 @@ counted! {
         Delivered = "delivered": "packets written to the device",
         Originated = "originated": "packets read from the device and sent",
         Sent = "sent": "datagrams sent, each copy",
+        Fragmented = "fragmented": "datagrams above a path's MTU, sent in fragments",
         SocketDrops = "socket_drops": "datagrams the kernel dropped before we read them",
         Unreachables = "unreachables": "ICMP answers written to the device",
         SeenShortened = "seen_shortened": "digests forgotten before 5 minutes for want of memory",

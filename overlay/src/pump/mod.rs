@@ -82,9 +82,9 @@ pub trait Sink {
     fn stranger(&mut self, path: Path);
     /// Somebody else uses our netid. At most once a batch.
     fn conflict(&mut self, path: Path);
-    /// A new message of this node came over a live link. At most once a second per node, nearly:
-    /// two nodes may push each other out of the memory for this.
-    fn heard(&mut self, origin: NetId);
+    /// A new message of `origin` came over a live link of the neighbor `via`. At most once a second
+    /// per node, nearly: two nodes may push each other out of the memory for this.
+    fn heard(&mut self, origin: NetId, via: NetId);
 }
 
 /// What a batch is judged by.
@@ -376,7 +376,7 @@ impl<'r, S: Sink> Round<'r, S> {
         // The src of what stays on one link is the neighbor's netid, or a challenge's (R28).
         let names_a_node = !header.flags.no_forward() || header.src == entry.netid;
         if names_a_node && heard.is_first(self.now, header.src) {
-            self.sink.heard(header.src);
+            self.sink.heard(header.src, entry.netid);
         }
         let payload = &datagram[HEADER_LEN..];
         match deliver {

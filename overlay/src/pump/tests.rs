@@ -31,7 +31,8 @@ enum Got {
 #[derive(Default)]
 struct Notes {
     got: Vec<Got>,
-    heard: Vec<NetId>,
+    /// Nodes, and the neighbors that brought their messages.
+    heard: Vec<(NetId, NetId)>,
 }
 
 impl Sink for Notes {
@@ -53,8 +54,8 @@ impl Sink for Notes {
     fn conflict(&mut self, path: Path) {
         self.got.push(Got::Conflict(path));
     }
-    fn heard(&mut self, origin: NetId) {
-        self.heard.push(origin);
+    fn heard(&mut self, origin: NetId, via: NetId) {
+        self.heard.push((origin, via));
     }
 }
 
@@ -190,7 +191,7 @@ fn a_message_for_all_is_delivered_and_forwarded_unaltered_but_not_back() {
     let except = Some(0);
     assert_eq!(node.tx.items(), [TxItem { span, except }]);
     assert_eq!(span.of(node.rx.arena()), message);
-    assert_eq!(node.notes.heard, [NetId(7)]);
+    assert_eq!(node.notes.heard, [(NetId(7), NetId(0x50))]);
     // The copy of the other link, and of the other neighbor.
     assert_eq!(node.receive(0, &message), []);
     assert_eq!(node.receive(2, &message), []);
@@ -233,10 +234,10 @@ fn control_gets_who_sent_it_and_whether_we_dial_them() {
     assert_eq!(node.counters.total(Total::Control), 2);
     assert_eq!(node.counters.total(Total::Flooded), 1);
     // A stranger's message is no news of a node.
-    assert_eq!(node.notes.heard, [NetId(0x51)]);
+    assert_eq!(node.notes.heard, [(NetId(0x51), NetId(0x51))]);
     // Nor is what stays on one link and is not its neighbor's own: a challenge (R28).
     node.receive(2, &datagram(0x03, 0x80, 2, 0x77, 0, &[]));
-    assert_eq!(node.notes.heard, [NetId(0x51)]);
+    assert_eq!(node.notes.heard, [(NetId(0x51), NetId(0x51))]);
 }
 
 #[test]

@@ -58,6 +58,7 @@ impl Run {
             max_neighbors: 8,
             allow_inform: Vec::new(),
             overlay: Vec::new(),
+            largest: 1_416,
             timers: Default::default(),
             limits: Default::default(),
             seed: [7; 32],
@@ -108,9 +109,10 @@ impl Run {
                 self.control
                     .handle_stranger(self.now, &path, &mut self.effects);
             }
-            6 => self
-                .control
-                .handle_heard(self.now, NetId(u32::from(argument) + 1)),
+            6 => {
+                let origin = NetId(u32::from(argument) + 1);
+                self.control.handle_heard(self.now, origin, origin);
+            }
             7 => {
                 let named = [address(NAMED)];
                 self.control
@@ -159,6 +161,10 @@ impl Run {
     fn settle(&mut self) {
         let effects: Vec<Effect> = self.effects.drain().collect();
         for effect in effects {
+            if let Effect::Probe { path, .. } = effect {
+                let mut links = self.control.links();
+                assert!(links.any(|link| link.path == path), "a probe astray");
+            }
             let Effect::Send {
                 path,
                 link,

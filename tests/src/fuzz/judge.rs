@@ -125,7 +125,7 @@ impl Sink for Calls {
     }
     fn stranger(&mut self, _path: Path) {}
     fn conflict(&mut self, _path: Path) {}
-    fn heard(&mut self, origin: NetId) {
-        assert!(origin.is_node());
+    fn heard(&mut self, origin: NetId, via: NetId) {
+        assert!(origin.is_node() && via.is_node());
     }
 }

@@ -16,6 +16,7 @@ use std::collections::{BTreeMap, BinaryHeap};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use overlay::id::{Endpoint, LinkId, NetId, Path, SocketId};
 use overlay::node::config::{NodeConfig, Socket};
@@ -116,6 +117,8 @@ pub struct Choices {
     pub seen_memory: usize,
     /// Names the nodes.
     pub netid_of: fn(usize) -> NetId,
+    /// Bytes of the largest datagram that a device would make; 0 probes no link.
+    pub largest: u16,
 }
 
 impl Default for Choices {
@@ -124,6 +127,7 @@ impl Default for Choices {
             degree: 256,
             seen_memory: 1 << 20,
             netid_of,
+            largest: 0,
         }
     }
 }
@@ -183,6 +187,7 @@ impl World {
             max_neighbors: 256,
             allow_inform: Vec::new(),
             overlay: Vec::new(),
+            largest: choices.largest,
             timers: Default::default(),
             limits: Default::default(),
             seed,
@@ -244,6 +249,13 @@ impl World {
         self.nodes[node].alive = false;
     }
 
+    /// Tells a node that its machine's addresses or routes changed.
+    pub fn change_network(&mut self, node: usize) {
+        let at = &mut self.nodes[node];
+        at.control.handle_network_change(self.now, &mut at.effects);
+        self.carry_out(node);
+    }
+
     /// Lets a node leave in order: Goodbye twice, 20 ms apart, then nothing.
     pub fn say_goodbye(&mut self, node: usize) {
         for _ in 0..2 {
@@ -262,10 +274,15 @@ impl World {
 
     /// Originates a numbered Data message at `node` and returns its number.
     pub fn send(&mut self, node: usize, dst: NetId) -> u64 {
+        self.send_packet(node, dst, 20)
+    }
+
+    /// The same with a packet of `len` bytes, 20 or more.
+    pub fn send_packet(&mut self, node: usize, dst: NetId, len: usize) -> u64 {
         self.next_message += 1;
         let number = self.next_message;
         // A first nibble of 4: a packet for the device.
-        let mut slot = [0; HEADER_LEN + 20];
+        let mut slot = vec![0; HEADER_LEN + len];
         slot[HEADER_LEN] = 0x45;
         slot[HEADER_LEN + 8..HEADER_LEN + 16].copy_from_slice(&number.to_be_bytes());
         let nonce = self.rng.next_u32();
@@ -477,11 +494,17 @@ impl World {
         let neighbors = self.nodes[node].neighbors.clone();
         for (_, link) in neighbors.except(except) {
             link.stats.sent(self.now, 1, datagram.len());
-            self.transmit(node, link.path.endpoint.remote, datagram);
+            let whole = link.stats.whole.load(Relaxed) as usize;
+            let cut = whole > 0 && datagram.len() > whole;
+            if cut {
+                link.stats.fragmented.fetch_add(1, Relaxed);
+            }
+            self.transmit(node, link.path.endpoint.remote, datagram, cut);
         }
     }
 
-    fn transmit(&mut self, node: usize, to: SocketAddr, datagram: &[u8]) {
+    /// Sends a datagram whole, or `cut`: in fragments, short enough for any wire.
+    fn transmit(&mut self, node: usize, to: SocketAddr, datagram: &[u8], cut: bool) {
         self.traffic.sent += 1;
         if Header::parse(datagram).is_ok_and(|header| header.kind == Kind::Data) {
             self.traffic.data += 1;
@@ -495,7 +518,8 @@ impl World {
         let Some(wire) = self.wires.get_mut(&(node, peer)) else {
             return;
         };
-        for at in wire.carry(self.now, datagram.len(), &mut self.rng) {
+        let longest = if cut { 0 } else { datagram.len() };
+        for at in wire.carry(self.now, longest, &mut self.rng) {
             let mut bytes = datagram.to_vec();
             self.wires[&(node, peer)].harm(&mut bytes, &mut self.rng);
             self.schedule(at, peer, Input::Datagram(from, bytes.into()));
@@ -519,12 +543,12 @@ impl World {
         at.effects = effects;
         for deed in deeds.list {
             match deed {
-                Deed::Send(to, datagram) => self.transmit(node, to, &datagram),
+                Deed::Send(to, datagram) => self.transmit(node, to, &datagram, false),
                 Deed::Flood(datagram) => {
                     *self.nodes[node].flooded.entry(datagram[2]).or_insert(0) += 1;
                     let neighbors = self.nodes[node].neighbors.clone();
                     for link in neighbors.links() {
-                        self.transmit(node, link.path.endpoint.remote, &datagram);
+                        self.transmit(node, link.path.endpoint.remote, &datagram, false);
                     }
                 }
                 Deed::Publish(set) => self.nodes[node].neighbors = Arc::new(set),
@@ -595,8 +619,8 @@ impl Sink for Deliver<'_> {
         self.control.handle_conflict(self.now, &path, self.effects);
     }
 
-    fn heard(&mut self, origin: NetId) {
-        self.control.handle_heard(self.now, origin);
+    fn heard(&mut self, origin: NetId, via: NetId) {
+        self.control.handle_heard(self.now, origin, via);
     }
 }
 
@@ -616,6 +640,10 @@ impl Outlet for Deeds {
     fn send(&mut self, _now: Instant, path: &Path, _link: Option<LinkId>, datagram: &[u8]) {
         self.list
             .push(Deed::Send(path.endpoint.remote, datagram.to_vec()));
+    }
+
+    fn probe(&mut self, now: Instant, path: &Path, link: LinkId, datagram: &[u8]) {
+        self.send(now, path, Some(link), datagram);
     }
 
     fn flood(&mut self, _now: Instant, datagram: &[u8]) {

@@ -66,6 +66,7 @@ impl Driver {
                         .handle_gone(now, netid, &mut self.directory_effects);
                 }
             }
+            Event::PathNarrow(path, size) => self.narrow(now, &path, size),
             Event::RemoteGone(netid) => {
                 tracing::debug!(%netid, "node gone");
                 self.directory
@@ -90,6 +91,16 @@ impl Driver {
                     pinging.answered(now, from, round_trip, last_hops);
                 }
             }
+        }
+    }
+
+    /// The kernel has to know, since it is what cuts.
+    fn narrow(&mut self, now: Instant, path: &Path, size: u16) {
+        let link = path.endpoint;
+        if let Err(error) = self.shared.sockets.teach(path, size)
+            && let Some(suppressed) = self.limiter.pass(now, "path_mtu")
+        {
+            tracing::warn!(%link, size, %error, suppressed, "cannot tell the kernel the path's MTU");
         }
     }
 
@@ -168,15 +179,15 @@ impl Driver {
             .iter()
             .filter(|link| wanted(link.netid))
         {
-            send(&self.shared, &link.path, &datagram);
+            send(&self.shared, &link.path, &datagram, Some(link));
             count_on(link, &datagram);
         }
     }
 }
 
 /// Sends one datagram of the control plane and counts it.
-fn send(shared: &Shared, path: &Path, datagram: &[u8]) {
-    match shared.sockets.send_to(path, datagram) {
+fn send(shared: &Shared, path: &Path, datagram: &[u8], link: Option<&LinkEntry>) {
+    match shared.sockets.send_to(path, datagram, link) {
         Ok(()) => shared.counters.add(Total::Sent, 1),
         Err(error) => shared.counters.count(error.reason()),
     }
@@ -200,10 +211,24 @@ struct Deeds<'s> {
 
 impl Outlet for Deeds<'_> {
     fn send(&mut self, _now: Instant, path: &Path, link: Option<LinkId>, datagram: &[u8]) {
-        send(self.shared, path, datagram);
         let snapshot = self.shared.snapshot.load();
-        let links = snapshot.neighbors.links();
-        if let Some(link) = links.iter().find(|entry| Some(entry.id) == link) {
+        let mut links = snapshot.neighbors.links().iter();
+        let link = links.find(|entry| Some(entry.id) == link);
+        send(self.shared, path, datagram, link);
+        if let Some(link) = link {
+            count_on(link, datagram);
+        }
+    }
+
+    fn probe(&mut self, _now: Instant, path: &Path, link: LinkId, datagram: &[u8]) {
+        // One that does not fit is no loss: that it does not arrive is what it is to tell.
+        if self.shared.sockets.probe(path, datagram).is_err() {
+            return;
+        }
+        self.shared.counters.add(Total::Sent, 1);
+        let snapshot = self.shared.snapshot.load();
+        let mut links = snapshot.neighbors.links().iter();
+        if let Some(link) = links.find(|entry| entry.id == link) {
             count_on(link, datagram);
         }
     }
@@ -211,7 +236,7 @@ impl Outlet for Deeds<'_> {
     fn flood(&mut self, _now: Instant, datagram: &[u8]) {
         let snapshot = self.shared.snapshot.load();
         for link in snapshot.neighbors.links() {
-            send(self.shared, &link.path, datagram);
+            send(self.shared, &link.path, datagram, Some(link));
             count_on(link, datagram);
         }
     }

@@ -39,10 +39,10 @@ impl Driver {
             Report::Conflict(path) => {
                 self.control.handle_conflict(now, &path, &mut self.effects);
             }
-            Report::Heard(netid) => {
-                self.control.handle_heard(now, netid);
+            Report::Heard { origin, via } => {
+                self.control.handle_heard(now, origin, via);
                 self.directory
-                    .handle_heard(now, netid, &mut self.directory_effects);
+                    .handle_heard(now, origin, &mut self.directory_effects);
             }
             Report::Directory {
                 origin,

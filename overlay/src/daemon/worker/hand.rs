@@ -158,10 +158,10 @@ impl Sink for Hand {
         self.far(Report::Conflict(path));
     }
 
-    fn heard(&mut self, origin: NetId) {
+    fn heard(&mut self, origin: NetId, via: NetId) {
         // No datagram is lost with it, so nothing is counted.
         if self.reports.near.capacity() > SPARE_FOR_CONTROL {
-            let _ = self.reports.near.try_send(Report::Heard(origin));
+            let _ = self.reports.near.try_send(Report::Heard { origin, via });
         }
     }
 }
@@ -223,7 +223,7 @@ mod tests {
     fn what_can_be_missed_leaves_room_for_what_cannot() {
         let (mut hand, _reports) = hand();
         for n in 0..2_000 {
-            hand.heard(NetId(n));
+            hand.heard(NetId(n), NetId(2));
         }
         assert_eq!(waiting(&hand), NEAR - SPARE_FOR_CONTROL);
         for _ in 0..2_000 {

@@ -13,8 +13,10 @@
 //!   chooses another one rather than the datagram being lost; the far end sees the link roam.
 //! - *Large datagrams.* "Don't fragment" is on (IP_PMTUDISC_DO, so that the kernel learns path
 //!   MTUs from ICMP). A datagram above the path's MTU is sent again with it off, for that call,
-//!   and the length is remembered for the link. A path that drops without telling is not noticed
-//!   here.
+//!   and the length is remembered for the link. A path that drops without telling is noticed by
+//!   control, whose probes say how much goes whole
+//!   ([`LinkStats::whole`](crate::node::snapshot::LinkStats::whole)): what is longer goes with it
+//!   off, too. `teach` lets the kernel know, so that it cuts at the right length.
 //! - *Errors.* With IP_RECVERR the kernel says that a queue was full, which it would otherwise
 //!   hide. The price is that ICMP errors about one far end show on calls for another one:
 //!   `policy` is about that.
@@ -27,6 +29,7 @@
 //! | `policy` | what follows when the kernel does not take a datagram |
 //! | `error` | the table of errnos; errors told to the owner |
 //! | `send`, `receive` | batches to and from the kernel |
+//! | `teach` | telling the kernel of a path MTU that no router told |
 //! | `route` | would this far end be reached through our own device? |
 //!
 //! Sources: udp(7), ip(7) and ipv6(7) of the Linux manual; quinn-udp and wireguard-go for options.
@@ -38,6 +41,7 @@ mod policy;
 mod receive;
 mod route;
 mod send;
+mod teach;
 #[cfg(test)]
 mod tests;
 
@@ -58,7 +62,7 @@ pub use receive::Receiver;
 pub use send::Sender;
 
 use crate::id::{Path, SocketId};
-use crate::node::snapshot::NeighborSet;
+use crate::node::snapshot::{LinkEntry, NeighborSet};
 use crate::pump::count::Counters;
 use crate::pump::rx::Span;
 use linux::Destination;
@@ -104,15 +108,43 @@ impl UdpSockets {
             .map(|(id, _)| id)
     }
 
-    /// Sends one datagram of the control plane. Never waits.
+    /// Sends one datagram of the control plane, over `link` if there is one. Never waits.
     ///
     /// # Errors
     /// Why it was dropped; [`SendError::reason`] is the counter. Nothing else has changed.
-    pub fn send_to(&self, path: &Path, datagram: &[u8]) -> Result<(), SendError> {
+    pub fn send_to(
+        &self,
+        path: &Path,
+        datagram: &[u8],
+        link: Option<&LinkEntry>,
+    ) -> Result<(), SendError> {
         match self.get(path.endpoint.socket) {
-            Some(socket) => send::send_one(socket, path, datagram),
+            Some(socket) => send::send_one(socket, path, datagram, link),
             None => Err(SendError::Other),
         }
+    }
+
+    /// Sends one datagram in one packet that nobody may cut, or not at all. Never waits.
+    ///
+    /// # Errors
+    /// When the kernel knows that it is too long for the path, or cannot send at all.
+    pub fn probe(&self, path: &Path, datagram: &[u8]) -> Result<(), SendError> {
+        match self.get(path.endpoint.socket) {
+            Some(socket) => send::send_whole(socket, path, datagram),
+            None => Err(SendError::Other),
+        }
+    }
+
+    /// Tells the kernel that datagrams above `size` bytes do not get over `path` whole, so that it
+    /// cuts those that may be cut. It forgets after 10 minutes.
+    ///
+    /// # Errors
+    /// Without CAP_NET_RAW, or without a way there.
+    pub fn teach(&self, path: &Path, size: u16) -> io::Result<()> {
+        let Some(socket) = self.get(path.endpoint.socket) else {
+            return Err(io::ErrorKind::NotFound.into());
+        };
+        teach::teach(socket.local, path, size)
     }
 
     /// Empties the error queue of `socket` and counts each failed datagram at its link, as
@@ -140,14 +172,25 @@ impl UdpSockets {
     }
 }
 
+/// What is done with a datagram above the path MTU that the kernel knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Discovery {
+    /// It is refused. The default.
+    Heed,
+    /// It is cut into fragments, and routers may cut it.
+    Cut,
+    /// It is sent whole all the same, and nobody may cut it.
+    Ignore,
+}
+
 /// One UDP socket.
 pub struct UdpSocket {
     socket: Socket,
     local: SocketAddr,
-    /// Held while "don't fragment" is off, so that no other sender switches it on again between
-    /// a large datagram's setting and its sending. Others may meanwhile send without it, which
-    /// does no harm.
-    fragmenting: Mutex<()>,
+    /// Held while [`Discovery`] is not the default, so that no other sender changes it between a
+    /// datagram's setting and its sending. Others may meanwhile send in that way too, which does
+    /// no harm: what is known to be too long takes the lock itself.
+    discovering: Mutex<()>,
     /// The kernel's count of drops as last seen.
     kernel_drops: AtomicU32,
 }
@@ -157,7 +200,7 @@ impl UdpSocket {
         Self {
             socket,
             local,
-            fragmenting: Mutex::new(()),
+            discovering: Mutex::new(()),
             kernel_drops: AtomicU32::new(0),
         }
     }
@@ -190,34 +233,40 @@ impl UdpSocket {
         if !fragment {
             return linux::send(self.as_fd(), destination, arena, spans);
         }
+        self.send_with(Discovery::Cut, destination, arena, spans)
+    }
+
+    /// Sends some datagrams in another way than by default.
+    fn send_with(
+        &self,
+        discovery: Discovery,
+        destination: &Destination,
+        arena: &[u8],
+        spans: &[Span],
+    ) -> Result<usize, Errno> {
         // The lock guards no data, so that a panic elsewhere leaves nothing half done.
         let _held = self
-            .fragmenting
+            .discovering
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        self.set_fragment(true)?;
+        self.set_discovery(discovery)?;
         let sent = linux::send(self.as_fd(), destination, arena, spans);
-        self.set_fragment(false)?;
+        self.set_discovery(Discovery::Heed)?;
         sent
     }
 
-    fn set_fragment(&self, allowed: bool) -> Result<(), Errno> {
-        let (level, name, on, off) = if self.local.is_ipv4() {
-            (
-                libc::IPPROTO_IP,
-                libc::IP_MTU_DISCOVER,
-                libc::IP_PMTUDISC_DONT,
-                libc::IP_PMTUDISC_DO,
-            )
+    fn set_discovery(&self, discovery: Discovery) -> Result<(), Errno> {
+        let (level, name) = if self.local.is_ipv4() {
+            (libc::IPPROTO_IP, libc::IP_MTU_DISCOVER)
         } else {
-            (
-                libc::IPPROTO_IPV6,
-                libc::IPV6_MTU_DISCOVER,
-                libc::IPV6_PMTUDISC_DONT,
-                libc::IPV6_PMTUDISC_DO,
-            )
+            (libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER)
         };
-        let value = if allowed { on } else { off };
+        // Both families have the same numbers.
+        let value = match discovery {
+            Discovery::Heed => libc::IP_PMTUDISC_DO,
+            Discovery::Cut => libc::IP_PMTUDISC_DONT,
+            Discovery::Ignore => libc::IP_PMTUDISC_PROBE,
+        };
         linux::set_option(self.as_fd(), level, name, value)
     }
 

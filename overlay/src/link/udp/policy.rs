@@ -9,7 +9,8 @@
 //!                                       then dropped as unreachable, and the link paused
 //!                                       when no ICMP error can explain it
 //! above the path MTU -----------------> empty, again once; then with fragmentation allowed,
-//!                                       and this length remembered for this link
+//!                                       and this length remembered for this link; at once so
+//!                                       when probes have shown that the path carries less
 //! interface queue full ---------------> the rest of this run dropped, the link paused
 //! socket buffer full -----------------> dropped
 //! source address gone, no route ------> without our source address; then the rest of this run
@@ -71,6 +72,8 @@ pub(super) trait Outlet {
 pub(super) struct LinkMemory {
     /// Whose memory this is.
     pub(super) link: LinkId,
+    /// The largest length that probes have shown to arrive whole, if that limits anything.
+    pub(super) whole: Option<usize>,
     paused: Option<(Instant, SendError)>,
     too_long: Option<(Instant, usize)>,
     lost_source: Option<(Instant, IpAddr)>,
@@ -80,6 +83,7 @@ impl LinkMemory {
     pub(super) const fn new(link: LinkId) -> Self {
         Self {
             link,
+            whole: None,
             paused: None,
             too_long: None,
             lost_source: None,
@@ -92,10 +96,10 @@ impl LinkMemory {
             .and_then(|(until, error)| (now < until).then_some(error))
     }
 
-    /// Whether a datagram of `bytes` was too long for this link lately.
+    /// Whether a datagram of `bytes` is known to be too long for this link.
     fn is_too_long(&self, now: Instant, bytes: usize) -> bool {
-        self.too_long
-            .is_some_and(|(until, least)| now < until && bytes >= least)
+        let lately = |(until, least)| now < until && bytes >= least;
+        self.whole.is_some_and(|whole| bytes > whole) || self.too_long.is_some_and(lately)
     }
 
     fn note_too_long(&mut self, now: Instant, bytes: usize) {

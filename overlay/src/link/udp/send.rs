@@ -9,8 +9,8 @@ use nix::errno::Errno;
 
 use super::error::SendError;
 use super::linux::{self, Destination, Report, SEND_CHUNK};
-use super::policy::{LinkMemory, Manner, Outlet, Tally, deliver};
-use super::{UdpSocket, UdpSockets};
+use super::policy::{LinkMemory, Manner, Outlet, RESENDS, Tally, deliver};
+use super::{Discovery, UdpSocket, UdpSockets};
 use crate::id::{Endpoint, LinkId, Path, SocketId};
 use crate::node::snapshot::{LinkEntry, NeighborSet};
 use crate::pump::count::{Counters, DropReason, Total};
@@ -76,6 +76,7 @@ impl Sender {
             if memory.link != link.id {
                 *memory = LinkMemory::new(link.id);
             }
+            memory.whole = whole_of(link);
             let mut tally = Tally::default();
             let mut spans = tx
                 .items()
@@ -106,8 +107,19 @@ impl Sender {
     }
 }
 
+/// The largest datagram that may go whole on a link, if there is a limit.
+fn whole_of(link: &LinkEntry) -> Option<usize> {
+    let whole = link.stats.whole.load(Relaxed);
+    (whole > 0).then_some(whole as usize)
+}
+
 /// Sends one datagram; see [`UdpSockets::send_to`].
-pub(super) fn send_one(socket: &UdpSocket, path: &Path, datagram: &[u8]) -> Result<(), SendError> {
+pub(super) fn send_one(
+    socket: &UdpSocket,
+    path: &Path,
+    datagram: &[u8],
+    link: Option<&LinkEntry>,
+) -> Result<(), SendError> {
     let Ok(len) = u32::try_from(datagram.len()) else {
         return Err(SendError::TooBig);
     };
@@ -115,11 +127,39 @@ pub(super) fn send_one(socket: &UdpSocket, path: &Path, datagram: &[u8]) -> Resu
     let mut tally = Tally::default();
     let mut run = Run::new(socket, *path, datagram, &spans, |_| {});
     let mut memory = LinkMemory::new(LinkId(0));
+    memory.whole = link.and_then(whole_of);
     deliver(&mut run, &mut memory, Instant::ZERO, &mut tally);
+    if let Some(link) = link {
+        link.stats.fragmented.fetch_add(tally.fragmented, Relaxed);
+    }
     match tally.dropped().into_iter().find(|&(_, n)| n > 0) {
         Some((error, _)) => Err(error),
         None => Ok(()),
     }
+}
+
+/// Sends one datagram in one packet or not at all; see [`UdpSockets::probe`].
+pub(super) fn send_whole(
+    socket: &UdpSocket,
+    path: &Path,
+    datagram: &[u8],
+) -> Result<(), SendError> {
+    let Ok(len) = u32::try_from(datagram.len()) else {
+        return Err(SendError::TooBig);
+    };
+    let to = Destination::new(path.endpoint.remote, path.local);
+    let spans = [Span { start: 0, len }];
+    // An error may be another datagram's.
+    for _ in 0..=RESENDS {
+        if socket
+            .send_with(Discovery::Ignore, &to, datagram, &spans)
+            .is_ok()
+        {
+            return Ok(());
+        }
+        drain(socket, |_| {});
+    }
+    Err(SendError::TooBig)
 }
 
 /// Empties an error queue, at most [`REPORTS`] entries; whether it held anything.
@@ -165,6 +205,7 @@ fn count(tally: &Tally, link: &LinkEntry, now: Instant, counters: &Counters) {
     }
     if tally.fragmented > 0 {
         link.stats.fragmented.fetch_add(tally.fragmented, Relaxed);
+        counters.add(Total::Fragmented, tally.fragmented);
     }
     for (error, dropped) in tally.dropped() {
         if dropped > 0 {

@@ -13,6 +13,7 @@
 
 mod hello;
 mod inform;
+mod mtu;
 mod ping;
 mod proof;
 mod remote;
@@ -140,6 +141,11 @@ impl Control {
         self.config.netid
     }
 
+    /// Bytes of the largest datagram that the device's packets make, as configured.
+    pub fn largest_datagram(&self) -> u16 {
+        self.config.largest
+    }
+
     /// Handles a datagram that the data path handed over: any kind from a live link that is for
     /// us; Hello, Ping or Pong from any other endpoint.
     ///
@@ -201,10 +207,10 @@ impl Control {
         }
     }
 
-    /// Notes that a message of `origin` came, over whatever path; at most once a second each.
-    pub fn handle_heard(&mut self, now: Instant, origin: NetId) {
+    /// Notes that a message of `origin` came, its first copy over `via`; at most once a second each.
+    pub fn handle_heard(&mut self, now: Instant, origin: NetId, via: NetId) {
         if origin != self.config.netid {
-            self.remotes.heard(now, origin);
+            self.remotes.heard(now, origin, via);
         }
     }
 
@@ -276,7 +282,8 @@ impl Control {
     }
 
     /// The machine's addresses or routes changed: every named or remembered peer without a link is
-    /// dialed anew from the start of the schedule, and every link is pinged.
+    /// dialed anew from the start of the schedule, every link is pinged and probed for what it
+    /// carries now.
     pub fn handle_network_change(&mut self, now: Instant, effects: &mut Effects) {
         for endpoint in self.remembered.clone() {
             self.dial(now, endpoint, Origin::Remembered);
@@ -296,6 +303,9 @@ impl Control {
             .collect();
         for (netid, endpoint) in links {
             self.ping_link(now, netid, endpoint, effects);
+            if let Some(link) = self.link_mut(&endpoint) {
+                link.mtu.restart(now);
+            }
         }
         self.step_candidates(now, effects);
         self.finish(effects);
@@ -328,7 +338,8 @@ impl Control {
             .values()
             .filter_map(|neighbor| neighbor.introduction.next_timeout());
         links
-            .map(|link| link.next_timeout(timers))
+            .flat_map(|link| [Some(link.next_timeout(timers)), link.probes_at()])
+            .flatten()
             .chain(tick)
             .chain(inform)
             .chain(introductions)
@@ -349,6 +360,7 @@ impl Control {
             }
         }
         self.poll_links(now, effects);
+        self.probe_links(now, effects);
         self.step_candidates(now, effects);
         self.answer_delayed(now, effects);
         self.go_on_introducing(now, effects);

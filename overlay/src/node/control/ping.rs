@@ -168,7 +168,9 @@ impl Control {
         let for_us = header.dst == self.config.netid;
         let endpoint = arrival.path.endpoint;
         let bound = self.by_endpoint.get(&endpoint).copied();
-        let mut expected = false;
+        let mut expected = !for_us
+            && bound == Some(header.src)
+            && self.take_probe_answer(now, &endpoint, header.dst, effects);
         if for_us && header.flags.no_forward() && bound == Some(header.src) {
             expected = self.link_answered(now, &endpoint);
         }

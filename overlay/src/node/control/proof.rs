@@ -9,6 +9,7 @@ use super::*;
 use crate::node::candidate::Step;
 use crate::node::config::{CHALLENGE_SPACING, GREET_INTERVAL, LINKS_PER_NEIGHBOR};
 use crate::node::effect::Refusal;
+use crate::node::mtu::MtuSearch;
 
 impl Control {
     /// Begins the proof of an endpoint that sent `received` bytes and no Hello; once in 10 s each.
@@ -188,7 +189,7 @@ impl Control {
     }
 
     /// A netid that nobody has: not a node we know, not ours, not reserved.
-    fn challenge_netid(&mut self) -> NetId {
+    pub(super) fn challenge_netid(&mut self) -> NetId {
         loop {
             let netid = NetId(self.rng.next_u32());
             let taken = netid == self.config.netid || self.remotes.contains(netid);
@@ -274,6 +275,7 @@ impl Control {
             &self.config.limits,
         );
         link.configured = configured;
+        link.mtu = MtuSearch::new(now, self.config.largest);
         if self.config.netid > netid {
             link.yields();
         }
@@ -289,7 +291,7 @@ impl Control {
             .or_insert_with(|| Neighbor::new(now, netid));
         neighbor.links.push(link);
         self.by_endpoint.insert(endpoint, netid);
-        self.remotes.heard(now, netid);
+        self.remotes.heard(now, netid, netid);
         // Our first Hello may have died at its NAT; now it is known to get through.
         self.greet_link(now, netid, endpoint, effects);
         effects.event(Event::LinkUp(netid, endpoint));

@@ -5,17 +5,42 @@ use std::net::SocketAddr;
 
 use crate::id::NetId;
 use crate::node::config::{REMOTE_LEAVE_AFTER, REMOTE_LIFETIME};
-use crate::time::Instant;
+use crate::time::{Duration, Instant};
+
+/// Neighbors that are remembered as the way on which a node's messages come.
+const WAYS: usize = 4;
+/// How long one is, after the last message that it brought first.
+const WAY_LIFETIME: Duration = Duration::from_secs(60);
 
 /// One other node.
 #[derive(Clone, Copy, Debug)]
 pub struct Remote {
     /// When a message of it last came.
     pub heard_at: Instant,
+    /// Neighbors that brought messages of it before any other, the latest in front, and when.
+    ways: [Option<(NetId, Instant)>; WAYS],
     /// Where an Inform said it is.
     pub hint: Option<SocketAddr>,
     /// It said Goodbye then.
     leaving_at: Option<Instant>,
+}
+
+impl Remote {
+    /// The neighbors that brought a message of it first in the last minute, the latest in front.
+    /// One message a second is looked at.
+    pub fn via(&self, now: Instant) -> impl Iterator<Item = NetId> {
+        let lately = move |(_, at): &(NetId, Instant)| now.since(*at) < WAY_LIFETIME;
+        let ways = self.ways.into_iter().flatten().filter(lately);
+        ways.map(|(neighbor, _)| neighbor)
+    }
+
+    fn came_by(&mut self, now: Instant, neighbor: NetId) {
+        let is_known = |way: &Option<(NetId, Instant)>| way.is_some_and(|(one, _)| one == neighbor);
+        let before = self.ways.iter().position(is_known);
+        // It comes to the front; what was in front of it moves back, or the oldest goes.
+        self.ways[..=before.unwrap_or(WAYS - 1)].rotate_right(1);
+        self.ways[0] = Some((neighbor, now));
+    }
 }
 
 /// All of them, bounded: the one not heard of for longest goes first.
@@ -35,9 +60,11 @@ impl Remotes {
         }
     }
 
-    /// A message of `netid` came.
-    pub(super) fn heard(&mut self, now: Instant, netid: NetId) {
-        self.touch(now, netid).leaving_at = None;
+    /// A message of `netid` came, and `via` brought it.
+    pub(super) fn heard(&mut self, now: Instant, netid: NetId, via: NetId) {
+        let remote = self.touch(now, netid);
+        remote.leaving_at = None;
+        remote.came_by(now, via);
     }
 
     /// An Inform named an address for `netid`. Known nodes get the hint; a rumour alone makes no
@@ -95,6 +122,7 @@ impl Remotes {
         }
         let fresh = Remote {
             heard_at: now,
+            ways: [None; WAYS],
             hint: None,
             leaving_at: None,
         };
@@ -109,5 +137,38 @@ impl Remotes {
         if let Some(remote) = self.each.remove(&netid) {
             self.by_age.remove(&(remote.heard_at, netid));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn via(remotes: &Remotes, second: u64) -> Vec<u32> {
+        let (_, remote) = remotes.iter().next().unwrap();
+        let ways = remote.via(Instant::from_secs(second));
+        ways.map(|netid| netid.0).collect()
+    }
+
+    #[test]
+    fn a_node_comes_by_the_neighbors_of_the_last_minute_the_latest_in_front() {
+        let mut remotes = Remotes::new(8);
+        let mut heard = |second, by| remotes.heard(Instant::from_secs(second), NetId(9), NetId(by));
+        for (second, by) in [(0, 1), (1, 2), (2, 1), (3, 3), (4, 2)] {
+            heard(second, by);
+        }
+        assert_eq!(via(&remotes, 4), [2, 3, 1]);
+        assert_eq!(via(&remotes, 61), [2, 3, 1]);
+        assert_eq!(via(&remotes, 62), [2, 3]);
+        assert!(via(&remotes, 64).is_empty());
+    }
+
+    #[test]
+    fn four_ways_are_remembered_at_the_most() {
+        let mut remotes = Remotes::new(8);
+        for by in 1..=6 {
+            remotes.heard(Instant::ZERO, NetId(9), NetId(by));
+        }
+        assert_eq!(via(&remotes, 0), [6, 5, 4, 3]);
     }
 }

@@ -28,6 +28,10 @@ pub struct LinkView {
     pub configured: bool,
     /// The last round trip measured on it.
     pub round_trip: Option<Duration>,
+    /// The largest datagram that was shown to arrive whole; `None` while nothing is known.
+    pub carries: Option<u16>,
+    /// The largest that is sent whole, when that is less than the largest there is.
+    pub limit: Option<u16>,
     /// Its counts.
     pub stats: Arc<LinkStats>,
 }
@@ -112,6 +116,8 @@ impl Control {
                 since: link.since,
                 configured: link.configured,
                 round_trip: link.round_trip,
+                carries: link.mtu.found(),
+                limit: link.mtu.limit(),
                 stats: link.stats.clone(),
             })
         })

@@ -21,6 +21,7 @@ fn config(netid: NetId) -> NodeConfig {
         max_neighbors: 256,
         allow_inform: Vec::new(),
         overlay: vec!["fd01::/64".parse().unwrap()],
+        largest: 0,
         timers: Default::default(),
         limits: Default::default(),
         seed: [netid.0 as u8; 32],
@@ -628,4 +629,64 @@ fn two_nodes_that_dial_each_other_are_neighbors_after_one_round_trip() {
 #[test]
 fn an_idle_node_without_peers_has_no_deadline() {
     assert_eq!(Bench::new().control.next_timeout(), None);
+}
+
+/// Probes, with their length and the src they bear.
+fn probes(done: &[(Instant, Effect)]) -> Vec<(Instant, usize, Header)> {
+    let probe = |(at, effect): &(Instant, Effect)| match effect {
+        Effect::Probe { ping, len, .. } => Some((*at, *len, Header::parse(ping.bytes()).unwrap())),
+        _ => None,
+    };
+    done.iter().filter_map(probe).collect()
+}
+
+#[test]
+fn a_link_is_probed_once_it_is_proven_and_a_pong_to_the_probes_src_is_the_answer() {
+    let mut bench = Bench::with(NodeConfig {
+        largest: 1_416,
+        ..config(US)
+    });
+    let (near, far) = ("192.0.2.1:1", "192.0.2.2:2");
+    // An endpoint without proof gets none, however long it is dialed.
+    bench.named(0, far);
+    bench.connect(near, THEM);
+    let up = bench.now;
+    let done = bench.run_until(up + Duration::from_secs(1));
+    let [(at, len, ping)] = probes(&done)[..] else {
+        panic!("{done:?}");
+    };
+    assert_eq!((at, len), (up + Duration::from_secs(1), 1_416));
+    assert_eq!((ping.kind, ping.flags), (Kind::Ping, Flags::NO_FORWARD));
+    assert_eq!(ping.dst, THEM);
+    assert!(ping.src.is_node() && ping.src != US && ping.src != THEM);
+    let carries = |bench: &Bench| bench.control.links().next().unwrap().carries;
+    // Any other Pong is no answer, nor is this one over another link.
+    let pong = |dst| message(Kind::Pong, Flags::NO_FORWARD, 9, THEM, dst);
+    bench.receive(near, &pong(US));
+    bench.receive(far, &pong(ping.src));
+    assert_eq!(carries(&bench), None);
+    bench.receive(near, &pong(ping.src));
+    assert_eq!(carries(&bench), Some(1_416));
+    assert!(probes(&bench.run_for(60)).is_empty());
+}
+
+#[test]
+fn three_lost_probes_limit_what_workers_send_whole_and_the_kernel_is_told() {
+    let mut bench = Bench::with(NodeConfig {
+        largest: 1_416,
+        ..config(US)
+    });
+    bench.connect("192.0.2.1:1", THEM);
+    let stats = bench.stats(THEM);
+    let whole = || stats.whole.load(std::sync::atomic::Ordering::Relaxed);
+    let done = bench.run_for(3);
+    let lengths: Vec<usize> = probes(&done).iter().map(|probe| probe.1).collect();
+    assert_eq!((lengths, whole()), (vec![1_416; 3], 0));
+    let done = bench.run_for(1);
+    let told = |(_, effect): &(Instant, Effect)| match effect {
+        Effect::Event(Event::PathNarrow(_, size)) => Some(*size),
+        _ => None,
+    };
+    assert_eq!(done.iter().find_map(told), Some(1_232));
+    assert_eq!(whole(), 1_232);
 }

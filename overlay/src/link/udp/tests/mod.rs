@@ -347,7 +347,7 @@ fn an_answer_leaves_from_the_address_spoken_to() {
         assert_eq!(answer.local, Some(ip));
 
         let mut buffer = [0; 16];
-        node.sockets.send_to(&answer, b"control").unwrap();
+        node.sockets.send_to(&answer, b"control", None).unwrap();
         assert_eq!(peer.recv_from(&mut buffer).unwrap(), (7, target));
         node.flush(&links(&[answer]), &[b"data"]);
         assert_eq!(peer.recv_from(&mut buffer).unwrap(), (4, target));
@@ -394,10 +394,10 @@ fn a_pending_error_costs_neither_control_nor_receiving_anything() {
     let open = path(FIRST, address_of(&far.sockets, FIRST));
     let back = path(FIRST, address_of(&near.sockets, FIRST));
     for _ in 0..100 {
-        near.sockets.send_to(&closed, b"lost").unwrap();
-        assert_eq!(near.sockets.send_to(&open, b"kept"), Ok(()));
-        far.sockets.send_to(&back, b"kept too").unwrap();
-        near.sockets.send_to(&closed, b"lost").unwrap();
+        near.sockets.send_to(&closed, b"lost", None).unwrap();
+        assert_eq!(near.sockets.send_to(&open, b"kept", None), Ok(()));
+        far.sockets.send_to(&back, b"kept too", None).unwrap();
+        near.sockets.send_to(&closed, b"lost", None).unwrap();
         assert_eq!(near.expect(FIRST, 1).len(), 1);
     }
     assert_eq!(far.expect(FIRST, 100).len(), 100);
@@ -414,7 +414,7 @@ fn draining_tells_which_link_failed_and_ends_the_polls_error() {
         .unwrap();
     let closed = path(FIRST, closed);
     let neighbors = links(&[closed]);
-    near.sockets.send_to(&closed, b"lost").unwrap();
+    near.sockets.send_to(&closed, b"lost", None).unwrap();
     let has_error = |timeout: u16| {
         use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
         let fd = near.sockets.get(FIRST).unwrap().as_fd();
@@ -457,7 +457,7 @@ fn the_largest_datagram_goes_through() {
     let neighbors = links(&[to_far]);
     let largest = vec![3; wire::MAX_DATAGRAM];
     near.flush(&neighbors, &[&largest]);
-    near.sockets.send_to(&to_far, &largest).unwrap();
+    near.sockets.send_to(&to_far, &largest, None).unwrap();
     let got = far.expect(FIRST, 2);
     assert_eq!(got.len(), 2);
     assert!(got.iter().all(|(_, bytes)| *bytes == largest));
@@ -466,7 +466,7 @@ fn the_largest_datagram_goes_through() {
     near.flush(&neighbors, &[&too_large, b"next"]);
     assert_eq!(near.counters.dropped(DropReason::TxTooBig), 1);
     assert_eq!(stats(&neighbors, 0).tx_errors.load(Relaxed), 1);
-    let refused = near.sockets.send_to(&to_far, &too_large);
+    let refused = near.sockets.send_to(&to_far, &too_large, None);
     assert_eq!(refused, Err(SendError::TooBig));
     assert_eq!(bytes_of(&far.expect(FIRST, 1)), [b"next"]);
 }
@@ -514,7 +514,7 @@ fn a_link_of_a_socket_that_is_not_there_costs_the_others_nothing() {
     near.flush(&neighbors, &[b"a", b"b"]);
     assert_eq!(far.expect(FIRST, 2).len(), 2);
     assert_eq!(near.counters.dropped(DropReason::TxError), 2);
-    let nowhere = near.sockets.send_to(&path(SocketId(9), target), b"a");
+    let nowhere = near.sockets.send_to(&path(SocketId(9), target), b"a", None);
     assert_eq!(nowhere, Err(SendError::Other));
     let mut batch = RxBatch::default();
     let absent = near

@@ -34,7 +34,7 @@ fn datagrams_above_the_interface_mtu_arrive_in_fragments_and_are_counted() {
         assert_eq!(stats.fragmented.load(Relaxed), 100);
         assert_eq!(stats.tx_errors.load(Relaxed), 0);
         let control = neighbors.links()[index].path;
-        assert_eq!(near.sockets.send_to(&control, &large), Ok(()));
+        assert_eq!(near.sockets.send_to(&control, &large, None), Ok(()));
         assert_eq!(far.expect(SocketId(index as u8), 1).len(), 1);
     }
 }
@@ -62,7 +62,7 @@ fn a_neighbor_without_a_route_costs_the_other_no_datagram() {
         assert_eq!(stats(&neighbors, index).tx_errors.load(Relaxed), 10_000);
         let nowhere = near
             .sockets
-            .send_to(&neighbors.links()[index].path, b"control");
+            .send_to(&neighbors.links()[index].path, b"control", None);
         assert_eq!(nowhere, Err(SendError::Unreachable));
     }
 }
@@ -90,7 +90,7 @@ fn a_link_goes_on_from_another_address_when_its_own_is_removed() {
 
         net.remove_address(LOOPBACK, ip(removed), prefix);
         near.flush(&neighbors, &[b"after".as_slice(); 20]);
-        near.sockets.send_to(&pinned, b"control").unwrap();
+        near.sockets.send_to(&pinned, b"control", None).unwrap();
         let got = far.expect(FIRST, 21);
         assert_eq!(got.len(), 21);
         assert!(
@@ -172,4 +172,62 @@ fn a_smaller_mtu_behind_a_router_is_learned_and_costs_the_other_neighbor_nothing
     assert_eq!(other.expect(FIRST, 210).len(), 210);
     assert_eq!(stats(&neighbors, 1).tx_errors.load(Relaxed), 0);
     assert_eq!(stats(&neighbors, 1).fragmented.load(Relaxed), 0);
+}
+
+#[test]
+fn a_probe_is_sent_in_one_packet_or_not_at_all() {
+    let Some(net) = Namespace::new() else { return };
+    net.set_up(LOOPBACK, Some(1_280));
+    let mut far = bind_in(&net, &["127.0.0.1:0", "[::1]:0"]);
+    let near = bind_in(&net, &["127.0.0.1:0", "[::1]:0"]);
+    for (socket, headers) in [(FIRST, 28), (SocketId(1), 48)] {
+        let to = path(socket, address_of(&far.sockets, socket));
+        let (fits, too_long) = (vec![1; 1_280 - headers], vec![1; 1_281 - headers]);
+        assert_eq!(near.sockets.probe(&to, &fits), Ok(()));
+        assert_eq!(bytes_of(&far.expect(socket, 1)), [fits]);
+        assert_eq!(near.sockets.probe(&to, &too_long), Err(SendError::TooBig));
+        // What may be cut still goes.
+        assert_eq!(near.sockets.send_to(&to, &too_long, None), Ok(()));
+        assert_eq!(bytes_of(&far.expect(socket, 1)), [too_long]);
+    }
+}
+
+#[test]
+fn what_probes_found_to_be_too_long_goes_in_fragments_and_the_rest_whole() {
+    let Some(net) = Namespace::new() else { return };
+    let mut far = bind_in(&net, &["127.0.0.1:0", "[::1]:0"]);
+    let mut near = bind_in(&net, &["127.0.0.1:0", "[::1]:0"]);
+    let neighbors = links(&[
+        path(FIRST, address_of(&far.sockets, FIRST)),
+        path(SocketId(1), address_of(&far.sockets, SocketId(1))),
+    ]);
+    for index in [0, 1] {
+        stats(&neighbors, index).whole.store(1_232, Relaxed);
+    }
+    let (whole, cut) = ([1; 1_232], [2; 1_233]);
+    near.flush(&neighbors, &[&whole, &cut, &whole]);
+    for index in [0, 1] {
+        let got = far.expect(SocketId(index), 3);
+        assert_eq!(bytes_of(&got), [whole.as_slice(), &cut, &whole]);
+        let fragmented = &stats(&neighbors, index.into()).fragmented;
+        assert_eq!(fragmented.load(Relaxed), 1);
+    }
+    assert_eq!(near.counters.total(Total::Fragmented), 2);
+}
+
+#[test]
+fn the_kernel_believes_what_it_is_taught_of_a_path() {
+    let Some(net) = Namespace::new() else { return };
+    let mut far = bind_in(&net, &["127.0.0.1:0", "[::1]:0"]);
+    let near = bind_in(&net, &["127.0.0.1:0", "[::1]:0"]);
+    for socket in [FIRST, SocketId(1)] {
+        let to = path(socket, address_of(&far.sockets, socket));
+        let taught = net.enter(|| near.sockets.teach(&to, 1_252));
+        assert!(taught.is_ok(), "{taught:?}");
+        // It is cut, so that it arrives; as a probe it still goes whole, or no path could widen.
+        assert_eq!(near.sockets.send_to(&to, &[1; 1_400], None), Ok(()));
+        assert_eq!(far.expect(socket, 1).len(), 1);
+        assert_eq!(near.sockets.probe(&to, &[2; 1_400]), Ok(()));
+        assert_eq!(far.expect(socket, 1).len(), 1);
+    }
 }

@@ -448,7 +448,7 @@ fn r57_a_rumour_makes_no_node() {
     bench.receive("8.8.8.8:9", &inform(THEM, 0x77, "9.9.9.9:9999"));
     let remotes: Vec<_> = bench.control.remotes().map(|(netid, _)| netid).collect();
     assert_eq!(remotes, [THEM]);
-    bench.control.handle_heard(bench.now, NetId(0x78));
+    bench.control.handle_heard(bench.now, NetId(0x78), THEM);
     bench.receive("8.8.8.8:9", &inform(THEM, 0x78, "9.9.9.8:9999"));
     let mut remotes = bench.control.remotes();
     let (_, told) = remotes.find(|(netid, _)| *netid == NetId(0x78)).unwrap();
@@ -508,15 +508,15 @@ fn r61_a_goodbye_from_elsewhere_purges_a_node_that_is_silent_for_10_s() {
     };
     let mut bench = Bench::new();
     bench.connect("8.8.8.8:9", THEM);
-    bench.control.handle_heard(bench.now, NetId(0x99));
+    bench.control.handle_heard(bench.now, NetId(0x99), THEM);
     bench.receive("8.8.8.8:9", &goodbye(NetId::ALL, Flags::NONE));
     assert!(!purged(&mut bench, 9));
     assert!(purged(&mut bench, 2));
     // Heard again it stays.
-    bench.control.handle_heard(bench.now, NetId(0x99));
+    bench.control.handle_heard(bench.now, NetId(0x99), THEM);
     bench.receive("8.8.8.8:9", &goodbye(NetId::ALL, Flags::NONE));
     bench.run_heard(5);
-    bench.control.handle_heard(bench.now, NetId(0x99));
+    bench.control.handle_heard(bench.now, NetId(0x99), THEM);
     assert!(!purged(&mut bench, 20));
     // One that nobody forwarded, and that is not its sender's, is a forgery.
     bench.receive("8.8.8.8:9", &goodbye(NetId::ANY, Flags::NO_FORWARD));
