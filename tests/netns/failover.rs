@@ -94,10 +94,9 @@ fn a_diamond_loses_nothing_when_any_wire_is_blackholed_or_goes_down() {
     survives_each_wire(&mut mesh, 'd', "ab cd", Fault::Blackholed);
     survives_each_wire(&mut mesh, 'd', "bd ac", Fault::Down);
     // The counter-claim: with both ways cut the stream does lose.
-    let figures = streamed(&mut mesh, 'a', 'd', |mesh| {
-        mesh.wire("ab").cut().unwrap();
-        mesh.wire("ac").cut().unwrap();
-    });
+    mesh.wire("ab").cut().unwrap();
+    mesh.wire("ac").cut().unwrap();
+    let figures = streamed(&mut mesh, 'a', 'd', |_| {});
     assert!(figures.lost > 1_000, "{figures:?}");
 }
 
@@ -141,7 +140,8 @@ fn a_relay_that_says_goodbye_loses_nothing() {
     let figures = streamed(&mut mesh, 'a', 'd', |mesh| {
         let (status, time) = mesh.node_mut('c').stop();
         assert!(status.success(), "{status}");
-        assert!(time < Duration::from_secs(2), "{time:?}");
+        // The kernel takes the device down meanwhile, which waits for others doing the like.
+        assert!(time < PATIENCE, "{time:?}");
     });
     assert!(figures.is_perfect(), "{figures:?}");
 }
