@@ -106,7 +106,8 @@ impl ReadBatch {
 
     /// Packets left out since the batch was made, because they were longer than `max_packet`: the
     /// MTU of the interface was raised by someone else. The kernel cuts such a packet without a
-    /// word, and half a packet is worse than none.
+    /// word, and half a packet is worse than none. A super-packet that contradicts its header counts
+    /// as one too.
     pub fn truncated(&self) -> u64 {
         self.truncated
     }
@@ -137,6 +138,11 @@ impl ReadBatch {
         }
         let start = self.end + self.headroom;
         self.arena.get_mut(start..start + self.max_packet + 1)
+    }
+
+    /// Notes a packet that could not be taken in.
+    pub(crate) fn leave_out(&mut self) {
+        self.truncated += 1;
     }
 
     /// Notes that `len` bytes were read into what [`Self::vacant`] gave; returns whether they are

@@ -31,15 +31,16 @@ mod linux;
 mod memory;
 mod name;
 mod netlink;
+mod offload;
 mod open;
 mod plain;
 mod watch;
 
 pub use batch::{READ_SLOTS, ReadBatch, Slot};
-pub use device::{Device, DeviceInfo, Mode, Refusal, UnknownMode, WriteOutcome, is_gone};
+pub use device::{Device, DeviceInfo, Mode, Offload, Refusal, UnknownMode, WriteOutcome, is_gone};
 pub use error::{OpenError, SkipReason, SkippedAddress};
 pub use memory::{Condition, MemoryDevice, MemoryHandle};
 pub use name::{NameProblem, check_name};
 pub use netlink::{LocalAddress, device_exists, local_addresses, set_mtu};
-pub use open::{OpenConfig, Opened, open};
+pub use open::{OffloadChoice, OpenConfig, Opened, open};
 pub use watch::{Change, Watch};
