@@ -36,7 +36,7 @@ mod open;
 mod plain;
 mod watch;
 
-pub use batch::{READ_SLOTS, ReadBatch, Slot};
+pub use batch::{OFFLOAD_READ_SLOTS, READ_SLOTS, ReadBatch, Slot};
 pub use device::{Device, DeviceInfo, Mode, Offload, Refusal, UnknownMode, WriteOutcome, is_gone};
 pub use error::{OpenError, SkipReason, SkippedAddress};
 pub use memory::{Condition, MemoryDevice, MemoryHandle};

@@ -73,6 +73,7 @@ const NOW: Instant = Instant(1_000);
 const PLAIN: Manner = Manner {
     fragment: false,
     pinned: false,
+    trains: true,
 };
 
 fn memory() -> LinkMemory {
@@ -92,6 +93,26 @@ fn a_run_that_the_kernel_takes_in_parts_is_sent_whole_and_in_order() {
     let mut kernel = Scripted::new(&[10, 20, 30, 40], &[Answer::Take(1), Answer::Take(2)]);
     assert_eq!(kernel.run(&mut memory(), NOW), sent(4, 100));
     assert_eq!(kernel.calls, [(0..4, PLAIN), (1..4, PLAIN), (3..4, PLAIN)]);
+}
+
+#[test]
+fn a_refused_train_goes_one_by_one_and_no_train_follows_for_ten_minutes() {
+    let mut memory = memory();
+    let mut kernel = Scripted::new(&[10, 10], &[Answer::Fail(Errno::EIO)]);
+    assert_eq!(kernel.run(&mut memory, NOW), sent(2, 20));
+    let single = Manner {
+        trains: false,
+        ..PLAIN
+    };
+    assert_eq!(kernel.calls, [(0..2, PLAIN), (0..2, single)]);
+    for (at, manner) in [
+        (NOW + TRAIN_MEMORY - Duration::from_micros(1), single),
+        (NOW + TRAIN_MEMORY, PLAIN),
+    ] {
+        let mut kernel = Scripted::new(&[10], &[]);
+        kernel.run(&mut memory, at);
+        assert_eq!(kernel.calls, [(0..1, manner)]);
+    }
 }
 
 #[test]
