@@ -208,9 +208,9 @@ pub trait Device: fmt::Debug + Send {
     /// After [`WriteOutcome::WouldBlock`], [`Down`](WriteOutcome::Down) or
     /// [`Gone`](WriteOutcome::Gone) the rest of the batch has the same outcome, untried: it would
     /// fail likewise, or overtake.
-    fn write_batch<'p>(
+    fn write_batch(
         &mut self,
-        packets: &mut dyn Iterator<Item = &'p [u8]>,
+        packets: &mut dyn Iterator<Item = &[u8]>,
         outcome: &mut dyn FnMut(usize, WriteOutcome),
     );
 

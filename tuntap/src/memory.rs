@@ -158,9 +158,9 @@ impl Device for MemoryDevice {
         Ok(count)
     }
 
-    fn write_batch<'p>(
+    fn write_batch(
         &mut self,
-        packets: &mut dyn Iterator<Item = &'p [u8]>,
+        packets: &mut dyn Iterator<Item = &[u8]>,
         outcome: &mut dyn FnMut(usize, WriteOutcome),
     ) {
         let mode = self.info.mode;

@@ -91,9 +91,9 @@ impl Device for PlainDevice {
         Ok(count)
     }
 
-    fn write_batch<'p>(
+    fn write_batch(
         &mut self,
-        packets: &mut dyn Iterator<Item = &'p [u8]>,
+        packets: &mut dyn Iterator<Item = &[u8]>,
         outcome: &mut dyn FnMut(usize, WriteOutcome),
     ) {
         write_each(packets, outcome, |packet| self.write(packet));

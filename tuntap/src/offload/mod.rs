@@ -147,9 +147,9 @@ impl Device for OffloadDevice {
         self.splitter.is_some()
     }
 
-    fn write_batch<'p>(
+    fn write_batch(
         &mut self,
-        packets: &mut dyn Iterator<Item = &'p [u8]>,
+        packets: &mut dyn Iterator<Item = &[u8]>,
         outcome: &mut dyn FnMut(usize, WriteOutcome),
     ) {
         let Self {
@@ -164,7 +164,7 @@ impl Device for OffloadDevice {
         coalesce(mode, all, packets, &mut |ready| match ready {
             Ready::Single(number, packet) => {
                 let result = lasting.unwrap_or_else(|| write_single(file, mode, packet));
-                lasting = lasting.or(result.is_lasting().then_some(result));
+                lasting = lasting.or_else(|| result.is_lasting().then_some(result));
                 outcome(number, result);
             }
             Ready::Merged(group) => {
@@ -179,7 +179,7 @@ impl Device for OffloadDevice {
                         }
                         other => other,
                     };
-                    lasting = lasting.or(result.is_lasting().then_some(result));
+                    lasting = lasting.or_else(|| result.is_lasting().then_some(result));
                     outcome(*number, result);
                 }
             }

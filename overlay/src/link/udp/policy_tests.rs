@@ -199,7 +199,7 @@ fn a_datagram_above_the_path_mtu_goes_in_fragments_and_the_link_remembers() {
     assert_eq!(kernel.run(&mut link, NOW), expected);
     let fragment = Manner {
         fragment: true,
-        pinned: false,
+        ..PLAIN
     };
     let calls = [
         (0..3, PLAIN),
@@ -258,8 +258,8 @@ fn what_fragments_cannot_carry_is_dropped_as_too_big() {
 fn a_source_address_that_is_gone_is_given_up_without_loss_and_tried_again_later() {
     let mut link = memory();
     let pinned = Manner {
-        fragment: false,
         pinned: true,
+        ..PLAIN
     };
     let run = |link: &mut LinkMemory, now, script: &[Answer]| {
         let mut kernel = Scripted::new(&[10, 10], script);
