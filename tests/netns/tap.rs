@@ -18,7 +18,7 @@ use overlay::lab::net::{Namespace, ping};
 use overlay_tests::mesh::{DEVICE, Family, Mesh, Node, PATIENCE, Turn, may_run, wait_until};
 use rtnetlink::packet_route::link::BridgeStpState;
 use rtnetlink::{LinkBridge, LinkBridgePort, LinkUnspec};
-use tuntap::{Device, Mode, OpenConfig, ReadBatch, WriteOutcome};
+use tuntap::{Device, Mode, OffloadChoice, OpenConfig, ReadBatch, WriteOutcome};
 
 const SILENCE: Duration = Duration::from_millis(300);
 /// A beacon comes every 10 s; the second one at the latest shows a loop.
@@ -71,6 +71,7 @@ fn add_raw_host(machine: &Namespace) -> Box<dyn Device> {
         mac: None,
         link_local: None,
         addresses: Vec::new(),
+        offload: OffloadChoice::Auto,
     };
     let opened = machine.run(|| tuntap::open(&config)).unwrap().unwrap();
     add_port(machine, "host0");

@@ -21,7 +21,9 @@ use overlay::route::tap::Tap;
 use overlay::route::tun::Tun;
 use overlay::route::underlay::Underlay;
 use overlay::time::Instant;
-use tuntap::{Device, DeviceInfo, MemoryDevice, MemoryHandle, Mode, ReadBatch, WriteOutcome};
+use tuntap::{
+    Device, DeviceInfo, MemoryDevice, MemoryHandle, Mode, Offload, ReadBatch, WriteOutcome,
+};
 use wire::NetId;
 
 use crate::noalloc::allocations;
@@ -50,6 +52,7 @@ impl Bench {
             mode,
             index: 1,
             mtu: MTU.into(),
+            offload: Offload::None,
         };
         let read = ReadBatch::for_device(&info, port.headroom());
         let (device, kernel) = MemoryDevice::pair(info);

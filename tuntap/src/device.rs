@@ -97,6 +97,20 @@ pub struct DeviceInfo {
     pub index: u32,
     /// Longest IP packet, bytes; an Ethernet header is not counted.
     pub mtu: u32,
+    /// What it moves many packets at a time of.
+    pub offload: Offload,
+}
+
+/// Which packets a device moves many at a time, as super-packets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Offload {
+    /// None: one packet a system call.
+    #[default]
+    None,
+    /// TCP.
+    Tcp,
+    /// TCP and UDP (Linux 6.2 and later).
+    TcpUdp,
 }
 
 impl DeviceInfo {
@@ -124,6 +138,13 @@ pub enum WriteOutcome {
     Gone,
     /// This packet was not taken; others may be.
     Refused(Refusal),
+}
+
+impl WriteOutcome {
+    /// Whether the rest of the batch has the same outcome.
+    pub(crate) const fn is_lasting(self) -> bool {
+        matches!(self, Self::WouldBlock | Self::Down | Self::Gone)
+    }
 }
 
 /// Why one packet was not taken.
@@ -158,8 +179,7 @@ pub fn is_gone(error: &io::Error) -> bool {
 /// Calls: from one thread, its owner; it never waits. Wait on [`Self::readiness`].
 /// Cost:  no allocation per packet.
 ///
-/// The trait is made so that a device with segmentation offload fits behind it. Such a device
-/// reads a super-packet of up to 64 KiB with a virtio header in front, cuts it and fills many
+/// A device with segmentation offload reads a super-packet of up to 64 KiB, cuts it and fills many
 /// slots of the batch from one read; it writes many packets of one flow with one call. That is why
 /// reading fills a batch whose layout is the device's own affair, why packets to write live as
 /// long as the whole call, and why outcomes carry the packet's number: they come when the packet
@@ -194,6 +214,12 @@ pub trait Device: fmt::Debug + Send {
         outcome: &mut dyn FnMut(usize, WriteOutcome),
     );
 
+    /// Whether packets wait in the device itself, since they were read with others and the batch
+    /// was full: then another batch can be read though [`Self::readiness`] may not say so.
+    fn holds_packets(&self) -> bool {
+        false
+    }
+
     /// What to poll for readability; `None` for a device that is only asked, never waited for.
     fn readiness(&self) -> Option<BorrowedFd<'_>>;
 }
@@ -207,10 +233,7 @@ pub(crate) fn write_each<'p>(
     let mut lasting = None;
     for (number, packet) in packets.enumerate() {
         let result = lasting.unwrap_or_else(|| write(packet));
-        if matches!(
-            result,
-            WriteOutcome::WouldBlock | WriteOutcome::Down | WriteOutcome::Gone
-        ) {
+        if result.is_lasting() {
             lasting = Some(result);
         }
         outcome(number, result);
@@ -248,6 +271,7 @@ mod tests {
             mode: Mode::Tun,
             index: 1,
             mtu: 1400,
+            offload: Offload::None,
         };
         assert_eq!(info.max_packet(), 1400);
         info.mode = Mode::Tap;

@@ -1,12 +1,21 @@
 //! The one place of this crate where memory and descriptors are taken on trust.
 //!
 //! `tun-tap` hands out its descriptor as a bare number. Here it becomes a borrow again, so that
-//! nobody else has to promise that it is open.
-#![expect(unsafe_code, reason = "tun-tap offers its descriptor only as a number")]
+//! nobody else has to promise that it is open. A device with a virtio header it cannot make at all;
+//! that takes two `ioctl`s.
+#![expect(
+    unsafe_code,
+    reason = "tun-tap offers its descriptor only as a number; ioctl"
+)]
 
+use std::fs::{File, OpenOptions};
+use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::unix::fs::OpenOptionsExt;
 
 use tun_tap::Iface;
+
+use crate::device::Mode;
 
 /// The descriptor of the device, for as long as the device is borrowed.
 pub(crate) fn descriptor(iface: &Iface) -> BorrowedFd<'_> {
@@ -14,4 +23,60 @@ pub(crate) fn descriptor(iface: &Iface) -> BorrowedFd<'_> {
     // that the result carries keeps it from being dropped or taken apart. The number is not -1,
     // because it came from an open that succeeded.
     unsafe { BorrowedFd::borrow_raw(iface.as_raw_fd()) }
+}
+
+/// Creates a device with a virtio header in front of each packet; returns it with its name.
+///
+/// Shape: `name` shorter than `IFNAMSIZ`, which the caller has checked; a longer one is refused.
+pub(crate) fn create_offload(name: &str, mode: Mode) -> io::Result<(File, String)> {
+    let kind = match mode {
+        Mode::Tun => libc::IFF_TUN,
+        Mode::Tap => libc::IFF_TAP,
+    };
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .custom_flags(libc::O_NONBLOCK)
+        .open("/dev/net/tun")?;
+    // SAFETY: all members of `ifreq` are plain numbers, for which zeros are values.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    if name.len() >= request.ifr_name.len() {
+        return Err(io::Error::from_raw_os_error(libc::EINVAL));
+    }
+    for (to, from) in request.ifr_name.iter_mut().zip(name.bytes()) {
+        *to = from as libc::c_char;
+    }
+    let flags = kind | libc::IFF_NO_PI | libc::IFF_VNET_HDR;
+    request.ifr_ifru.ifru_flags = flags as libc::c_short;
+    // SAFETY: `TUNSETIFF` reads and writes one `ifreq`, which `request` is and outlives the call.
+    let result = unsafe { libc::ioctl(file.as_raw_fd(), libc::TUNSETIFF, &mut request) };
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let name = request.ifr_name.iter().take_while(|letter| **letter != 0);
+    let name = name.map(|letter| *letter as u8).collect::<Vec<_>>();
+    let name = String::from_utf8(name).map_err(|_| io::ErrorKind::InvalidData)?;
+    Ok((file, name))
+}
+
+/// Asks for super-packets: TCP always, UDP where the kernel has it. Returns whether it has.
+///
+/// # Errors
+/// `Unsupported` when not even TCP is there.
+pub(crate) fn set_offload(file: &File) -> io::Result<bool> {
+    const CHECKSUM: libc::c_ulong = 0x01;
+    const TCP4: libc::c_ulong = 0x02;
+    const TCP6: libc::c_ulong = 0x04;
+    const TCP_ECN: libc::c_ulong = 0x08;
+    const UDP4: libc::c_ulong = 0x20;
+    const UDP6: libc::c_ulong = 0x40;
+    let tcp = CHECKSUM | TCP4 | TCP6 | TCP_ECN;
+    for (flags, udp) in [(tcp | UDP4 | UDP6, true), (tcp, false)] {
+        // SAFETY: `TUNSETOFFLOAD` takes its argument as a number and touches no memory of ours.
+        let result = unsafe { libc::ioctl(file.as_raw_fd(), libc::TUNSETOFFLOAD, flags) };
+        if result == 0 {
+            return Ok(udp);
+        }
+    }
+    Err(io::ErrorKind::Unsupported.into())
 }

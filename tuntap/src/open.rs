@@ -12,6 +12,7 @@ use crate::device::{Device, DeviceInfo, Mode};
 use crate::error::{OpenError, SkipReason, SkippedAddress};
 use crate::name::check_name;
 use crate::netlink::{self, Netlink};
+use crate::offload::OffloadDevice;
 use crate::plain::PlainDevice;
 
 /// What a device shall be.
@@ -31,6 +32,20 @@ pub struct OpenConfig {
     pub link_local: Option<Ipv6Addr>,
     /// Further addresses; each also leads its network into the device.
     pub addresses: Vec<IpNet>,
+    /// Whether to move super-packets.
+    pub offload: OffloadChoice,
+}
+
+/// Whether a device shall move super-packets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OffloadChoice {
+    /// Where the kernel can.
+    #[default]
+    Auto,
+    /// Or not at all.
+    On,
+    /// One packet a system call.
+    Off,
 }
 
 impl OpenConfig {
@@ -78,15 +93,34 @@ const QUEUE_LEN: u32 = 1_000;
 /// See [`OpenError`]; no interface is left then.
 pub fn open(config: &OpenConfig) -> Result<Opened, OpenError> {
     check(config)?;
-    let device = PlainDevice::create(&config.name, config.mode, config.mtu)
-        .map_err(|error| OpenError::from_create(&config.name, config.mode, error))?;
-    let name = &device.info().name;
-    let skipped = netlink::block_on(async |netlink| Ok(configure(netlink, &device, config).await))
-        .map_err(|error| OpenError::from_step(name, "reach the kernel by netlink", error))??;
-    Ok(Opened {
-        device: Box::new(device),
-        skipped,
-    })
+    let device =
+        create(config).map_err(|error| OpenError::from_create(&config.name, config.mode, error))?;
+    let info = device.info();
+    let skipped = netlink::block_on(async |netlink| Ok(configure(netlink, info, config).await))
+        .map_err(|error| {
+        OpenError::from_step(&info.name, "reach the kernel by netlink", error)
+    })??;
+    Ok(Opened { device, skipped })
+}
+
+/// Step 2.
+fn create(config: &OpenConfig) -> io::Result<Box<dyn Device>> {
+    let OpenConfig {
+        name, mode, mtu, ..
+    } = config;
+    if config.offload != OffloadChoice::Off {
+        match OffloadDevice::create(name, *mode, *mtu) {
+            Ok(device) => return Ok(Box::new(device)),
+            Err(error) if config.offload == OffloadChoice::Auto && is_lacking(&error) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(Box::new(PlainDevice::create(name, *mode, *mtu)?))
+}
+
+/// Whether the kernel refused the offload, and not the device.
+fn is_lacking(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::Unsupported || error.raw_os_error() == Some(libc::EINVAL)
 }
 
 /// Step 1: what can be known to fail before anything is done.
@@ -130,10 +164,10 @@ fn check(config: &OpenConfig) -> Result<(), OpenError> {
 /// Steps 3 to 6.
 async fn configure(
     netlink: &mut Netlink,
-    device: &PlainDevice,
+    info: &DeviceInfo,
     config: &OpenConfig,
 ) -> Result<Vec<SkippedAddress>, OpenError> {
-    let DeviceInfo { name, index, .. } = device.info();
+    let DeviceInfo { name, index, .. } = info;
     let failed = |step| move |error| OpenError::from_step(name, step, error);
 
     let mut size = LinkUnspec::new_with_index(*index)
@@ -147,10 +181,10 @@ async fn configure(
         .await
         .map_err(failed("set MTU, queue and MAC"))?;
 
-    let no_ipv6 = prepare_ipv6(netlink, device.info())
+    let no_ipv6 = prepare_ipv6(netlink, info)
         .await
         .map_err(failed("keep the kernel from adding addresses"))?;
-    let skipped = add_addresses(netlink, device.info(), config, no_ipv6).await?;
+    let skipped = add_addresses(netlink, info, config, no_ipv6).await?;
 
     let up = LinkUnspec::new_with_index(*index).up().build();
     netlink
@@ -243,6 +277,7 @@ mod tests {
             mac: None,
             link_local: None,
             addresses: Vec::new(),
+            offload: OffloadChoice::Auto,
         }
     }
 

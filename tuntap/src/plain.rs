@@ -9,7 +9,7 @@ use std::os::fd::BorrowedFd;
 use tun_tap::Iface;
 
 use crate::batch::ReadBatch;
-use crate::device::{Device, DeviceInfo, Mode, Refusal, WriteOutcome, write_each};
+use crate::device::{Device, DeviceInfo, Mode, Offload, Refusal, WriteOutcome, write_each};
 use crate::linux;
 
 /// A device without offload. Made by [`open`](crate::open()).
@@ -41,6 +41,7 @@ impl PlainDevice {
             mode,
             index,
             mtu,
+            offload: Offload::None,
         };
         Ok(Self { iface, info })
     }
@@ -60,7 +61,7 @@ impl PlainDevice {
 }
 
 /// What a failed write says about the packet and the device.
-fn outcome_of(error: &io::Error) -> WriteOutcome {
+pub(crate) fn outcome_of(error: &io::Error) -> WriteOutcome {
     match error.raw_os_error().unwrap_or(libc::EIO) {
         libc::EAGAIN => WriteOutcome::WouldBlock,
         libc::EIO => WriteOutcome::Down,

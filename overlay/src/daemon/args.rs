@@ -150,6 +150,10 @@ pub struct UpArgs {
     /// pure relay that needs no root (none) [default: tun].
     #[arg(long, value_name = "MODE", hide_possible_values = true)]
     pub mode: Option<DeviceMode>,
+    /// Move many packets of a flow with one system call, at the device and at the sockets: where
+    /// the kernel can (auto), or not at all without (on), or never (off) [default: auto].
+    #[arg(long, value_name = "WHEN", hide_possible_values = true)]
+    pub offload: Option<OffloadMode>,
     /// Name of the device [default: the node's name].
     #[arg(long, value_name = "NAME")]
     pub dev: Option<String>,
@@ -336,6 +340,18 @@ pub enum DeviceMode {
     Tap,
     /// Nothing: a pure relay.
     None,
+}
+
+/// When to move many packets with one system call.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum OffloadMode {
+    /// Where the kernel can.
+    #[default]
+    Auto,
+    /// Or end.
+    On,
+    /// Never.
+    Off,
 }
 
 /// How logs are written.

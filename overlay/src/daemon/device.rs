@@ -10,7 +10,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use nix::sys::eventfd::EventFd;
 use tokio::sync::mpsc;
-use tuntap::{Device, OpenConfig, OpenError, Opened};
+use tuntap::{Device, Offload, OpenConfig, OpenError, Opened};
 
 use super::config::OnLoss;
 use super::shared::Command;
@@ -46,6 +46,7 @@ pub struct DeviceKeeper {
     state: State,
     name: Option<String>,
     index: Option<u32>,
+    offload: Offload,
     commands: SyncSender<Command>,
     reopened: mpsc::Receiver<Box<dyn Device>>,
     /// For the thread that opens it again.
@@ -75,6 +76,7 @@ impl DeviceKeeper {
                 State::None
             },
             index: info.as_ref().map(|info| info.index),
+            offload: info.as_ref().map(|info| info.offload).unwrap_or_default(),
             name: info.map(|info| info.name),
             commands,
             reopened,
@@ -97,6 +99,11 @@ impl DeviceKeeper {
     /// The kernel's number of it, while it exists.
     pub fn index(&self) -> Option<u32> {
         self.index
+    }
+
+    /// What it moves many packets at a time of.
+    pub fn offload(&self) -> Offload {
+        self.offload
     }
 
     /// Its addresses, the link-local one excepted.
@@ -146,6 +153,7 @@ impl DeviceKeeper {
         let device = self.reopened.recv().await?;
         self.state = State::Up;
         self.index = Some(device.info().index);
+        self.offload = device.info().offload;
         Some(DeviceView { device })
     }
 

@@ -20,10 +20,10 @@ use rand_chacha::ChaCha12Rng;
 use rand_core::{Rng, SeedableRng};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, mpsc, oneshot};
-use tuntap::{OpenConfig, OpenError, Watch};
+use tuntap::{OffloadChoice, OpenConfig, OpenError, Watch};
 
 use super::admin::{listen::ControlSocket, server};
-use super::args::{DeviceMode, UpArgs};
+use super::args::{DeviceMode, OffloadMode, UpArgs};
 use super::clock::Clock;
 use super::config::{Config, HashKind};
 use super::device::DeviceKeeper;
@@ -136,8 +136,11 @@ async fn run(start: Start) -> Result<(), Failure> {
     } else {
         &[]
     };
-    let sockets =
+    let mut sockets =
         UdpSockets::bind(listen).map_err(|error| Failure::at_work(error.to_string(), ""))?;
+    if config.device.offload == OffloadMode::Off {
+        sockets.forgo_trains();
+    }
     let mesh = Mesh::new(&config.mesh);
     let (commands, commands_rx) = sync_channel(4);
     let (device, opened) = DeviceKeeper::open(
@@ -312,6 +315,11 @@ fn device_config(config: &Config, mesh: Mesh, netid: NetId) -> Option<OpenConfig
             .into_iter()
             .chain(config.device.addresses.iter().copied())
             .collect(),
+        offload: match config.device.offload {
+            OffloadMode::Auto => OffloadChoice::Auto,
+            OffloadMode::On => OffloadChoice::On,
+            OffloadMode::Off => OffloadChoice::Off,
+        },
     })
 }
 

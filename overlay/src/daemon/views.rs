@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::Ordering::Relaxed;
 
 use ipnet::IpNet;
+use tuntap::Offload;
 
 use super::args::DeviceMode;
 use super::device::State;
@@ -277,7 +278,10 @@ impl Driver {
             } else {
                 Vec::<IpNet>::new()
             },
-            backend: exists.then_some(Backend::Plain),
+            backend: exists.then_some(match self.device.offload() {
+                Offload::None => Backend::Plain,
+                Offload::Tcp | Offload::TcpUdp => Backend::Offload,
+            }),
             stations: self.switch.as_ref().map(|switch| switch.len() as u64),
         }
     }

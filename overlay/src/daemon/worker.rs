@@ -197,11 +197,17 @@ impl Worker {
             fds[used] = PollFd::new(device, PollFlags::POLLIN);
             used += 1;
         }
-        poll(&mut fds[..used], self.timeout())?;
+        let holds = listens && self.device.as_ref().is_some_and(|d| d.holds_packets());
+        let timeout = if holds {
+            PollTimeout::ZERO
+        } else {
+            self.timeout()
+        };
+        poll(&mut fds[..used], timeout)?;
         let flags = |place: usize| fds[place].revents().unwrap_or(PollFlags::empty());
         let mut ready = Ready {
             command: !flags(0).is_empty(),
-            device: device.is_some() && !flags(used - 1).is_empty(),
+            device: holds || device.is_some() && !flags(used - 1).is_empty(),
             sockets: [PollFlags::empty(); MAX_SOCKETS],
         };
         for socket in 0..sockets {

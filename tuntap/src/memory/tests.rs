@@ -1,5 +1,5 @@
 use super::*;
-use crate::device::{Mode, Refusal, is_gone};
+use crate::device::{Mode, Offload, Refusal, is_gone};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
@@ -17,6 +17,7 @@ fn info() -> DeviceInfo {
         mode: Mode::Tun,
         index: 7,
         mtu: 100,
+        offload: Offload::None,
     }
 }
 

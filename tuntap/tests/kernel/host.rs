@@ -10,7 +10,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, unshare};
 use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
 use rtnetlink::{Handle, LinkUnspec};
-use tuntap::{Device, Mode, OpenConfig, ReadBatch, WriteOutcome, local_addresses};
+use tuntap::{Device, Mode, OffloadChoice, OpenConfig, ReadBatch, WriteOutcome, local_addresses};
 
 /// Longest wait for anything the kernel does; it takes a thousandth of that.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
@@ -122,6 +122,7 @@ pub(crate) fn tun() -> OpenConfig {
         addresses: ["fdac:1:2::2a/64", "10.44.0.1/24"]
             .map(|text| text.parse().unwrap())
             .to_vec(),
+        offload: OffloadChoice::Auto,
     }
 }
 

@@ -13,6 +13,7 @@
 )]
 
 mod host;
+mod offload;
 mod opening;
 mod packets;
 mod watching;

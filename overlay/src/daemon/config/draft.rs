@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use ipnet::IpNet;
 
-use super::super::args::{DeviceMode, LogFormat};
+use super::super::args::{DeviceMode, LogFormat, OffloadMode};
 use super::super::paths::Places;
 use super::error::ConfigError;
 use super::numbers::{Limits, Storm, Timers};
@@ -59,6 +59,7 @@ impl Default for Draft {
                 name: String::new(),
                 addresses: Vec::new(),
                 mtu: 1_400,
+                offload: OffloadMode::Auto,
                 on_loss: OnLoss::Keep,
             },
             dedupe: Dedupe {
@@ -121,6 +122,7 @@ impl Draft {
             "log" => files.log = log_filter(given)?,
             "log_format" => files.log_format = choice_of(given)?,
             "device.mode" => device.mode = choice_of(given)?,
+            "device.offload" => device.offload = choice_of(given)?,
             "device.name" => {
                 self.device_name = Some(device_name(given)?);
                 self.needs_device = Some(given.clone());

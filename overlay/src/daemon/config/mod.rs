@@ -26,7 +26,7 @@ use std::path::PathBuf;
 
 use ipnet::IpNet;
 
-use super::args::{DeviceMode, LogFormat, UpArgs};
+use super::args::{DeviceMode, LogFormat, OffloadMode, UpArgs};
 use super::file;
 use super::paths::Places;
 use crate::id::NetId;
@@ -134,6 +134,8 @@ pub struct Device {
     /// Bytes of its largest packet. Default 1400, 576 to 65000; below 1280 there is no IPv6 on it.
     /// Too small: more packets for the same data. Too large: datagrams are sent in fragments.
     pub mtu: u32,
+    /// Whether many packets move with one system call, at the device and at the sockets.
+    pub offload: OffloadMode,
     /// What to do when it disappears. Default: keep.
     pub on_loss: OnLoss,
 }

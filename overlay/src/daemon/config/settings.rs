@@ -21,6 +21,7 @@ const SETTINGS: &[Setting] = &[
     setting("log", "", "--log"),
     setting("log_format", "", "--log-format"),
     setting("device.mode", "", "--mode"),
+    setting("device.offload", "", "--offload"),
     setting("device.name", "", "--dev"),
     setting("device.address", "", "--address, a list"),
     setting("device.mtu", "", "--mtu"),

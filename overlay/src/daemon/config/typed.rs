@@ -73,6 +73,11 @@ pub(super) fn typed(args: &UpArgs) -> Result<Vec<Given>, ConfigError> {
         "--mode",
         args.mode.as_ref().map(name_of_choice),
     );
+    add(
+        "device.offload",
+        "--offload",
+        args.offload.as_ref().map(name_of_choice),
+    );
     add("device.name", "--dev", word(&args.dev));
     add("device.address", "--address", words(&args.address));
     add("device.mtu", "--mtu", word(&args.mtu));

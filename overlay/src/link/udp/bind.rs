@@ -78,6 +78,8 @@ fn bind_one(address: SocketAddr) -> Result<UdpSocket, BindError> {
     .map_err(bind_error)?;
     set_options(&socket, address)?;
     set_buffers(&socket);
+    // Best effort: older kernels give datagrams one by one (before Linux 5.0).
+    let _ = linux::set_option(socket.as_fd(), libc::SOL_UDP, libc::UDP_GRO, 1);
     // No SO_REUSEADDR: two daemons on one UDP port would take each other's datagrams.
     socket.bind(&address.into()).map_err(bind_error)?;
     let local = socket

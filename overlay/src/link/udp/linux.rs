@@ -4,10 +4,10 @@
 //! Headers with pointers are built on the stack for each call, so that what lives longer holds
 //! none and moves freely between threads. What the kernel wrote is taken apart in safe code.
 //!
-//! Trains of datagrams (`UDP_SEGMENT` on sending, `UDP_GRO` on receiving) fit here and nowhere
-//! else: one more control message in [`Destination`], one more arm in [`Received::read`].
+//! A train is datagrams of equal size, the last perhaps shorter, that cross the kernel as one:
+//! `UDP_SEGMENT` on sending, `UDP_GRO` on receiving. On the wire they are ordinary datagrams.
 //!
-//! Sources: recvmmsg(2), sendmmsg(2), ip(7), ipv6(7), socket(7), cmsg(3).
+//! Sources: recvmmsg(2), sendmmsg(2), udp(7), ip(7), ipv6(7), socket(7), cmsg(3).
 
 #![expect(
     unsafe_code,
@@ -25,8 +25,15 @@ use socket2::SockAddr;
 
 use crate::pump::rx::{RX_BUFFERS, Span};
 
-/// Most datagrams of one `sendmmsg`.
-pub(super) const SEND_CHUNK: usize = 64;
+/// Most datagrams of one `sendmmsg`: four full trains, or the same in single datagrams.
+pub(super) const SEND_CHUNK: usize = 256;
+/// Most datagrams of a train: what older kernels take (`UDP_MAX_SEGMENTS`).
+const TRAIN_DATAGRAMS: usize = 64;
+/// Most bytes of a train. With its headers it must stay below 64 KiB on any link, or it leaves as
+/// single packets.
+const TRAIN_LEN: usize = 65_000;
+/// Bytes for control messages on sending: PKTINFO (40) and the train's segment size (24).
+const SEND_CONTROL_LEN: usize = 64;
 /// Bytes for control messages: on receiving at most PKTINFO (40), drop count (24), segment size
 /// (24); in the error queue the error with an IPv6 offender (64) and PKTINFO (40).
 const CONTROL_LEN: usize = 192;
@@ -98,6 +105,8 @@ pub(super) struct Received {
     pub(super) kernel_drops: Option<u32>,
     /// Longer than the buffer; the rest is lost.
     pub(super) truncated: bool,
+    /// Bytes of each datagram of a train but the last; `None` for a single datagram.
+    pub(super) segment: Option<u32>,
 }
 
 impl ReceiveScratch {
@@ -133,7 +142,7 @@ impl ReceiveScratch {
                 msg_hdr: header_of(
                     self.names[count].0.as_mut_ptr().cast(),
                     NAME_LEN as libc::socklen_t,
-                    vector,
+                    (vector, 1),
                     self.controls[count].0.as_mut_ptr().cast(),
                     CONTROL_LEN,
                 ),
@@ -193,6 +202,7 @@ impl Received {
             interface: 0,
             kernel_drops: None,
             truncated,
+            segment: None,
         };
         for (level, kind, data) in controls {
             match (level, kind) {
@@ -208,6 +218,9 @@ impl Received {
                     received.local = sixteen(data, 0).map(|octets| Ipv6Addr::from(octets).into());
                 }
                 (libc::SOL_SOCKET, libc::SO_RXQ_OVFL) => received.kernel_drops = word(data, 0),
+                (libc::SOL_UDP, libc::UDP_GRO) => {
+                    received.segment = word(data, 0).filter(|size| *size > 0);
+                }
                 _ => {}
             }
         }
@@ -224,8 +237,15 @@ impl Received {
 /// Where to send and from which address, ready for the kernel.
 pub(super) struct Destination {
     name: SockAddr,
-    control: Control,
-    control_len: usize,
+    control: SendControl,
+}
+
+/// Control messages of one datagram or train.
+#[derive(Clone, Copy)]
+#[repr(C, align(8))]
+struct SendControl {
+    bytes: [u8; SEND_CONTROL_LEN],
+    len: usize,
 }
 
 impl Destination {
@@ -233,12 +253,14 @@ impl Destination {
     pub(super) fn new(remote: SocketAddr, local: Option<IpAddr>) -> Self {
         let mut destination = Self {
             name: remote.into(),
-            control: Control([0; CONTROL_LEN]),
-            control_len: 0,
+            control: SendControl {
+                bytes: [0; SEND_CONTROL_LEN],
+                len: 0,
+            },
         };
         // Interface 0: the route decides, and a link-local destination names its own interface.
         match local {
-            Some(IpAddr::V4(address)) => destination.put(
+            Some(IpAddr::V4(address)) => destination.control.put(
                 libc::IPPROTO_IP,
                 libc::IP_PKTINFO,
                 libc::in_pktinfo {
@@ -249,7 +271,7 @@ impl Destination {
                     ipi_addr: libc::in_addr { s_addr: 0 },
                 },
             ),
-            Some(IpAddr::V6(address)) => destination.put(
+            Some(IpAddr::V6(address)) => destination.control.put(
                 libc::IPPROTO_IPV6,
                 libc::IPV6_PKTINFO,
                 libc::in6_pktinfo {
@@ -263,60 +285,95 @@ impl Destination {
         }
         destination
     }
+}
 
-    /// Writes the one control message.
+impl SendControl {
+    /// Adds a control message behind those that are there.
     fn put<T: Copy>(&mut self, level: c_int, kind: c_int, value: T) {
         let len = size_of::<T>() as u32;
         // SAFETY: CMSG_LEN and CMSG_SPACE only compute.
         let (message_len, space) = unsafe { (libc::CMSG_LEN(len), libc::CMSG_SPACE(len)) };
-        assert!(space as usize <= CONTROL_LEN, "a constant of this file");
-        let header: *mut libc::cmsghdr = self.control.0.as_mut_ptr().cast();
-        // SAFETY: the buffer is aligned for a cmsghdr and holds `space` bytes: header and value.
+        let room = &mut self.bytes[self.len..];
+        assert!(space as usize <= room.len(), "a constant of this file");
+        let header: *mut libc::cmsghdr = room.as_mut_ptr().cast();
+        // SAFETY: the buffer is aligned for a cmsghdr, and so is each place in it, since CMSG_SPACE
+        // is a multiple of that; it holds `space` bytes more: header and value.
         unsafe {
             (*header).cmsg_level = level;
             (*header).cmsg_type = kind;
             (*header).cmsg_len = message_len as usize;
             libc::CMSG_DATA(header).cast::<T>().write_unaligned(value);
         }
-        self.control_len = space as usize;
+        self.len += space as usize;
     }
 }
 
-/// Sends up to [`SEND_CHUNK`] datagrams of `arena` to one destination, without waiting.
+/// How many of `spans`, from the first on, make one train.
+fn train(spans: &[Span]) -> usize {
+    let Some(first) = spans.first() else {
+        return 0;
+    };
+    let mut bytes = 0;
+    let mut count = 0;
+    for span in spans.iter().take(TRAIN_DATAGRAMS) {
+        bytes += span.len as usize;
+        // An empty datagram cannot be told in a train.
+        if span.len > first.len || span.len == 0 || (count > 0 && bytes > TRAIN_LEN) {
+            break;
+        }
+        count += 1;
+        if span.len < first.len {
+            break;
+        }
+    }
+    count.max(1)
+}
+
+/// Sends up to [`SEND_CHUNK`] datagrams of `arena` to one destination, without waiting; with
+/// `trains` those that make a train as one.
 ///
-/// Returns how many the kernel took. An error tells of the first one only: one that strikes a
-/// later datagram ends the call early, is forgotten by the kernel, and shows again (if it lasts)
-/// when that datagram comes first.
+/// Returns how many datagrams the kernel took. An error tells of the first datagram or train only:
+/// one that strikes a later one ends the call early, is forgotten by the kernel, and shows again (if
+/// it lasts) when that one comes first.
 pub(super) fn send(
     fd: BorrowedFd<'_>,
     destination: &Destination,
     arena: &[u8],
     spans: &[Span],
+    trains: bool,
 ) -> Result<usize, Errno> {
     let mut vectors = [const { MaybeUninit::<iovec>::uninit() }; SEND_CHUNK];
     let mut headers = [const { MaybeUninit::<mmsghdr>::uninit() }; SEND_CHUNK];
-    let control = match destination.control_len {
-        0 => null_mut(),
-        _ => destination.control.0.as_ptr().cast_mut().cast(),
-    };
+    let mut controls = [const { MaybeUninit::<SendControl>::uninit() }; SEND_CHUNK];
+    let mut lens = [0_u8; SEND_CHUNK];
     let mut count = 0;
-    for (span, (vector, header)) in spans.iter().zip(vectors.iter_mut().zip(headers.iter_mut())) {
-        let datagram = span.of(arena);
-        let vector = vector.write(iovec {
-            iov_base: datagram.as_ptr().cast_mut().cast(),
-            iov_len: datagram.len(),
-        });
-        header.write(mmsghdr {
+    let mut rest = &spans[..spans.len().min(SEND_CHUNK)];
+    let mut free = &mut vectors[..];
+    while !rest.is_empty() {
+        let len = if trains { train(rest) } else { 1 };
+        let (members, after) = rest.split_at(len);
+        let control = controls[count].write(destination.control);
+        if len > 1 {
+            control.put(libc::SOL_UDP, libc::UDP_SEGMENT, members[0].len as u16);
+        }
+        let (mine, others) = std::mem::take(&mut free).split_at_mut(len);
+        let used = gather(arena, members, mine);
+        headers[count].write(mmsghdr {
             msg_hdr: header_of(
                 destination.name.as_ptr().cast_mut().cast(),
                 destination.name.len(),
-                vector,
-                control,
-                destination.control_len,
+                (mine.as_mut_ptr().cast(), used),
+                match control.len {
+                    0 => null_mut(),
+                    _ => control.bytes.as_mut_ptr().cast(),
+                },
+                control.len,
             ),
             msg_len: 0,
         });
+        lens[count] = len as u8;
         count += 1;
+        (rest, free) = (after, others);
     }
     // SAFETY: the first `count` headers are written; what they point to outlives the call and is
     // only read: sendmmsg writes to the headers alone, which are ours.
@@ -328,7 +385,29 @@ pub(super) fn send(
             libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL,
         )
     };
-    Errno::result(sent).map(|sent| sent as usize)
+    let sent = Errno::result(sent)? as usize;
+    Ok(lens[..sent].iter().map(|len| usize::from(*len)).sum())
+}
+
+/// Notes where the bytes of `members` lie, those that touch each other as one; returns the number
+/// of vectors written.
+///
+/// Shape: `vectors` as long as `members`.
+fn gather(arena: &[u8], members: &[Span], vectors: &mut [MaybeUninit<iovec>]) -> usize {
+    let mut used = 0;
+    let mut members = members.iter().copied().peekable();
+    while let Some(mut span) = members.next() {
+        while let Some(next) = members.next_if(|next| next.start == span.start + span.len) {
+            span.len += next.len;
+        }
+        let bytes = span.of(arena);
+        vectors[used].write(iovec {
+            iov_base: bytes.as_ptr().cast_mut().cast(),
+            iov_len: bytes.len(),
+        });
+        used += 1;
+    }
+    used
 }
 
 // ---- the error queue ------------------------------------------------------------------------
@@ -350,11 +429,10 @@ pub(super) fn next_report(fd: BorrowedFd<'_>) -> Option<Report> {
     let mut header = header_of(
         name.0.as_mut_ptr().cast(),
         NAME_LEN as libc::socklen_t,
-        null_mut(),
+        (null_mut(), 0),
         control.0.as_mut_ptr().cast(),
         CONTROL_LEN,
     );
-    header.msg_iovlen = 0;
     // SAFETY: name and control space outlive the call and their lengths are true; no vector.
     let result = unsafe {
         libc::recvmsg(
@@ -378,11 +456,11 @@ pub(super) fn next_report(fd: BorrowedFd<'_>) -> Option<Report> {
 
 // ---- shared ---------------------------------------------------------------------------------
 
-/// A header with one vector; an empty name or control is given as null and 0.
+/// A header with `count` vectors; an empty name or control is given as null and 0.
 fn header_of(
     name: *mut c_void,
     name_len: libc::socklen_t,
-    vector: *mut iovec,
+    (vectors, count): (*mut iovec, usize),
     control: *mut c_void,
     control_len: usize,
 ) -> msghdr {
@@ -391,8 +469,8 @@ fn header_of(
     let mut header: msghdr = unsafe { zeroed() };
     header.msg_name = name;
     header.msg_namelen = name_len;
-    header.msg_iov = vector;
-    header.msg_iovlen = 1;
+    header.msg_iov = vectors;
+    header.msg_iovlen = count;
     header.msg_control = control;
     header.msg_controllen = control_len;
     header
@@ -519,19 +597,26 @@ mod tests {
             interface: 0,
             kernel_drops: Some(7),
             truncated: true,
+            segment: None,
         };
         assert_eq!(received, expected);
     }
 
     #[test]
     fn what_is_put_into_control_space_is_found_there() {
-        let mut with = Destination::new(
+        let with = Destination::new(
             "[::1]:1".parse().unwrap(),
             Some("2001:db8::7".parse().unwrap()),
         );
-        let len = with.control_len;
-        let found: Vec<_> = controls(&mut with.control, len).collect();
-        assert_eq!(found.len(), 1);
+        let mut put = with.control;
+        put.put(libc::SOL_UDP, libc::UDP_SEGMENT, 1_416_u16);
+        let mut control = Control([0; CONTROL_LEN]);
+        control.0[..put.len].copy_from_slice(&put.bytes[..put.len]);
+        let found: Vec<_> = controls(&mut control, put.len).collect();
+        assert_eq!(found.len(), 2);
+        let (level, kind, data) = found[1];
+        assert_eq!((level, kind), (libc::SOL_UDP, libc::UDP_SEGMENT));
+        assert_eq!(data, 1_416_u16.to_ne_bytes());
         let (level, kind, data) = found[0];
         assert_eq!((level, kind), (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO));
         assert_eq!(
@@ -539,6 +624,38 @@ mod tests {
             Some("2001:db8::7".parse().unwrap())
         );
         assert_eq!(word(data, 16), Some(0));
-        assert_eq!(controls(&mut with.control, 0).count(), 0);
+        assert_eq!(controls(&mut control, 0).count(), 0);
+    }
+
+    fn spans(lens: &[u32]) -> Vec<Span> {
+        lens.iter().map(|&len| Span { start: 0, len }).collect()
+    }
+
+    #[test]
+    fn a_train_has_equal_datagrams_a_shorter_last_one_64_of_them_and_65000_bytes() {
+        for (lens, expected) in [
+            (vec![], 0),
+            (vec![100], 1),
+            (vec![100, 100, 100], 3),
+            (vec![100, 100, 40, 40], 3),
+            (vec![100, 101], 1),
+            (vec![40, 100], 1),
+            (vec![100, 0, 100], 1),
+            (vec![0, 0], 1),
+            (vec![16; 200], 64),
+            (vec![1_416; 64], 45),
+            (vec![65_507, 65_507], 1),
+        ] {
+            assert_eq!(train(&spans(&lens)), expected, "{lens:?}");
+        }
+    }
+
+    #[test]
+    fn what_lies_side_by_side_is_one_vector() {
+        let arena = [0; 100];
+        let side_by_side = |start| Span { start, len: 10 };
+        let members = [0, 10, 20, 50, 60].map(side_by_side);
+        let mut vectors = [const { MaybeUninit::uninit() }; 5];
+        assert_eq!(gather(&arena, &members, &mut vectors), 2);
     }
 }

@@ -20,6 +20,8 @@
 //! - *Errors.* With IP_RECVERR the kernel says that a queue was full, which it would otherwise
 //!   hide. The price is that ICMP errors about one far end show on calls for another one:
 //!   `policy` is about that.
+//! - *Trains.* Datagrams of equal size cross the kernel as one, where it can (UDP_SEGMENT, UDP_GRO);
+//!   an interface that refuses gets them one by one. On the wire they are ordinary datagrams.
 //! - *Kernel drops.* SO_RXQ_OVFL counts datagrams dropped because we did not read fast enough.
 //!
 //! | file | what |
@@ -66,6 +68,7 @@ use crate::node::snapshot::{LinkEntry, NeighborSet};
 use crate::pump::count::Counters;
 use crate::pump::rx::Span;
 use linux::Destination;
+use policy::Manner;
 
 /// All UDP sockets of a node. A socket's [`SocketId`] is its place in the order of `--listen`.
 ///
@@ -76,6 +79,15 @@ pub struct UdpSockets {
 }
 
 impl UdpSockets {
+    /// From now on each datagram crosses the kernel alone, in both directions.
+    pub fn forgo_trains(&mut self) {
+        for socket in &mut self.sockets {
+            socket.trains = false;
+            // A kernel that has no such option gives them one by one anyway.
+            let _ = linux::set_option(socket.as_fd(), libc::SOL_UDP, libc::UDP_GRO, 0);
+        }
+    }
+
     /// Opens one socket per address of `listen`; a port of 0 lets the system choose.
     ///
     /// Without any address: port [`DEFAULT_PORT`] on all IPv6 and on all IPv4 addresses, where
@@ -191,6 +203,8 @@ pub struct UdpSocket {
     /// datagram's setting and its sending. Others may meanwhile send in that way too, which does
     /// no harm: what is known to be too long takes the lock itself.
     discovering: Mutex<()>,
+    /// Datagrams of equal size are sent many at a time.
+    trains: bool,
     /// The kernel's count of drops as last seen.
     kernel_drops: AtomicU32,
 }
@@ -201,6 +215,7 @@ impl UdpSocket {
             socket,
             local,
             discovering: Mutex::new(()),
+            trains: true,
             kernel_drops: AtomicU32::new(0),
         }
     }
@@ -228,11 +243,13 @@ impl UdpSocket {
         destination: &Destination,
         arena: &[u8],
         spans: &[Span],
-        fragment: bool,
+        manner: Manner,
     ) -> Result<usize, Errno> {
-        if !fragment {
-            return linux::send(self.as_fd(), destination, arena, spans);
+        if !manner.fragment {
+            let trains = manner.trains && self.trains;
+            return linux::send(self.as_fd(), destination, arena, spans, trains);
         }
+        // A train cannot be made of fragments.
         self.send_with(Discovery::Cut, destination, arena, spans)
     }
 
@@ -250,7 +267,7 @@ impl UdpSocket {
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         self.set_discovery(discovery)?;
-        let sent = linux::send(self.as_fd(), destination, arena, spans);
+        let sent = linux::send(self.as_fd(), destination, arena, spans, false);
         self.set_discovery(Discovery::Heed)?;
         sent
     }

@@ -15,6 +15,7 @@
 //! socket buffer full -----------------> dropped
 //! source address gone, no route ------> without our source address; then the rest of this run
 //!                                       dropped as unreachable, the link paused
+//! a train refused (EIO, EINVAL) ------> the same datagrams one by one, no trains on this link
 //! anything else ----------------------> dropped
 //! ```
 //!
@@ -40,6 +41,9 @@ pub(super) const PAUSE: Duration = Duration::from_millis(2);
 /// How long a link's smaller MTU is remembered: as long as the kernel itself remembers a path MTU
 /// (net.ipv4.route.mtu_expires; RFC 8201 section 4 recommends 10 minutes).
 pub(super) const MTU_MEMORY: Duration = Duration::from_secs(600);
+/// How long a link gets no trains whose interface refused one: a property of the interface, which
+/// changes only with the route.
+pub(super) const TRAIN_MEMORY: Duration = Duration::from_secs(600);
 /// How long a source address that failed is not tried again on a link. A guess; trying costs ten
 /// failing calls and no datagram.
 pub(super) const SOURCE_MEMORY: Duration = Duration::from_secs(10);
@@ -51,6 +55,8 @@ pub(super) struct Manner {
     pub(super) fragment: bool,
     /// From the address that the far end spoke to.
     pub(super) pinned: bool,
+    /// Datagrams of equal size many at a time (`UDP_SEGMENT`).
+    pub(super) trains: bool,
 }
 
 /// A run of datagrams to one destination, and the calls to send it with.
@@ -77,6 +83,7 @@ pub(super) struct LinkMemory {
     paused: Option<(Instant, SendError)>,
     too_long: Option<(Instant, usize)>,
     lost_source: Option<(Instant, IpAddr)>,
+    refused_trains: Option<Instant>,
 }
 
 impl LinkMemory {
@@ -87,7 +94,12 @@ impl LinkMemory {
             paused: None,
             too_long: None,
             lost_source: None,
+            refused_trains: None,
         }
+    }
+
+    fn takes_trains(&self, now: Instant) -> bool {
+        self.refused_trains.is_none_or(|until| now >= until)
     }
 
     /// Why nothing is to be sent on this link now.
@@ -218,6 +230,11 @@ pub(super) fn deliver(
                 state.manner.pinned = false;
                 state.resends = 0;
             }
+            Step::Uncouple => {
+                memory.refused_trains = Some(now + TRAIN_MEMORY);
+                state.manner.trains = false;
+                state.resends = 0;
+            }
             Step::Drop(error) => {
                 tally.drop(error, 1);
                 next += 1;
@@ -240,6 +257,8 @@ enum Step {
     Fragment,
     /// The same datagram, from an address that the kernel chooses.
     Unpin,
+    /// The same datagrams one by one.
+    Uncouple,
     /// The next datagram.
     Drop(SendError),
     /// Nothing more on this link for a while.
@@ -247,6 +266,10 @@ enum Step {
 }
 
 fn step_after(errno: Errno, attempt: &mut Attempt, outlet: &mut impl Outlet) -> Step {
+    // An interface without checksum offload, an old driver: the datagrams themselves are fine.
+    if attempt.manner.trains && matches!(errno, Errno::EIO | Errno::EINVAL) {
+        return Step::Uncouple;
+    }
     let reaction = react(errno);
     if matches!(reaction, Reaction::Retry | Reaction::Fragment) {
         attempt.excused |= outlet.drain();
@@ -286,6 +309,7 @@ fn first_attempt(outlet: &impl Outlet, memory: &LinkMemory, now: Instant, index:
             pinned: outlet
                 .source()
                 .is_some_and(|source| !memory.is_source_lost(now, source)),
+            trains: memory.takes_trains(now),
         },
         resends: 0,
         excused: false,

@@ -73,6 +73,7 @@ const NOW: Instant = Instant(1_000);
 const PLAIN: Manner = Manner {
     fragment: false,
     pinned: false,
+    trains: true,
 };
 
 fn memory() -> LinkMemory {
@@ -92,6 +93,26 @@ fn a_run_that_the_kernel_takes_in_parts_is_sent_whole_and_in_order() {
     let mut kernel = Scripted::new(&[10, 20, 30, 40], &[Answer::Take(1), Answer::Take(2)]);
     assert_eq!(kernel.run(&mut memory(), NOW), sent(4, 100));
     assert_eq!(kernel.calls, [(0..4, PLAIN), (1..4, PLAIN), (3..4, PLAIN)]);
+}
+
+#[test]
+fn a_refused_train_goes_one_by_one_and_no_train_follows_for_ten_minutes() {
+    let mut memory = memory();
+    let mut kernel = Scripted::new(&[10, 10], &[Answer::Fail(Errno::EIO)]);
+    assert_eq!(kernel.run(&mut memory, NOW), sent(2, 20));
+    let single = Manner {
+        trains: false,
+        ..PLAIN
+    };
+    assert_eq!(kernel.calls, [(0..2, PLAIN), (0..2, single)]);
+    for (at, manner) in [
+        (NOW + TRAIN_MEMORY - Duration::from_micros(1), single),
+        (NOW + TRAIN_MEMORY, PLAIN),
+    ] {
+        let mut kernel = Scripted::new(&[10], &[]);
+        kernel.run(&mut memory, at);
+        assert_eq!(kernel.calls, [(0..1, manner)]);
+    }
 }
 
 #[test]
@@ -178,7 +199,7 @@ fn a_datagram_above_the_path_mtu_goes_in_fragments_and_the_link_remembers() {
     assert_eq!(kernel.run(&mut link, NOW), expected);
     let fragment = Manner {
         fragment: true,
-        pinned: false,
+        ..PLAIN
     };
     let calls = [
         (0..3, PLAIN),
@@ -237,8 +258,8 @@ fn what_fragments_cannot_carry_is_dropped_as_too_big() {
 fn a_source_address_that_is_gone_is_given_up_without_loss_and_tried_again_later() {
     let mut link = memory();
     let pinned = Manner {
-        fragment: false,
         pinned: true,
+        ..PLAIN
     };
     let run = |link: &mut LinkMemory, now, script: &[Answer]| {
         let mut kernel = Scripted::new(&[10, 10], script);

@@ -118,7 +118,7 @@ fn message(socket: SocketId, buffer: usize, received: &Received) -> RxMessage {
             start: (buffer * RX_BUFFER_LEN) as u32,
             len: received.len,
         },
-        stride: received.len.max(1),
+        stride: received.segment.unwrap_or(received.len).max(1),
         path: Path {
             endpoint: Endpoint::new(socket, received.remote.unwrap_or(nobody)),
             local: received.local,

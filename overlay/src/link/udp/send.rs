@@ -53,7 +53,7 @@ impl Sender {
     /// Shape:  `arena` is the one that the spans of `tx` were made for.
     /// State:  counts each copy as sent or dropped, in `counters` and in its link's stats.
     /// Borrows: nothing; the kernel has copied what it took when this returns.
-    /// Cost:   one system call for up to 64 copies to one link; never waits, never allocates.
+    /// Cost:   one system call for up to 256 copies to one link; never waits, never allocates.
     /// Drops:  TxNoBuffer, TxUnreachable, TxTooBig, TxError.
     pub fn flush(
         &mut self,
@@ -260,12 +260,10 @@ impl<F: FnMut(Report)> Outlet for Run<'_, F> {
     fn send(&mut self, range: Range<usize>, manner: Manner) -> Result<usize, Errno> {
         let spans = &self.spans[range];
         if manner.pinned {
-            return self
-                .socket
-                .send(&self.pinned, self.arena, spans, manner.fragment);
+            return self.socket.send(&self.pinned, self.arena, spans, manner);
         }
         let free = Destination::new(self.path.endpoint.remote, None);
-        self.socket.send(&free, self.arena, spans, manner.fragment)
+        self.socket.send(&free, self.arena, spans, manner)
     }
 
     fn drain(&mut self) -> bool {
