@@ -267,7 +267,10 @@ enum Step {
 
 fn step_after(errno: Errno, attempt: &mut Attempt, outlet: &mut impl Outlet) -> Step {
     // An interface without checksum offload, an old driver: the datagrams themselves are fine.
-    if attempt.manner.trains && matches!(errno, Errno::EIO | Errno::EINVAL) {
+    // EINVAL may be the source address's as well, which is tried first, as it is gone more often.
+    let pinned = attempt.manner.pinned && outlet.source().is_some();
+    let of_trains = errno == Errno::EIO || (errno == Errno::EINVAL && !pinned);
+    if attempt.manner.trains && of_trains {
         return Step::Uncouple;
     }
     let reaction = react(errno);

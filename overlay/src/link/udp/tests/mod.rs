@@ -90,7 +90,8 @@ impl Node {
             .flush(&self.sockets, NOW, arena, tx, neighbors, &self.counters);
     }
 
-    /// What waits on `socket` now, up to one batch: each message and its bytes.
+    /// What waits on `socket` now, up to one batch: each datagram as a message of its own, and its
+    /// bytes, whether it came alone or in a train.
     fn receive(&mut self, socket: SocketId) -> Vec<(RxMessage, Vec<u8>)> {
         self.batch.clear();
         let count = self
@@ -99,8 +100,23 @@ impl Node {
             .unwrap();
         assert_eq!(count, self.batch.messages().len());
         let arena = self.batch.arena();
-        let bytes = |message: &RxMessage| (*message, message.span.of(arena).to_vec());
-        self.batch.messages().iter().map(bytes).collect()
+        let mut datagrams = Vec::new();
+        for message in self.batch.messages() {
+            let Span { start, len } = message.span;
+            for offset in (0..len.max(1)).step_by(message.stride as usize) {
+                let span = Span {
+                    start: start + offset,
+                    len: (len - offset).min(message.stride),
+                };
+                let alone = RxMessage {
+                    span,
+                    stride: span.len.max(1),
+                    ..*message
+                };
+                datagrams.push((alone, span.of(arena).to_vec()));
+            }
+        }
+        datagrams
     }
 
     /// Receives until `count` messages have come, which loopback may take a moment to hand over;
@@ -351,6 +367,34 @@ fn an_answer_leaves_from_the_address_spoken_to() {
         assert_eq!(peer.recv_from(&mut buffer).unwrap(), (7, target));
         node.flush(&links(&[answer]), &[b"data"]);
         assert_eq!(peer.recv_from(&mut buffer).unwrap(), (4, target));
+    }
+}
+
+#[test]
+fn a_train_arrives_as_the_datagrams_that_it_was_made_of() {
+    // Sent in trains or not, received in trains or not: nobody can tell.
+    for (sends, receives) in [(true, true), (true, false), (false, true), (false, false)] {
+        for address in ["127.0.0.1:0", "[::1]:0"] {
+            let [mut far, mut near] = [receives, sends].map(|trains| {
+                let mut sockets = bind(&[address]);
+                if !trains {
+                    sockets.forgo_trains();
+                }
+                Node::new(sockets)
+            });
+            let neighbors = links(&[path(FIRST, address_of(&far.sockets, FIRST))]);
+            let lens = [1_200; 70].into_iter().chain([300, 300, 1_200, 5, 0, 0, 9]);
+            let datagrams: Vec<Vec<u8>> = lens
+                .enumerate()
+                .map(|(number, len)| vec![number as u8; len])
+                .collect();
+            let slices: Vec<&[u8]> = datagrams.iter().map(Vec::as_slice).collect();
+            near.flush(&neighbors, &slices);
+            let received = far.expect(FIRST, slices.len());
+            assert_eq!(bytes_of(&received), slices, "{sends} {receives} {address}");
+            let stats = stats(&neighbors, 0);
+            assert_eq!(stats.tx_datagrams.load(Relaxed), slices.len() as u64);
+        }
     }
 }
 
