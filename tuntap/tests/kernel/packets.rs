@@ -30,7 +30,7 @@ fn several_packets_come_in_one_batch_in_order() {
         for number in 0..40_u8 {
             socket.send_to(&[number], "10.44.0.2:9").unwrap();
         }
-        let mut batch = ReadBatch::for_device(device.info(), 16);
+        let mut batch = ReadBatch::new(32, 16, device.info().max_packet());
         let mut numbers = Vec::new();
         let mut rounds = 0;
         while device.read_batch(&mut batch).unwrap() > 0 {
