@@ -238,28 +238,12 @@ pub struct Neighbor {
 }
 
 /// A new neighbor's introduction to others, told several times ([`TELL_SCHEDULE`]).
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Introduction {
-    /// The others, at most eight; none once all is told.
+    /// The others, at most eight; none before they are drawn.
     pub others: Vec<NetId>,
     /// Times told.
     told: usize,
-    since: Instant,
-}
-
-impl Introduction {
-    /// Says whether a telling is due at `now`, and counts it as told.
-    pub fn take(&mut self, now: Instant) -> bool {
-        let due = self.next_timeout().is_some_and(|at| now >= at);
-        self.told += usize::from(due);
-        due
-    }
-
-    /// When to tell next, if ever.
-    pub fn next_timeout(&self) -> Option<Instant> {
-        let after = TELL_SCHEDULE.get(self.told)?;
-        (!self.others.is_empty()).then(|| self.since + *after)
-    }
 }
 
 impl Neighbor {
@@ -271,17 +255,26 @@ impl Neighbor {
             links: Vec::new(),
             since: now,
             informs,
-            introduction: Introduction {
-                others: Vec::new(),
-                told: 0,
-                since: now,
-            },
+            introduction: Introduction::default(),
         }
     }
 
     /// Whether the owner named one of its endpoints.
     pub fn is_configured(&self) -> bool {
         self.links.iter().any(|link| link.configured)
+    }
+
+    /// When to introduce it to the others next, if ever.
+    pub fn introduces_at(&self) -> Option<Instant> {
+        let after = TELL_SCHEDULE.get(self.introduction.told)?;
+        (!self.introduction.others.is_empty()).then(|| self.since + *after)
+    }
+
+    /// Says whether an introduction is due at `now`, and counts it as told.
+    pub fn take_introduction(&mut self, now: Instant) -> bool {
+        let due = self.introduces_at().is_some_and(|at| now >= at);
+        self.introduction.told += usize::from(due);
+        due
     }
 
     /// The link to tell others of: heard most lately.

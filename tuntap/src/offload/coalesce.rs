@@ -11,7 +11,8 @@
 
 use std::io::IoSlice;
 
-use super::packet::{FlowPacket, Mergeable, PSH, Upper, Version};
+use super::checksum::Sum;
+use super::packet::{ETHERNET_LEN, FlowPacket, IPV4_LEN, IPV6_LEN, Mergeable, PSH, Upper, Version};
 use super::virtio::{Segments, VirtioHeader};
 use crate::device::Mode;
 
@@ -22,7 +23,7 @@ const GROUPS: usize = 8;
 /// An IP packet's length is a 16-bit number.
 const IP_MOST: usize = 65_535;
 /// Ethernet, IPv6, TCP with all options.
-const HEADERS_MOST: usize = 14 + 40 + 60;
+const HEADERS_MOST: usize = ETHERNET_LEN + IPV6_LEN + 60;
 
 /// Packets to be written together, in order.
 #[derive(Debug)]
@@ -77,6 +78,11 @@ impl<'p> Group<'p> {
         &self.members[..self.count]
     }
 
+    /// The protocol of its flow.
+    pub(super) fn upper(&self) -> Upper {
+        self.first.flow.upper
+    }
+
     /// Adds `packet` if it continues the group.
     fn join(&mut self, number: usize, packet: &Mergeable<'p>) -> bool {
         let len = packet.payload_len();
@@ -121,11 +127,11 @@ impl<'p> Group<'p> {
             Version::V4 => {
                 ip[2..4].copy_from_slice(&(self.ip_len as u16).to_be_bytes());
                 ip[10..12].fill(0);
-                let sum = super::checksum::Sum::of(&ip[..20]).checksum();
+                let sum = Sum::of(&ip[..IPV4_LEN]).checksum();
                 ip[10..12].copy_from_slice(&sum);
             }
             Version::V6 => {
-                ip[4..6].copy_from_slice(&((self.ip_len - 40) as u16).to_be_bytes());
+                ip[4..6].copy_from_slice(&((self.ip_len - IPV6_LEN) as u16).to_be_bytes());
             }
         }
         let upper_len = self.ip_len - (flow.l4 - flow.ip);

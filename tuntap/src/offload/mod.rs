@@ -29,8 +29,9 @@ use crate::device::{Device, DeviceInfo, Mode, Offload, WriteOutcome};
 use crate::linux;
 use crate::plain::outcome_of;
 use coalesce::{Group, MOST, Merges, Ready, coalesce};
+use packet::Upper;
 use split::Splitter;
-use virtio::{Segments, VirtioHeader};
+use virtio::VirtioHeader;
 
 /// Bytes of the read buffer: the longest packet with Ethernet header, VLAN tags and virtio header.
 const BUFFER_LEN: usize = 68 * 1_024;
@@ -48,9 +49,14 @@ pub(crate) struct OffloadDevice {
     buffer: Box<[u8]>,
     /// The packet in `buffer` that is being cut.
     splitter: Option<Splitter>,
-    merges: Merges,
-    /// Merged packets that were refused: TCP, UDP.
-    refused: [u32; 2],
+    refused: Refused,
+}
+
+/// Merged packets that the kernel refused.
+#[derive(Debug, Default)]
+struct Refused {
+    tcp: u32,
+    udp: u32,
 }
 
 impl OffloadDevice {
@@ -76,8 +82,7 @@ impl OffloadDevice {
             info,
             buffer: vec![0; BUFFER_LEN].into_boxed_slice(),
             splitter: None,
-            merges: Merges { tcp: true, udp },
-            refused: [0; 2],
+            refused: Refused::default(),
         })
     }
 
@@ -155,31 +160,32 @@ impl Device for OffloadDevice {
         let Self {
             file,
             info,
-            merges,
             refused,
             ..
         } = self;
-        let mut lasting = None;
-        let (mode, all) = (info.mode, *merges);
-        coalesce(mode, all, packets, &mut |ready| match ready {
-            Ready::Single(number, packet) => {
-                let result = lasting.unwrap_or_else(|| write_single(file, mode, packet));
-                lasting = lasting.or_else(|| result.is_lasting().then_some(result));
-                outcome(number, result);
-            }
+        let merges = Merges {
+            tcp: refused.tcp < REFUSALS,
+            udp: info.offload == Offload::TcpUdp && refused.udp < REFUSALS,
+        };
+        let mut writer = Writer {
+            file,
+            mode: info.mode,
+            lasting: None,
+        };
+        coalesce(info.mode, merges, packets, &mut |ready| match ready {
+            Ready::Single(number, packet) => outcome(number, writer.single(packet)),
             Ready::Merged(group) => {
-                let merged = lasting.unwrap_or_else(|| write_merged(file, group));
-                if let WriteOutcome::Refused(_) = merged {
-                    note_refusal(group, merges, refused);
+                let merged = writer.merged(group);
+                let is_refused = matches!(merged, WriteOutcome::Refused(_));
+                if is_refused {
+                    *refused.of(group.upper()) += 1;
                 }
                 for (number, packet) in group.members() {
-                    let result = match merged {
-                        WriteOutcome::Refused(_) => {
-                            lasting.unwrap_or_else(|| write_single(file, mode, packet))
-                        }
-                        other => other,
+                    let result = if is_refused {
+                        writer.single(packet)
+                    } else {
+                        merged
                     };
-                    lasting = lasting.or_else(|| result.is_lasting().then_some(result));
                     outcome(*number, result);
                 }
             }
@@ -191,39 +197,53 @@ impl Device for OffloadDevice {
     }
 }
 
-/// Counts a merged packet that the kernel refused, and ends merging when there were enough.
-fn note_refusal(group: &Group<'_>, merges: &mut Merges, refused: &mut [u32; 2]) {
-    let is_udp = matches!(group.header().virtio.segments, Some((Segments::Udp, _)));
-    let refused = &mut refused[usize::from(is_udp)];
-    *refused += 1;
-    if *refused >= REFUSALS {
-        match is_udp {
-            true => merges.udp = false,
-            false => merges.tcp = false,
+impl Refused {
+    fn of(&mut self, upper: Upper) -> &mut u32 {
+        match upper {
+            Upper::Tcp => &mut self.tcp,
+            Upper::Udp => &mut self.udp,
         }
     }
 }
 
-fn write_single(file: &File, mode: Mode, packet: &[u8]) -> WriteOutcome {
-    if let Err(refusal) = mode.check_len(packet.len()) {
-        return WriteOutcome::Refused(refusal);
-    }
-    let header = VirtioHeader::default().to_bytes();
-    write(file, &[IoSlice::new(&header), IoSlice::new(packet)])
+/// Writes one batch, keeping the promise of [`Device::write_batch`] about lasting outcomes.
+struct Writer<'d> {
+    file: &'d File,
+    mode: Mode,
+    lasting: Option<WriteOutcome>,
 }
 
-fn write_merged(file: &File, group: &Group<'_>) -> WriteOutcome {
-    let header = group.header();
-    let virtio = header.virtio.to_bytes();
-    let mut slices = [IoSlice::new(&[]); MOST + 2];
-    slices[0] = IoSlice::new(&virtio);
-    slices[1] = IoSlice::new(header.bytes());
-    let mut count = 2;
-    for payload in group.payloads() {
-        slices[count] = payload;
-        count += 1;
+impl Writer<'_> {
+    fn single(&mut self, packet: &[u8]) -> WriteOutcome {
+        if let Err(refusal) = self.mode.check_len(packet.len()) {
+            return self.lasting.unwrap_or(WriteOutcome::Refused(refusal));
+        }
+        let header = VirtioHeader::default().to_bytes();
+        self.write(&[IoSlice::new(&header), IoSlice::new(packet)])
     }
-    write(file, &slices[..count])
+
+    fn merged(&mut self, group: &Group<'_>) -> WriteOutcome {
+        let header = group.header();
+        let virtio = header.virtio.to_bytes();
+        let mut slices = [IoSlice::new(&[]); MOST + 2];
+        slices[0] = IoSlice::new(&virtio);
+        slices[1] = IoSlice::new(header.bytes());
+        let mut count = 2;
+        for payload in group.payloads() {
+            slices[count] = payload;
+            count += 1;
+        }
+        self.write(&slices[..count])
+    }
+
+    fn write(&mut self, slices: &[IoSlice<'_>]) -> WriteOutcome {
+        if let Some(lasting) = self.lasting {
+            return lasting;
+        }
+        let result = write(self.file, slices);
+        self.lasting = result.is_lasting().then_some(result);
+        result
+    }
 }
 
 fn write(mut file: &File, slices: &[IoSlice<'_>]) -> WriteOutcome {

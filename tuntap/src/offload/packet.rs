@@ -10,15 +10,15 @@
 use super::checksum::Sum;
 use crate::device::Mode;
 
-const ETHERNET_LEN: usize = 14;
-const IPV4_LEN: usize = 20;
-const IPV6_LEN: usize = 40;
+pub(super) const ETHERNET_LEN: usize = 14;
+pub(super) const IPV4_LEN: usize = 20;
+pub(super) const IPV6_LEN: usize = 40;
 pub(super) const TCP_LEN: usize = 20;
 pub(super) const UDP_LEN: usize = 8;
 const ACK: u8 = 0x10;
 pub(super) const PSH: u8 = 0x08;
 const MORE_FRAGMENTS: u8 = 0x20;
-pub(super) const DONT_FRAGMENT: u8 = 0x40;
+const DONT_FRAGMENT: u8 = 0x40;
 
 /// The version of IP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

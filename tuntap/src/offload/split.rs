@@ -13,19 +13,14 @@
 //! 3168 section 6.1.2 (CWR).
 
 use super::checksum::Sum;
+use super::packet::{ETHERNET_LEN, IPV4_LEN, IPV6_LEN, PSH, TCP_LEN, UDP_LEN, Upper};
 use super::virtio::{Segments, VirtioHeader};
 use crate::device::Mode;
 
-const ETHERNET_LEN: usize = 14;
 const VLAN_LEN: usize = 4;
 const ETHERTYPE_VLAN: [u8; 2] = [0x81, 0x00];
 const ETHERTYPE_SERVICE_VLAN: [u8; 2] = [0x88, 0xA8];
-const IPV4_LEN: usize = 20;
-const IPV6_LEN: usize = 40;
-const TCP_LEN: usize = 20;
-const UDP_LEN: usize = 8;
 const FIN: u8 = 0x01;
-const PSH: u8 = 0x08;
 const CWR: u8 = 0x80;
 
 /// What the kernel handed over and nobody can read: its header contradicts its bytes.
@@ -240,9 +235,8 @@ fn patch_ip(packet: &mut [u8], number: u16) {
 
 /// A finished checksum; in UDP, whose field stands at 6, none is ever zero, which means "none".
 fn finished(sum: Sum, field: usize) -> [u8; 2] {
-    const UDP_FIELD: usize = 6;
     match sum.checksum() {
-        [0, 0] if field == UDP_FIELD => [0xFF, 0xFF],
+        [0, 0] if field == Upper::Udp.checksum_at() => [0xFF, 0xFF],
         checksum => checksum,
     }
 }

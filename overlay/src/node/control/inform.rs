@@ -159,7 +159,7 @@ impl Control {
     pub(super) fn go_on_introducing(&mut self, now: Instant, effects: &mut Effects) {
         let mut pairs = Vec::new();
         for neighbor in self.neighbors.values_mut() {
-            if neighbor.introduction.take(now) {
+            if neighbor.take_introduction(now) {
                 let others = neighbor.introduction.others.iter();
                 pairs.extend(others.map(|other| (neighbor.netid, *other)));
             }

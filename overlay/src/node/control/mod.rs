@@ -333,10 +333,7 @@ impl Control {
             .flat_map(|neighbor| neighbor.links.iter());
         let tick = (!self.neighbors.is_empty() || !self.remotes.is_empty()).then_some(self.tick_at);
         let inform = (self.neighbors.len() > 1).then(|| self.rumours.pair_at());
-        let introductions = self
-            .neighbors
-            .values()
-            .filter_map(|neighbor| neighbor.introduction.next_timeout());
+        let introductions = self.neighbors.values().filter_map(Neighbor::introduces_at);
         links
             .flat_map(|link| [Some(link.next_timeout(timers)), link.probes_at()])
             .flatten()
