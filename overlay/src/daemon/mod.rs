@@ -31,6 +31,7 @@ pub mod paths;
 pub mod peers;
 pub mod pinging;
 pub mod port;
+pub mod remembering;
 pub mod render;
 pub mod report;
 pub mod shared;

@@ -29,12 +29,9 @@ use nix::fcntl::{Flock, FlockArg};
 
 use super::error::Failure;
 use crate::id::NetId;
-use crate::time::{Duration, Instant};
 
 /// Neighbors remembered.
 pub const NEIGHBORS_LIMIT: usize = 64;
-/// Shortest time between two writes of the neighbors while the node runs.
-pub const NEIGHBORS_INTERVAL: Duration = Duration::from_secs(60);
 /// Bytes a file may have; the largest we write has about 4 KiB.
 const FILE_LIMIT: u64 = 64 * 1024;
 /// Files of one name moved aside at most; then the last is replaced.
@@ -110,8 +107,6 @@ pub struct Remembered {
 #[derive(Debug)]
 pub struct StateDir {
     path: PathBuf,
-    written_at: Option<Instant>,
-    written: Vec<Remembered>,
     _lock: Flock<File>,
 }
 
@@ -145,8 +140,6 @@ impl StateDir {
         };
         Ok(Self {
             path: path.to_owned(),
-            written_at: None,
-            written: Vec::new(),
             _lock: lock,
         })
     }
@@ -205,34 +198,19 @@ impl StateDir {
         neighbors
     }
 
-    /// Remembers the first [`NEIGHBORS_LIMIT`] of `neighbors`, at most once in
-    /// [`NEIGHBORS_INTERVAL`] and only if they changed. Returns whether it wrote.
-    ///
-    /// # Errors
-    /// They cannot be written. That is worth a warning, no more; the next call tries again after
-    /// the interval.
-    pub fn remember(&mut self, now: Instant, neighbors: &[Remembered]) -> Result<bool, StateError> {
-        let neighbors = &neighbors[..neighbors.len().min(NEIGHBORS_LIMIT)];
-        let due = self
-            .written_at
-            .is_none_or(|at| now >= at + NEIGHBORS_INTERVAL);
-        if !due || self.written == neighbors {
-            return Ok(false);
-        }
-        self.written_at = Some(now);
-        self.remember_now(neighbors).map(|()| true)
-    }
-
-    /// Remembers the first [`NEIGHBORS_LIMIT`] of `neighbors` at once: for the end of the node.
+    /// Stores the first [`NEIGHBORS_LIMIT`] of `neighbors`, for the next start.
     ///
     /// # Errors
     /// They cannot be written; the old ones are still there.
-    pub fn remember_now(&mut self, neighbors: &[Remembered]) -> Result<(), StateError> {
+    pub fn store_neighbors(&self, neighbors: &[Remembered]) -> Result<(), StateError> {
         let neighbors = &neighbors[..neighbors.len().min(NEIGHBORS_LIMIT)];
         let line = |one: &Remembered| format!("{} {}\n", one.netid, one.remote);
-        self.write("neighbors", &neighbors.iter().map(line).collect::<String>())?;
-        self.written = neighbors.to_vec();
-        Ok(())
+        self.write("neighbors", &neighbors.iter().map(line).collect::<String>())
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Reads a file; what cannot be understood is moved aside.
@@ -271,6 +249,8 @@ impl StateDir {
     }
 
     /// Writes a file whole: beside the old one, then over it, synced at each step.
+    ///
+    /// Cost: seconds on a busy disk.
     fn write(&self, kind: &str, body: &str) -> Result<(), StateError> {
         let path = self.path.join(kind);
         let new = self.path.join(format!("{kind}.new"));
@@ -398,9 +378,9 @@ mod tests {
     fn the_files_are_for_their_owner_alone_and_have_known_bytes() {
         let home = tempfile::tempdir().unwrap();
         let path = home.path().join("state");
-        let mut state = StateDir::open(&path).unwrap();
+        let state = StateDir::open(&path).unwrap();
         state.netid(Some(NetId(0x2a)), unused).unwrap();
-        state.remember_now(&remembered(1)).unwrap();
+        state.store_neighbors(&remembered(1)).unwrap();
         assert_eq!(mode(&path), 0o700);
         for file in ["lock", "netid", "neighbors"] {
             assert_eq!(mode(&path.join(file)), 0o600, "{file}");
@@ -483,30 +463,13 @@ mod tests {
     #[test]
     fn neighbors_come_back_in_order_and_bounded() {
         let home = tempfile::tempdir().unwrap();
-        let mut state = StateDir::open(home.path()).unwrap();
+        let state = StateDir::open(home.path()).unwrap();
         assert_eq!(state.neighbors(), []);
-        state.remember_now(&remembered(100)).unwrap();
+        state.store_neighbors(&remembered(100)).unwrap();
         assert_eq!(state.neighbors(), remembered(64));
         fs::write(home.path().join("neighbors"), [0xff; 100]).unwrap();
         assert_eq!(state.neighbors(), []);
         assert!(home.path().join("neighbors.bad-1").exists());
-    }
-
-    #[test]
-    fn neighbors_are_written_once_a_minute_and_only_when_they_changed() {
-        let home = tempfile::tempdir().unwrap();
-        let mut state = StateDir::open(home.path()).unwrap();
-        let start = Instant::from_secs(10);
-        let minute = start + NEIGHBORS_INTERVAL;
-        assert!(state.remember(start, &remembered(1)).unwrap());
-        assert!(
-            !state
-                .remember(minute - Duration::from_micros(1), &remembered(2))
-                .unwrap()
-        );
-        assert!(!state.remember(minute, &remembered(1)).unwrap());
-        assert!(state.remember(minute, &remembered(2)).unwrap());
-        assert_eq!(state.neighbors(), remembered(2));
     }
 
     #[test]

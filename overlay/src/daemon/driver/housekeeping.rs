@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::super::admin::Reply;
 use super::super::pinging::Step;
-use super::super::state::Remembered;
+use super::super::state::{Remembered, StateError};
 use super::Driver;
 use crate::node::seen::Generation;
 use crate::route::known::Known;
@@ -17,11 +17,7 @@ impl Driver {
         self.learned.sweep(now);
         self.keep_switch(now);
         self.alarms.look_at(now, &self.shared.counters);
-        if let Err(error) = self.state.remember(now, &self.proven())
-            && let Some(suppressed) = self.limiter.pass(now, "state")
-        {
-            tracing::warn!(%error, suppressed, "neighbors are not written down");
-        }
+        self.remembering.begin(now, &self.proven());
     }
 
     /// In TAP mode: stations that are over, loops that were found, nodes whose MACs are derived.
@@ -66,6 +62,14 @@ impl Driver {
             let generation = Generation::allocate(bytes);
             shared.flood.seen().adopt(clock.now(), generation);
         }));
+    }
+
+    pub(super) fn on_written(&mut self, written: Result<(), StateError>) {
+        if let Err(error) = written
+            && let Some(suppressed) = self.limiter.pass(self.clock.now(), "state")
+        {
+            tracing::warn!(%error, suppressed, "neighbors are not written down");
+        }
     }
 
     pub(super) fn proven(&self) -> Vec<Remembered> {

@@ -3,7 +3,8 @@
 //! One turn:
 //!
 //! 1. Wait for the first of: the order to stop, a question of a client, an address of a peer, a
-//!    change of the machine's network, a report of the worker, a stranger's datagram, a deadline.
+//!    change of the machine's network, the end of a write, a report of the worker, a stranger's
+//!    datagram, a deadline.
 //! 2. Read the clock.
 //! 3. Handle that one input.
 //! 4. Handle deadlines that have passed meanwhile: a flood of inputs must not starve them.
@@ -32,6 +33,7 @@ use super::health::Alarms;
 use super::log::Limiter;
 use super::peers::Resolved;
 use super::pinging::Pinging;
+use super::remembering::Remembering;
 use super::shared::{Phase, Report, Shared};
 use super::state::{Remembered, StateDir};
 use crate::node::control::Control;
@@ -72,7 +74,7 @@ pub struct Driver {
     pub(super) alarms: Alarms,
     /// Text of each named peer, and why it has no address if so.
     pub(super) peers: Vec<(String, Vec<SocketAddr>, Option<String>)>,
-    state: StateDir,
+    remembering: Remembering,
     learned: Arc<Learned>,
     /// The learning switch, in TAP mode.
     pub(super) switch: Option<Arc<Switch>>,
@@ -144,7 +146,7 @@ impl Driver {
             device,
             alarms: Alarms::default(),
             peers,
-            state,
+            remembering: Remembering::new(state),
             learned,
             switch,
             rng,
@@ -183,6 +185,7 @@ impl Driver {
                 Some(request) = inputs.admin.recv() => self.on_request(request),
                 Some(resolved) = inputs.resolved.recv() => self.on_resolved(resolved),
                 change = next_change(&mut watch) => self.on_change(change, &mut watch),
+                written = self.remembering.ended() => self.on_written(written),
                 Some(opened) = self.device.opened() => self.on_device(opened, &mut watch),
                 Some(report) = inputs.near.recv() => self.on_report(report),
                 Some(report) = inputs.strangers.recv() => self.on_report(report),
@@ -250,9 +253,9 @@ impl Driver {
             self.carry_out(self.clock.now());
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        if let Err(error) = self.state.remember_now(&proven) {
-            tracing::warn!(%error, "neighbors are not written down");
-        }
+        let now = self.clock.now();
+        let written = self.remembering.finish(now, &proven).await;
+        self.on_written(written);
     }
 }
 
