@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
+use etherparse::{IcmpEchoHeader, Icmpv4Header, Icmpv4Type, Icmpv6Header, Icmpv6Type};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use super::{Namespace, NetError};
@@ -95,21 +96,23 @@ impl Pinger {
         }
     }
 
-    fn request(&self) -> [u8; HEADER_LEN + PAYLOAD.len()] {
-        let mut message = [0; HEADER_LEN + PAYLOAD.len()];
-        message[0] = match self.target {
-            IpAddr::V4(_) => 8,
-            IpAddr::V6(_) => 128,
+    fn request(&self) -> Vec<u8> {
+        let echo = IcmpEchoHeader {
+            id: self.identifier,
+            seq: self.sequence,
         };
-        message[4..6].copy_from_slice(&self.identifier.to_be_bytes());
-        message[6..8].copy_from_slice(&self.sequence.to_be_bytes());
-        message[HEADER_LEN..].copy_from_slice(PAYLOAD);
-        // ICMPv6 covers a pseudo header; there the kernel fills the checksum in (RFC 3542, 3.1).
-        if self.target.is_ipv4() {
-            let checksum = internet_checksum(&message);
-            message[2..4].copy_from_slice(&checksum.to_be_bytes());
+        match self.target {
+            IpAddr::V4(_) => {
+                let kind = Icmpv4Type::EchoRequest(echo);
+                let header = Icmpv4Header::with_checksum(kind, PAYLOAD);
+                [&header.to_bytes()[..], PAYLOAD].concat()
+            }
+            // Its checksum covers a pseudo header; the kernel fills it in (RFC 3542, 3.1).
+            IpAddr::V6(_) => {
+                let header = Icmpv6Header::new(Icmpv6Type::EchoRequest(echo));
+                [&header.to_bytes()[..], PAYLOAD].concat()
+            }
         }
-        message
     }
 
     /// Whether a datagram from the raw socket answers the latest request.
@@ -136,17 +139,6 @@ impl Pinger {
     }
 }
 
-/// RFC 1071 over an even number of bytes.
-fn internet_checksum(bytes: &[u8]) -> u16 {
-    let sum: u32 = bytes
-        .chunks_exact(2)
-        .map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]])))
-        .sum();
-    let folded = (sum & 0xffff) + (sum >> 16);
-    let folded = (folded & 0xffff) + (folded >> 16);
-    !(folded as u16)
-}
-
 fn is_unreachable(error: &io::Error) -> bool {
     matches!(
         error.kind(),
@@ -163,21 +155,4 @@ fn is_timeout(error: &io::Error) -> bool {
         error.kind(),
         io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut | io::ErrorKind::Interrupted
     )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn checksum_of_an_echo_request_matches_a_captured_one() {
-        // ping -c1, identifier 1, sequence 1, no payload.
-        assert_eq!(internet_checksum(&[8, 0, 0, 0, 0, 1, 0, 1]), 0xf7fd);
-    }
-
-    #[test]
-    fn checksum_folds_its_carries() {
-        assert_eq!(internet_checksum(&[0xff; 8]), 0);
-        assert_eq!(internet_checksum(&[0xff, 0xff, 0x00, 0x01]), !1);
-    }
 }

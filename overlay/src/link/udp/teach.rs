@@ -13,18 +13,19 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
+use etherparse::icmpv4::DestUnreachableHeader;
+use etherparse::{
+    Icmpv4Header, Icmpv4Type, Icmpv6Header, Icmpv6Type, IpNumber, Ipv4Header, Ipv6Header, UdpHeader,
+};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::id::Path;
 
-/// Protocol number of UDP.
-const UDP: u8 = 17;
-/// Bytes of a UDP header.
-const UDP_LEN: usize = 8;
-/// Bytes of an IPv4 header without options.
-const IPV4_LEN: u16 = 20;
-/// Bytes of an IPv6 header.
-const IPV6_LEN: u16 = 40;
+/// Bytes of the headers before a datagram's own bytes.
+const HEADERS_V4: u16 = (Ipv4Header::MIN_LEN + UdpHeader::LEN) as u16;
+const HEADERS_V6: u16 = (Ipv6Header::LEN + UdpHeader::LEN) as u16;
+/// A router counts it down; nobody looks at what is left.
+const HOP_LIMIT: u8 = 64;
 
 /// Tells the kernel that datagrams of `size` bytes are the longest that get over `path` whole from
 /// the socket that is bound to `bound`.
@@ -40,12 +41,12 @@ pub(super) fn teach(bound: SocketAddr, path: &Path, size: u16) -> io::Result<()>
     let udp = udp_header(bound.port(), remote.port());
     let (notice, protocol) = match (here, remote.ip()) {
         (IpAddr::V4(here), IpAddr::V4(there)) => {
-            let mtu = size.saturating_add(IPV4_LEN + UDP_LEN as u16);
-            (needed_v4(here, there, udp, mtu), Protocol::ICMPV4)
+            let mtu = size.saturating_add(HEADERS_V4);
+            (needed_v4(here, there, &udp, mtu), Protocol::ICMPV4)
         }
         (IpAddr::V6(here), IpAddr::V6(there)) => {
-            let mtu = size.saturating_add(IPV6_LEN + UDP_LEN as u16);
-            (too_big_v6(here, there, udp, mtu), Protocol::ICMPV6)
+            let mtu = size.saturating_add(HEADERS_V6);
+            (too_big_v6(here, there, &udp, mtu), Protocol::ICMPV6)
         }
         _ => return Err(io::ErrorKind::InvalidInput.into()),
     };
@@ -66,49 +67,40 @@ fn source_toward(remote: SocketAddr) -> io::Result<IpAddr> {
     Ok(socket.local_addr()?.ip())
 }
 
-/// ICMP type 3, code 4, with the headers of the datagram that it is about.
-fn needed_v4(here: Ipv4Addr, there: Ipv4Addr, udp: [u8; UDP_LEN], mtu: u16) -> Vec<u8> {
-    let mut notice = vec![3, 4, 0, 0, 0, 0];
-    notice.extend(mtu.to_be_bytes());
-    // Version 4, five words; "don't fragment"; one hop less than 64 does not matter to anybody.
-    notice.extend([0x45, 0]);
-    notice.extend(u16::MAX.to_be_bytes());
-    notice.extend([0, 0, 0x40, 0, 64, UDP, 0, 0]);
-    notice.extend(here.octets());
-    notice.extend(there.octets());
-    notice.extend(udp);
-    let checksum = checksum(&notice);
-    notice[2..4].copy_from_slice(&checksum.to_be_bytes());
-    notice
+/// "Fragmentation needed", with the headers of the datagram that it is about.
+fn needed_v4(here: Ipv4Addr, there: Ipv4Addr, udp: &UdpHeader, mtu: u16) -> Vec<u8> {
+    let (here, there) = (here.octets(), there.octets());
+    let len = udp.length;
+    // It cannot be too long, and says "don't fragment".
+    let ip = Ipv4Header::new(len, HOP_LIMIT, IpNumber::UDP, here, there).unwrap_or_default();
+    let about = [&ip.to_bytes()[..], &udp.to_bytes()].concat();
+    let kind = DestUnreachableHeader::FragmentationNeeded { next_hop_mtu: mtu };
+    let icmp = Icmpv4Header::with_checksum(Icmpv4Type::DestinationUnreachable(kind), &about);
+    [&icmp.to_bytes()[..], &about].concat()
 }
 
-/// ICMPv6 type 2, the same way; the kernel fills in the checksum.
-fn too_big_v6(here: Ipv6Addr, there: Ipv6Addr, udp: [u8; UDP_LEN], mtu: u16) -> Vec<u8> {
-    let mut notice = vec![2, 0, 0, 0, 0, 0];
-    notice.extend(mtu.to_be_bytes());
-    notice.extend([0x60, 0, 0, 0]);
-    notice.extend(u16::MAX.to_be_bytes());
-    notice.extend([UDP, 64]);
-    notice.extend(here.octets());
-    notice.extend(there.octets());
-    notice.extend(udp);
-    notice
+/// "Packet too big", the same way; the kernel fills in the checksum.
+fn too_big_v6(here: Ipv6Addr, there: Ipv6Addr, udp: &UdpHeader, mtu: u16) -> Vec<u8> {
+    let ip = Ipv6Header {
+        payload_length: udp.length,
+        next_header: IpNumber::UDP,
+        hop_limit: HOP_LIMIT,
+        source: here.octets(),
+        destination: there.octets(),
+        ..Ipv6Header::default()
+    };
+    let icmp = Icmpv6Header::new(Icmpv6Type::PacketTooBig { mtu: mtu.into() });
+    [&icmp.to_bytes()[..], &ip.to_bytes(), &udp.to_bytes()].concat()
 }
 
-fn udp_header(from: u16, to: u16) -> [u8; UDP_LEN] {
-    let [a, b] = from.to_be_bytes();
-    let [c, d] = to.to_be_bytes();
-    [a, b, c, d, 0xFF, 0xFF, 0, 0]
-}
-
-/// The Internet checksum (RFC 1071) of an even number of bytes.
-fn checksum(bytes: &[u8]) -> u16 {
-    let words = bytes.as_chunks::<2>().0.iter();
-    let mut sum: u32 = words.map(|pair| u32::from(u16::from_be_bytes(*pair))).sum();
-    while sum > 0xFFFF {
-        sum = (sum & 0xFFFF) + (sum >> 16);
+/// Of a datagram as long as one can be, so that it is longer than any path's MTU.
+fn udp_header(source_port: u16, destination_port: u16) -> UdpHeader {
+    UdpHeader {
+        source_port,
+        destination_port,
+        length: u16::MAX - Ipv4Header::MIN_LEN as u16,
+        checksum: 0,
     }
-    !(sum as u16)
 }
 
 #[cfg(test)]
@@ -118,16 +110,14 @@ mod tests {
     #[test]
     fn a_notice_is_what_a_router_would_send() {
         let udp = udp_header(44_204, 44_205);
-        let v4 = needed_v4([10, 0, 0, 1].into(), [10, 0, 0, 2].into(), udp, 1_300);
+        let v4 = needed_v4([10, 0, 0, 1].into(), [10, 0, 0, 2].into(), &udp, 1_300);
         let expected = [
-            3, 4, 0x9a, 0x43, 0, 0, 5, 0x14, // type, code, checksum, MTU
+            3, 4, 0xc5, 0x8c, 0, 0, 5, 0x14, // type, code, checksum, MTU
             0x45, 0, 0xff, 0xff, 0, 0, 0x40, 0, 64, 17, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2, // IP
-            0xac, 0xac, 0xac, 0xad, 0xff, 0xff, 0, 0, // UDP
+            0xac, 0xac, 0xac, 0xad, 0xff, 0xeb, 0, 0, // UDP
         ];
-        assert_eq!(v4[4..], expected[4..]);
-        assert_eq!(v4[..2], expected[..2]);
-        assert_eq!(checksum(&v4), 0, "a right checksum makes the sum all ones");
-        let v6 = too_big_v6(Ipv6Addr::LOCALHOST, Ipv6Addr::LOCALHOST, udp, 1_300);
+        assert_eq!(v4, expected);
+        let v6 = too_big_v6(Ipv6Addr::LOCALHOST, Ipv6Addr::LOCALHOST, &udp, 1_300);
         assert_eq!(v6[..8], [2, 0, 0, 0, 0, 0, 5, 0x14]);
         assert_eq!((v6[8], v6[14], v6.len()), (0x60, 17, 8 + 40 + 8));
     }
