@@ -170,7 +170,7 @@ pub struct Limits {
     pub hellos_per_endpoint: u32,
     /// Challenges sent per second in all. Default 500; per endpoint it is always 1.
     pub challenges: u32,
-    /// Unproved endpoints remembered. Default 2,048, each about 200 bytes.
+    /// Unproved endpoints remembered. Default 1,024, each about 200 bytes.
     pub candidates: usize,
     /// Unproved endpoints of one /24 or /56 while that table is over 75 % full. Default 16.
     pub candidates_per_prefix: usize,
@@ -196,7 +196,7 @@ impl Default for Limits {
             hellos: 1_000,
             hellos_per_endpoint: 5,
             challenges: 500,
-            candidates: 2_048,
+            candidates: 1_024,
             candidates_per_prefix: 16,
             informed_in_flight: 8,
             inform_burst: 32,

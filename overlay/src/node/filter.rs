@@ -82,7 +82,7 @@ fn classify_v6(address: Ipv6Addr) -> Class {
 /// What the filter needs to know of this machine and its owner's wishes.
 #[derive(Clone, Debug, Default)]
 pub struct Surroundings {
-    /// Our own addresses on the underlay, and the prefixes of our specific routes.
+    /// Our own addresses on the underlay, with their prefixes.
     pub local: Vec<IpNet>,
     /// Prefixes of the overlay.
     pub overlay: Vec<IpNet>,

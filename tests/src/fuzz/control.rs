@@ -161,6 +161,8 @@ impl Run {
     fn settle(&mut self) {
         let effects: Vec<Effect> = self.effects.drain().collect();
         for effect in effects {
+            let is_said = matches!(effect, Effect::Send { .. } | Effect::Flood(_));
+            assert!(!(self.left && is_said), "said after Goodbye");
             if let Effect::Probe { path, .. } = effect {
                 let mut links = self.control.links();
                 assert!(links.any(|link| link.path == path), "a probe astray");
@@ -173,7 +175,6 @@ impl Run {
             else {
                 continue;
             };
-            assert!(!self.left, "said after Goodbye");
             let remote = path.endpoint.remote;
             let header = Header::parse(datagram.bytes()).expect("we send messages");
             let account = self.account(remote);
@@ -195,7 +196,7 @@ impl Run {
                 "to {remote}"
             );
         }
-        assert!(self.control.candidates().count() <= 2_048 + 64);
+        assert!(self.control.candidates().count() <= 1_024 + 64);
         assert!(self.control.remotes().count() <= 4_096);
         let set = self.control.neighbors();
         assert!(usize::from(set.neighbors()) <= 8 + 1);

@@ -225,6 +225,9 @@ impl Control {
         trusted: bool,
         effects: &mut Effects,
     ) {
+        if self.left {
+            return;
+        }
         if self.peers.len() <= peer {
             self.peers.resize_with(peer + 1, Peer::default);
         }
@@ -262,6 +265,9 @@ impl Control {
     ///
     /// Shape: as few as the state file holds; each is kept for as long as this node runs.
     pub fn remember(&mut self, now: Instant, addresses: &[SocketAddr], effects: &mut Effects) {
+        if self.left {
+            return;
+        }
         for endpoint in self.endpoints_of(addresses) {
             if !self.remembered.contains(&endpoint) {
                 self.remembered.push(endpoint);
@@ -274,8 +280,8 @@ impl Control {
         self.finish(effects);
     }
 
-    /// Sets what is known of the underlay: our addresses with their prefixes, specific routes, and
-    /// the overlay's prefixes.
+    /// Sets what is known of the underlay: our addresses with their prefixes, and the overlay's
+    /// prefixes.
     pub fn set_surroundings(&mut self, local: Vec<IpNet>, overlay: Vec<IpNet>) {
         self.surroundings.local = local;
         self.surroundings.overlay = overlay;
@@ -285,6 +291,9 @@ impl Control {
     /// dialed anew from the start of the schedule, every link is pinged and probed for what it
     /// carries now.
     pub fn handle_network_change(&mut self, now: Instant, effects: &mut Effects) {
+        if self.left {
+            return;
+        }
         for endpoint in self.remembered.clone() {
             self.dial(now, endpoint, Origin::Remembered);
         }
@@ -313,8 +322,8 @@ impl Control {
 
     /// Says Goodbye to all. Call it twice, 20 ms apart, then stop (PROTOCOL.md "Goodbye").
     ///
-    /// State: from now on nothing is answered and no deadline is left; a Pong to the challenge that
-    /// our Goodbye brings would take it back.
+    /// State: from now on nothing is answered or begun and no deadline is left; a Pong to the
+    /// challenge that our Goodbye brings would take it back.
     pub fn say_goodbye(&mut self, effects: &mut Effects) {
         self.left = true;
         let goodbye = self.small(Kind::Goodbye, Flags::NONE, NetId::ALL);

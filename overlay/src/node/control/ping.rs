@@ -65,6 +65,9 @@ impl Control {
     ///
     /// One ping per target is under way at a time: a new one takes the old one's place (A30).
     pub fn ping(&mut self, now: Instant, ping: u64, target: NetId, effects: &mut Effects) {
+        if self.left {
+            return;
+        }
         self.pings.asked.retain(|asked| asked.target != target);
         if self.pings.asked.len() >= PINGS {
             self.pings.asked.pop_front();
