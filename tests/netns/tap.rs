@@ -16,8 +16,7 @@ use std::time::{Duration, Instant};
 
 use overlay::lab::net::{Namespace, ping};
 use overlay_tests::mesh::{DEVICE, Family, Mesh, Node, PATIENCE, Turn, may_run, wait_until};
-use rtnetlink::packet_route::link::BridgeStpState;
-use rtnetlink::{LinkBridge, LinkBridgePort, LinkUnspec};
+use rtnetlink::LinkBridgePort;
 use tuntap::{Device, Mode, OffloadChoice, OpenConfig, ReadBatch, WriteOutcome};
 
 const SILENCE: Duration = Duration::from_millis(300);
@@ -26,40 +25,10 @@ const TWO_BEACONS: Duration = Duration::from_secs(25);
 
 /// Makes the bridge `br0` of these interfaces, without spanning tree, as a careless user would.
 fn bridge(machine: &Namespace, ports: &[&str]) {
-    machine
-        .netlink("make a bridge", |handle| async move {
-            let bridge = LinkBridge::new("br0")
-                .stp_state(BridgeStpState::Disabled)
-                .forward_delay(0)
-                .mcast_snooping(false)
-                .up()
-                .build();
-            handle
-                .link()
-                .add(bridge)
-                .execute()
-                .await
-                .map_err(io::Error::other)
-        })
-        .unwrap();
+    machine.add_bridge("br0").unwrap();
     for port in ports {
-        add_port(machine, port);
+        machine.add_port("br0", port).unwrap();
     }
-}
-
-fn add_port(machine: &Namespace, port: &str) {
-    let index = machine.interface_index(port).unwrap();
-    let controller = machine.interface_index("br0").unwrap();
-    machine
-        .netlink("add a port", |handle| async move {
-            let port = LinkUnspec::new_with_index(index)
-                .controller(controller)
-                .up()
-                .build();
-            let request = handle.link().change(port);
-            request.execute().await.map_err(io::Error::other)
-        })
-        .unwrap();
 }
 
 /// A host behind a machine's bridge that speaks raw frames: not every kernel has VLAN interfaces.
@@ -74,7 +43,7 @@ fn add_raw_host(machine: &Namespace) -> Box<dyn Device> {
         offload: OffloadChoice::Auto,
     };
     let opened = machine.run(|| tuntap::open(&config)).unwrap().unwrap();
-    add_port(machine, "host0");
+    machine.add_port("br0", "host0").unwrap();
     opened.device
 }
 
@@ -318,7 +287,7 @@ fn looped(round: Round) -> (Mesh, Box<dyn Device>) {
             node.counter("delivered") >= delivered + n
         });
     }
-    add_port(mesh.machine('b'), "to-c");
+    mesh.machine('b').add_port("br0", "to-c").unwrap();
     (mesh, station)
 }
 

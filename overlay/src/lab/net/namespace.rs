@@ -13,8 +13,8 @@ use std::thread;
 use ipnet::IpNet;
 use nix::sched::{CloneFlags, setns, unshare};
 use rtnetlink::packet_route::address::{AddressFlags, AddressHeaderFlags};
-use rtnetlink::packet_route::link::LinkMessage;
-use rtnetlink::{Handle, LinkMessageBuilder, LinkUnspec, RouteMessageBuilder};
+use rtnetlink::packet_route::link::{BridgeStpState, LinkMessage};
+use rtnetlink::{Handle, LinkBridge, LinkMessageBuilder, LinkUnspec, RouteMessageBuilder};
 
 use super::NetError;
 use super::error::{from_errno, from_netlink};
@@ -162,6 +162,30 @@ impl Namespace {
                 .await
                 .map_err(from_netlink)
         })
+    }
+
+    /// Makes a bridge, up, that forwards from the first moment and floods multicast like a cable.
+    pub fn add_bridge(&self, bridge: &str) -> Result<(), NetError> {
+        self.netlink(&format!("make the bridge {bridge}"), |handle| async move {
+            let message = LinkBridge::new(bridge)
+                .stp_state(BridgeStpState::Disabled)
+                .forward_delay(0)
+                .mcast_snooping(false)
+                .up()
+                .build();
+            handle
+                .link()
+                .add(message)
+                .execute()
+                .await
+                .map_err(from_netlink)
+        })
+    }
+
+    /// Makes an interface a port of a bridge, and sets it up.
+    pub fn add_port(&self, bridge: &str, interface: &str) -> Result<(), NetError> {
+        let bridge = self.interface_index(bridge)?;
+        self.change(interface, "plug in", |link| link.controller(bridge).up())
     }
 
     /// Removes an interface, and with a veth its far end.

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use ipnet::IpNet;
-use rtnetlink::packet_route::link::{BridgeStpState, InfoData, InfoVeth};
-use rtnetlink::{Handle, LinkBridge, LinkUnspec, LinkVeth};
+use rtnetlink::packet_route::link::{InfoData, InfoVeth};
+use rtnetlink::{Handle, LinkUnspec, LinkVeth};
 
 use super::error::from_netlink;
 use super::namespace::index_here;
@@ -62,10 +62,11 @@ impl Wires {
             interfaces: [a.interface, b.interface].map(Arc::from),
         };
         let action = format!("lay a wire {} - {}", a.namespace.name(), b.namespace.name());
+        self.namespace.add_bridge(&wire.bridge())?;
         self.namespace.netlink(&action, |handle| {
             let wire = &wire;
             async move {
-                let bridge = add_bridge(&handle, &wire.bridge()).await?;
+                let bridge = index_here(&wire.bridge())?;
                 add_port(&handle, bridge, &wire.port(Side::A), a).await?;
                 add_port(&handle, bridge, &wire.port(Side::B), b).await
             }
@@ -154,23 +155,6 @@ impl Wire {
             Side::B => format!("w{}b", self.number),
         }
     }
-}
-
-/// A bridge that forwards from the first moment and floods multicast like a cable.
-async fn add_bridge(handle: &Handle, name: &str) -> io::Result<u32> {
-    let message = LinkBridge::new(name)
-        .stp_state(BridgeStpState::Disabled)
-        .forward_delay(0)
-        .mcast_snooping(false)
-        .up()
-        .build();
-    handle
-        .link()
-        .add(message)
-        .execute()
-        .await
-        .map_err(from_netlink)?;
-    index_here(name)
 }
 
 /// A veth with one end on the bridge and the other born in the machine's namespace: it never
