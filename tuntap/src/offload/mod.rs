@@ -68,7 +68,7 @@ impl OffloadDevice {
     /// What the kernel says; `Unsupported` when it has no such offload.
     pub(crate) fn create(name: &str, mode: Mode, mtu: u32) -> io::Result<Self> {
         let (file, name) = linux::create_offload(name, mode)?;
-        let udp = linux::set_offload(&file)?;
+        let udp = linux::set_offload(file.as_fd())?;
         let index = nix::net::if_::if_nametoindex(name.as_str())?;
         let info = DeviceInfo {
             name,
