@@ -113,6 +113,16 @@ pub enum Offload {
     TcpUdp,
 }
 
+/// For which protocols a device no longer merges packets, since the kernel refused merged ones;
+/// each with the error number of the last refusal. All their packets are written one by one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MergingEnded {
+    /// TCP.
+    pub tcp: Option<i32>,
+    /// UDP.
+    pub udp: Option<i32>,
+}
+
 impl DeviceInfo {
     /// The longest packet that the kernel sends through the device, bytes: the MTU, and in tap
     /// mode the Ethernet header and two VLAN tags.
@@ -218,6 +228,11 @@ pub trait Device: fmt::Debug + Send {
     /// was full: then another batch can be read though [`Self::readiness`] may not say so.
     fn holds_packets(&self) -> bool {
         false
+    }
+
+    /// For which protocols it had to give up merging; it stays so as long as the device lives.
+    fn merging_ended(&self) -> MergingEnded {
+        MergingEnded::default()
     }
 
     /// What to poll for readability; `None` for a device that is only asked, never waited for.

@@ -20,7 +20,7 @@
 //! 3. The control plane owns a [`Watch`] and learns there that the interface went down, was
 //!    deleted, or that the host's own addresses and routes changed.
 //!
-//! Read [`Device`] first. Tests use its twin [`MemoryDevice`].
+//! Read [`Device`] first. Tests use its twins [`MemoryDevice`] and [`offload_pair`].
 //!
 //! Sources: the kernel's `Documentation/networking/tuntap.rst`, netlink(7), rtnetlink(7).
 
@@ -37,9 +37,11 @@ mod plain;
 mod watch;
 
 pub use batch::{OFFLOAD_READ_SLOTS, READ_SLOTS, ReadBatch, Slot};
-pub use device::{Device, DeviceInfo, Mode, Offload, Refusal, UnknownMode, WriteOutcome, is_gone};
+pub use device::{
+    Device, DeviceInfo, MergingEnded, Mode, Offload, Refusal, UnknownMode, WriteOutcome, is_gone,
+};
 pub use error::{OpenError, SkipReason, SkippedAddress};
-pub use memory::{Condition, MemoryDevice, MemoryHandle};
+pub use memory::{Condition, MemoryDevice, MemoryHandle, OffloadHandle, Writes, offload_pair};
 pub use name::{NameProblem, check_name};
 pub use netlink::{LocalAddress, device_exists, local_addresses, set_mtu};
 pub use open::{OffloadChoice, OpenConfig, Opened, open};

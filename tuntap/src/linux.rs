@@ -59,24 +59,45 @@ pub(crate) fn create_offload(name: &str, mode: Mode) -> io::Result<(File, String
     Ok((file, name))
 }
 
+/// What a device may be told to hand over unfinished: `TUN_F_*` of the kernel's `linux/if_tun.h`.
+pub(crate) mod unfinished {
+    /// Packets without their checksum; nothing else is to be had without it.
+    pub(crate) const CHECKSUM: u32 = 0x01;
+    /// Super-packets of TCP over IPv4.
+    pub(crate) const TCP4: u32 = 0x02;
+    /// Super-packets of TCP over IPv6.
+    pub(crate) const TCP6: u32 = 0x04;
+    /// Those of TCP whose first segment carries CWR.
+    pub(crate) const TCP_ECN: u32 = 0x08;
+    /// Super-packets of UDP, which the kernel gives over both or none (Linux 6.2 and later).
+    pub(crate) const UDP: u32 = 0x20 | 0x40;
+}
+
 /// Asks for super-packets: TCP always, UDP where the kernel has it. Returns whether it has.
 ///
 /// # Errors
 /// `Unsupported` when not even TCP is there.
-pub(crate) fn set_offload(file: &File) -> io::Result<bool> {
-    const CHECKSUM: libc::c_ulong = 0x01;
-    const TCP4: libc::c_ulong = 0x02;
-    const TCP6: libc::c_ulong = 0x04;
-    const TCP_ECN: libc::c_ulong = 0x08;
-    const UDP4: libc::c_ulong = 0x20;
-    const UDP6: libc::c_ulong = 0x40;
+pub(crate) fn set_offload(device: BorrowedFd<'_>) -> io::Result<bool> {
+    use unfinished::{CHECKSUM, TCP_ECN, TCP4, TCP6, UDP};
     let tcp = CHECKSUM | TCP4 | TCP6 | TCP_ECN;
-    for (flags, udp) in [(tcp | UDP4 | UDP6, true), (tcp, false)] {
-        // SAFETY: `TUNSETOFFLOAD` takes its argument as a number and touches no memory of ours.
-        let result = unsafe { libc::ioctl(file.as_raw_fd(), libc::TUNSETOFFLOAD, flags) };
-        if result == 0 {
+    for (kinds, udp) in [(tcp | UDP, true), (tcp, false)] {
+        if ask_unfinished(device, kinds).is_ok() {
             return Ok(udp);
         }
     }
     Err(io::ErrorKind::Unsupported.into())
+}
+
+/// Tells a device what to hand over [`unfinished`], from the next packet on.
+///
+/// # Errors
+/// `InvalidInput` when the kernel does not know all of it; nothing has changed then.
+pub(crate) fn ask_unfinished(device: BorrowedFd<'_>, kinds: u32) -> io::Result<()> {
+    let kinds = libc::c_ulong::from(kinds);
+    // SAFETY: `TUNSETOFFLOAD` takes its argument as a number and touches no memory of ours.
+    let result = unsafe { libc::ioctl(device.as_raw_fd(), libc::TUNSETOFFLOAD, kinds) };
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
 }

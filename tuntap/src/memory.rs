@@ -3,12 +3,16 @@
 //! [`MemoryDevice`] keeps every promise of [`Device`]; its [`MemoryHandle`] plays the kernel. Both
 //! hold bounded queues that reuse their memory, so a test may count allocations around them.
 
+mod offload;
+
 use std::collections::VecDeque;
-use std::io;
+use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
+
+pub use offload::{OffloadHandle, Writes, offload_pair};
 
 use crate::batch::ReadBatch;
 use crate::device::{Device, DeviceInfo, WriteOutcome, write_each};
@@ -46,6 +50,23 @@ impl Queue {
             self.lens.push_back(packet.len());
         }
         room
+    }
+
+    /// As [`Self::push`], of a packet in parts.
+    fn push_slices(&mut self, slices: &[IoSlice<'_>]) -> bool {
+        let room = self.lens.len() < QUEUE_PACKETS;
+        if room {
+            slices.iter().for_each(|slice| self.bytes.extend(&**slice));
+            self.lens
+                .push_back(slices.iter().map(|slice| slice.len()).sum());
+        }
+        room
+    }
+
+    /// Takes all packets, oldest first.
+    fn take(&mut self) -> Vec<Vec<u8>> {
+        let lens = self.lens.drain(..);
+        lens.map(|len| self.bytes.drain(..len).collect()).collect()
     }
 
     /// Moves the oldest packet into `room`, cut to fit as the kernel would, and returns the bytes
@@ -199,11 +220,7 @@ impl MemoryHandle {
 
     /// Takes the packets written to the device, oldest first.
     pub fn take_written(&self) -> Vec<Vec<u8>> {
-        let mut state = self.shared.lock();
-        let State { written, .. } = &mut *state;
-        let lens = written.lens.drain(..);
-        lens.map(|len| written.bytes.drain(..len).collect())
-            .collect()
+        self.shared.lock().written.take()
     }
 
     /// Makes the device behave so from now on.

@@ -10,7 +10,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use nix::sys::eventfd::EventFd;
 use tokio::sync::mpsc;
-use tuntap::{Device, Offload, OpenConfig, OpenError, Opened};
+use tuntap::{Device, MergingEnded, Offload, OpenConfig, OpenError, Opened};
 
 use super::config::OnLoss;
 use super::shared::Command;
@@ -47,6 +47,7 @@ pub struct DeviceKeeper {
     name: Option<String>,
     index: Option<u32>,
     offload: Offload,
+    merging_ended: MergingEnded,
     commands: SyncSender<Command>,
     reopened: mpsc::Receiver<Box<dyn Device>>,
     /// For the thread that opens it again.
@@ -77,6 +78,7 @@ impl DeviceKeeper {
             },
             index: info.as_ref().map(|info| info.index),
             offload: info.as_ref().map(|info| info.offload).unwrap_or_default(),
+            merging_ended: MergingEnded::default(),
             name: info.map(|info| info.name),
             commands,
             reopened,
@@ -104,6 +106,30 @@ impl DeviceKeeper {
     /// What it moves many packets at a time of.
     pub fn offload(&self) -> Offload {
         self.offload
+    }
+
+    /// What it no longer merges, since the kernel refused it.
+    pub fn merging_ended(&self) -> MergingEnded {
+        self.merging_ended
+    }
+
+    /// The worker tells what the device no longer merges: warned of once for each protocol.
+    pub fn merges_less(&mut self, ended: MergingEnded) {
+        let before = std::mem::replace(&mut self.merging_ended, ended);
+        for (protocol, was, is) in [
+            ("tcp", before.tcp, ended.tcp),
+            ("udp", before.udp, ended.udp),
+        ] {
+            if let (None, Some(errno)) = (was, is) {
+                let error = io::Error::from_raw_os_error(errno);
+                tracing::warn!(
+                    protocol,
+                    %error,
+                    "the kernel refuses merged packets; they are written one by one from now on, \
+                     which costs speed and loses nothing"
+                );
+            }
+        }
     }
 
     /// Its addresses, the link-local one excepted.
@@ -154,6 +180,7 @@ impl DeviceKeeper {
         self.state = State::Up;
         self.index = Some(device.info().index);
         self.offload = device.info().offload;
+        self.merging_ended = MergingEnded::default();
         Some(DeviceView { device })
     }
 

@@ -9,7 +9,7 @@ use super::args::DeviceMode;
 use super::report::{
     Backend, ClaimState, Count, CountersReport, DeviceReport, DeviceState, Health, Level,
     LinkReport, NeighborCounts, NeighborReport, NeighborsReport, NodeReport, NodesReport,
-    PingMissed, PingReply, PingSummary, Security, SeenReport, StatusReport,
+    PingMissed, PingReply, PingSummary, Security, SeenReport, StatusReport, Unmerged,
 };
 use super::text::{self, age, ago, bytes, columns, number, round_trip};
 
@@ -102,6 +102,10 @@ fn device(report: &DeviceReport) -> String {
         Some(Backend::Offload) => line.push_str("  offload"),
         Some(Backend::Plain) => line.push_str("  plain backend"),
         None => {}
+    }
+    for Unmerged { protocol, reason } in &report.unmerged {
+        let (protocol, reason) = (text::foreign(protocol), text::printable(reason));
+        let _ = write!(line, "  {protocol} not merged: kernel says {reason}");
     }
     if let Some(stations) = report.stations {
         let _ = write!(line, "  {} stations", number(stations));

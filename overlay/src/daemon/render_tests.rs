@@ -23,6 +23,7 @@ fn status_report() -> StatusReport {
                 "10.77.0.1/24".parse().unwrap(),
             ],
             backend: Some(Backend::Offload),
+            unmerged: Vec::new(),
             stations: None,
         },
         sockets: vec![SocketReport {
@@ -101,6 +102,22 @@ seen       12,345 messages, 4.0 MiB of 256 MiB, kept 5 m
 # health: ALARM: another node uses 0000002a\\u{1b}
 "
     );
+}
+
+#[test]
+fn a_device_that_had_to_give_up_merging_says_so_and_why() {
+    let mut report = status_report();
+    report.device.unmerged = vec![Unmerged {
+        protocol: "udp".into(),
+        reason: "Invalid argument".into(),
+    }];
+    let page = status(&report);
+    let line = "device     mesh0  tun  up  mtu 1400  offload  \
+                udp not merged: kernel says Invalid argument\n";
+    assert!(page.contains(line), "{page}");
+    let json = serde_json::to_value(&report).unwrap();
+    let unmerged = serde_json::json!([{"protocol": "udp", "reason": "Invalid argument"}]);
+    assert_eq!(json["device"]["unmerged"], unmerged);
 }
 
 #[test]

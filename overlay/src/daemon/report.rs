@@ -91,8 +91,21 @@ pub struct DeviceReport {
     pub addresses: Vec<IpNet>,
     /// How packets are moved.
     pub backend: Option<Backend>,
+    /// What is written packet by packet all the same, since the kernel refused it merged.
+    #[serde(default)]
+    pub unmerged: Vec<Unmerged>,
     /// Hardware addresses (per VLAN) the learning switch knows, on both sides; `null` unless `tap`.
     pub stations: Option<u64>,
+}
+
+/// A protocol whose packets the device no longer merges: the kernel refused three merged ones
+/// within a minute. It is tried again when the device is opened again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unmerged {
+    /// `tcp` or `udp`.
+    pub protocol: String,
+    /// What the kernel said to the last one.
+    pub reason: String,
 }
 
 /// Whether the device works.

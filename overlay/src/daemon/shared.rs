@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 use arc_swap::ArcSwap;
 use nix::sys::eventfd::EventFd;
 use tokio::sync::mpsc;
-use tuntap::Device;
+use tuntap::{Device, MergingEnded};
 
 use crate::id::{NetId, Path};
 use crate::link::udp::UdpSockets;
@@ -139,6 +139,9 @@ pub enum Report {
     SeenFills,
     /// The device was deleted; the worker has dropped it.
     DeviceGone,
+    /// The device writes packets one by one where the kernel refused merged ones. Told when it
+    /// changes.
+    MergingEnded(MergingEnded),
     /// This node sends packets where we have frames, or frames where we have packets; at most once
     /// a second.
     WrongMode(NetId),

@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::Ordering::Relaxed;
 
 use ipnet::IpNet;
+use nix::errno::Errno;
 use tuntap::Offload;
 
 use super::args::DeviceMode;
@@ -13,7 +14,7 @@ use super::driver::Driver;
 use super::report::{
     Backend, ClaimReport, ClaimState, DeviceReport, DeviceState, Health, Level, LinkReport,
     NeighborCounts, NeighborReport, NeighborState, NeighborsReport, NodeReport, NodesReport,
-    Security, SeenReport, SocketReport, StatusReport, TrafficReport,
+    Security, SeenReport, SocketReport, StatusReport, TrafficReport, Unmerged,
 };
 use crate::id::NetId;
 use crate::node::candidate::Origin;
@@ -282,8 +283,22 @@ impl Driver {
                 Offload::None => Backend::Plain,
                 Offload::Tcp | Offload::TcpUdp => Backend::Offload,
             }),
+            unmerged: self.unmerged(),
             stations: self.switch.as_ref().map(|switch| switch.len() as u64),
         }
+    }
+
+    fn unmerged(&self) -> Vec<Unmerged> {
+        let ended = self.device.merging_ended();
+        [("tcp", ended.tcp), ("udp", ended.udp)]
+            .into_iter()
+            .filter_map(|(protocol, errno)| {
+                Some(Unmerged {
+                    protocol: protocol.to_owned(),
+                    reason: Errno::from_raw(errno?).desc().to_owned(),
+                })
+            })
+            .collect()
     }
 
     fn seen_report(&self) -> SeenReport {

@@ -28,7 +28,7 @@ use hand::Hand;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use rand_chacha::ChaCha12Rng;
-use tuntap::{Device, ReadBatch};
+use tuntap::{Device, MergingEnded, ReadBatch};
 
 use super::clock::Clock;
 use super::port::Port;
@@ -51,6 +51,8 @@ const ASK_INTERVAL: Duration = Duration::from_millis(100);
 pub struct Worker {
     shared: Arc<Shared>,
     clock: Clock,
+    /// When the last turn began to work.
+    now: Instant,
     device: Option<Box<dyn Device>>,
     port: Port,
     commands: Commands<Command>,
@@ -67,6 +69,8 @@ pub struct Worker {
     delivery: Delivery,
     /// Packets of `read` that were too long and are counted.
     truncated: u64,
+    /// What the device no longer merges, as far as the driver was told.
+    merging_ended: MergingEnded,
     last_seen: Option<Arc<Snapshot>>,
     /// When the driver was last asked for a larger seen table.
     asked_at: Option<Instant>,
@@ -110,10 +114,12 @@ impl Worker {
             nonces,
         } = parts;
         let read = read_batch(device.as_deref(), &port);
-        let hand = Hand::new(clock.now(), reports, shared.counters.clone());
+        let now = clock.now();
+        let hand = Hand::new(now, reports, shared.counters.clone());
         Self {
             shared,
             clock,
+            now,
             device,
             port,
             commands,
@@ -128,6 +134,7 @@ impl Worker {
             outgoing: Vec::with_capacity(TX_ITEMS),
             delivery: Delivery::default(),
             truncated: 0,
+            merging_ended: MergingEnded::default(),
             last_seen: None,
             asked_at: None,
         }
@@ -135,45 +142,56 @@ impl Worker {
 
     /// Runs until it is told to end.
     pub fn run(mut self) {
+        while self.turn() {}
+    }
+
+    /// One turn: waits until there is something to do, and does it. Returns whether another is to
+    /// follow.
+    ///
+    /// Cost: reads the clock once, takes no lock, and allocates nothing for packets.
+    pub fn turn(&mut self) -> bool {
         let shared = self.shared.clone();
-        while shared.phase() != Phase::Ending {
-            // 1.
-            let ready = match self.wait(&shared) {
-                Ok(ready) => ready,
-                Err(Errno::EINTR) => continue,
-                Err(error) => {
-                    tracing::error!(%error, "the data path cannot wait and ends");
-                    return;
-                }
-            };
-            // 2.
-            let now = self.clock.now();
-            let snapshot = shared.snapshot.load_full();
-            // 3.
-            for (socket, _) in shared.sockets.iter() {
-                let flags = ready.sockets[usize::from(socket.0)];
-                if flags.contains(PollFlags::POLLIN) {
-                    self.receive(now, &snapshot, socket);
-                }
-                if flags.contains(PollFlags::POLLERR) {
-                    shared
-                        .sockets
-                        .drain_errors(socket, &snapshot.neighbors, &shared.counters);
-                }
+        if shared.phase() == Phase::Ending {
+            return false;
+        }
+        // 1.
+        let ready = match self.wait(&shared) {
+            Ok(ready) => ready,
+            Err(Errno::EINTR) => return true,
+            Err(error) => {
+                tracing::error!(%error, "the data path cannot wait and ends");
+                return false;
             }
-            // 4.
-            if ready.device && shared.phase() == Phase::Running {
-                self.originate(now, &snapshot);
+        };
+        // 2.
+        let now = self.clock.now();
+        self.now = now;
+        let snapshot = shared.snapshot.load_full();
+        // 3.
+        for (socket, _) in shared.sockets.iter() {
+            let flags = ready.sockets[usize::from(socket.0)];
+            if flags.contains(PollFlags::POLLIN) {
+                self.receive(now, &snapshot, socket);
             }
-            // 5.
-            self.release(now, snapshot);
-            self.write_beacon(now);
-            if ready.command {
-                // How often it was woken does not matter.
-                let _ = shared.wake.read();
-                self.obey();
+            if flags.contains(PollFlags::POLLERR) {
+                shared
+                    .sockets
+                    .drain_errors(socket, &snapshot.neighbors, &shared.counters);
             }
         }
+        // 4.
+        if ready.device && shared.phase() == Phase::Running {
+            self.originate(now, &snapshot);
+        }
+        // 5.
+        self.release(now, snapshot);
+        self.write_beacon(now);
+        if ready.command {
+            // How often it was woken does not matter.
+            let _ = shared.wake.read();
+            self.obey();
+        }
+        true
     }
 
     /// Step 1.
@@ -216,12 +234,13 @@ impl Worker {
         Ok(ready)
     }
 
-    /// Until the port has something to do, rounded up; for ever when that is never.
+    /// Until the port has something to do, rounded up; for ever when that is never. It counts from
+    /// the turn before, whose work makes it late by less than what it is rounded by.
     fn timeout(&self) -> PollTimeout {
         let Some(at) = self.port.next_timeout() else {
             return PollTimeout::NONE;
         };
-        let wait = at.since(self.clock.now()).as_micros().div_ceil(1_000);
+        let wait = at.since(self.now).as_micros().div_ceil(1_000);
         PollTimeout::try_from(i32::try_from(wait).unwrap_or(i32::MAX)).unwrap_or(PollTimeout::MAX)
     }
 
@@ -279,6 +298,7 @@ impl Worker {
                 Command::Device(device) => {
                     self.read = read_batch(Some(&*device), &self.port);
                     self.truncated = 0;
+                    self.merging_ended = MergingEnded::default();
                     self.device = Some(device);
                 }
             }

@@ -10,53 +10,71 @@
 //!
 //! A virtio header is never taken from the network: those written are made here, from packets whose
 //! lengths and checksums were verified (SECURITY T20). Where the kernel refuses a merged packet, its
-//! parts are written one by one; after [`REFUSALS`] of them merging ends for that protocol.
+//! parts are written one by one, and `refusals` says when it gets no more of them.
 
 mod checksum;
 mod coalesce;
 mod packet;
+mod refusals;
 mod split;
 #[cfg(test)]
 mod tests;
 mod virtio;
 
+use std::fmt;
 use std::fs::File;
 use std::io::{self, IoSlice, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Instant;
 
 use crate::batch::ReadBatch;
-use crate::device::{Device, DeviceInfo, Mode, Offload, WriteOutcome};
+use crate::device::{Device, DeviceInfo, MergingEnded, Mode, Offload, Refusal, WriteOutcome};
 use crate::linux;
 use crate::plain::outcome_of;
 use coalesce::{Group, MOST, Merges, Ready, coalesce};
-use packet::Upper;
+use refusals::Refusals;
 use split::Splitter;
 use virtio::VirtioHeader;
 
 /// Bytes of the read buffer: the longest packet with Ethernet header, VLAN tags and virtio header.
 const BUFFER_LEN: usize = 68 * 1_024;
-/// Merged packets of a protocol that the kernel may refuse before it gets no more of them. Some
-/// kernels of 2024 refused valid ones (tailscale issue 13041).
-const REFUSALS: u32 = 3;
+
+/// Where an offload device reads and writes: the kernel, or its twin. Each packet stands behind a
+/// virtio header.
+pub(crate) trait Raw: fmt::Debug + Send {
+    /// Reads one packet; never waits.
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize>;
+    /// Writes one packet, whose bytes lie in `slices`.
+    fn write(&mut self, slices: &[IoSlice<'_>]) -> io::Result<()>;
+    /// What to poll for readability.
+    fn readiness(&self) -> BorrowedFd<'_>;
+}
+
+impl Raw for File {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        Read::read(self, buffer)
+    }
+
+    fn write(&mut self, slices: &[IoSlice<'_>]) -> io::Result<()> {
+        self.write_vectored(slices).map(drop)
+    }
+
+    fn readiness(&self) -> BorrowedFd<'_> {
+        self.as_fd()
+    }
+}
 
 /// A device with segmentation offload. Made by [`open`](crate::open()).
 ///
 /// State: the interface exists as long as this does; dropping it deletes the interface.
 #[derive(Debug)]
-pub(crate) struct OffloadDevice {
-    file: File,
+pub(crate) struct OffloadDevice<R: Raw = File> {
+    raw: R,
     info: DeviceInfo,
     buffer: Box<[u8]>,
     /// The packet in `buffer` that is being cut.
     splitter: Option<Splitter>,
-    refused: Refused,
-}
-
-/// Merged packets that the kernel refused.
-#[derive(Debug, Default)]
-struct Refused {
-    tcp: u32,
-    udp: u32,
+    refusals: Refusals,
 }
 
 impl OffloadDevice {
@@ -68,7 +86,7 @@ impl OffloadDevice {
     /// What the kernel says; `Unsupported` when it has no such offload.
     pub(crate) fn create(name: &str, mode: Mode, mtu: u32) -> io::Result<Self> {
         let (file, name) = linux::create_offload(name, mode)?;
-        let udp = linux::set_offload(&file)?;
+        let udp = linux::set_offload(file.as_fd())?;
         let index = nix::net::if_::if_nametoindex(name.as_str())?;
         let info = DeviceInfo {
             name,
@@ -77,13 +95,20 @@ impl OffloadDevice {
             mtu,
             offload: if udp { Offload::TcpUdp } else { Offload::Tcp },
         };
-        Ok(Self {
-            file,
+        Ok(Self::new(file, info))
+    }
+}
+
+impl<R: Raw> OffloadDevice<R> {
+    /// A device of what `raw` reads and writes.
+    pub(crate) fn new(raw: R, info: DeviceInfo) -> Self {
+        Self {
+            raw,
             info,
             buffer: vec![0; BUFFER_LEN].into_boxed_slice(),
             splitter: None,
-            refused: Refused::default(),
-        })
+            refusals: Refusals::default(),
+        }
     }
 
     /// Cuts what is in the buffer into `batch`; returns how many packets came of it.
@@ -109,7 +134,7 @@ impl OffloadDevice {
     /// Reads one packet into the buffer; `false` when none waits.
     fn read(&mut self, batch: &mut ReadBatch) -> io::Result<bool> {
         let len = loop {
-            match self.file.read(&mut self.buffer) {
+            match self.raw.read(&mut self.buffer) {
                 Ok(len) => break len,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
@@ -129,7 +154,7 @@ impl OffloadDevice {
     }
 }
 
-impl Device for OffloadDevice {
+impl<R: Raw> Device for OffloadDevice<R> {
     fn info(&self) -> &DeviceInfo {
         &self.info
     }
@@ -158,17 +183,18 @@ impl Device for OffloadDevice {
         outcome: &mut dyn FnMut(usize, WriteOutcome),
     ) {
         let Self {
-            file,
+            raw,
             info,
-            refused,
+            refusals,
             ..
         } = self;
+        let ended = refusals.ended();
         let merges = Merges {
-            tcp: refused.tcp < REFUSALS,
-            udp: info.offload == Offload::TcpUdp && refused.udp < REFUSALS,
+            tcp: ended.tcp.is_none(),
+            udp: ended.udp.is_none() && info.offload == Offload::TcpUdp,
         };
         let mut writer = Writer {
-            file,
+            raw,
             mode: info.mode,
             lasting: None,
         };
@@ -176,15 +202,18 @@ impl Device for OffloadDevice {
             Ready::Single(number, packet) => outcome(number, writer.single(packet)),
             Ready::Merged(group) => {
                 let merged = writer.merged(group);
-                let is_refused = matches!(merged, WriteOutcome::Refused(_));
-                if is_refused {
-                    *refused.of(group.upper()) += 1;
+                let refusal = match merged {
+                    WriteOutcome::Refused(refusal) => Some(refusal),
+                    _ => None,
+                };
+                if let Some(Refusal::Kernel(errno)) = refusal {
+                    // The one time that a device reads the clock: as rare as the refusals.
+                    refusals.note(Instant::now(), group.upper(), errno);
                 }
                 for (number, packet) in group.members() {
-                    let result = if is_refused {
-                        writer.single(packet)
-                    } else {
-                        merged
+                    let result = match refusal {
+                        Some(_) => writer.single(packet),
+                        None => merged,
                     };
                     outcome(*number, result);
                 }
@@ -192,28 +221,23 @@ impl Device for OffloadDevice {
         });
     }
 
-    fn readiness(&self) -> Option<BorrowedFd<'_>> {
-        Some(self.file.as_fd())
+    fn merging_ended(&self) -> MergingEnded {
+        self.refusals.ended()
     }
-}
 
-impl Refused {
-    fn of(&mut self, upper: Upper) -> &mut u32 {
-        match upper {
-            Upper::Tcp => &mut self.tcp,
-            Upper::Udp => &mut self.udp,
-        }
+    fn readiness(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.raw.readiness())
     }
 }
 
 /// Writes one batch, keeping the promise of [`Device::write_batch`] about lasting outcomes.
-struct Writer<'d> {
-    file: &'d File,
+struct Writer<'d, R> {
+    raw: &'d mut R,
     mode: Mode,
     lasting: Option<WriteOutcome>,
 }
 
-impl Writer<'_> {
+impl<R: Raw> Writer<'_, R> {
     fn single(&mut self, packet: &[u8]) -> WriteOutcome {
         if let Err(refusal) = self.mode.check_len(packet.len()) {
             return self.lasting.unwrap_or(WriteOutcome::Refused(refusal));
@@ -240,16 +264,16 @@ impl Writer<'_> {
         if let Some(lasting) = self.lasting {
             return lasting;
         }
-        let result = write(self.file, slices);
+        let result = write(self.raw, slices);
         self.lasting = result.is_lasting().then_some(result);
         result
     }
 }
 
-fn write(mut file: &File, slices: &[IoSlice<'_>]) -> WriteOutcome {
+fn write(raw: &mut impl Raw, slices: &[IoSlice<'_>]) -> WriteOutcome {
     loop {
-        match file.write_vectored(slices) {
-            Ok(_) => return WriteOutcome::Written,
+        match raw.write(slices) {
+            Ok(()) => return WriteOutcome::Written,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return outcome_of(&error),
         }

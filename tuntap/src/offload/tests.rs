@@ -1,6 +1,12 @@
 //! Cutting and merging against a naive implementation that builds each packet from its meaning.
 //!
-//! `FLOODMESH_LONG=1` makes millions of packets instead of some ten thousand.
+//! Here the rules one by one; `differential` has them all at once, on every kind of traffic.
+//! `FLOODMESH_LONG=1` makes millions of packets instead of some hundred thousand.
+
+mod differential;
+mod generate;
+mod naive;
+mod options;
 
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
@@ -224,12 +230,19 @@ fn split(mode: Mode, header: VirtioHeader, packet: &[u8]) -> Result<Vec<Vec<u8>>
     Ok(packets)
 }
 
+fn is_long() -> bool {
+    std::env::var("FLOODMESH_LONG").is_ok_and(|value| value == "1")
+}
+
 fn rounds(short: u32) -> u32 {
-    let is_long = std::env::var("FLOODMESH_LONG").is_ok_and(|value| value == "1");
-    if is_long { short * 200 } else { short }
+    if is_long() { short * 200 } else { short }
 }
 
 struct Dice(ChaCha8Rng);
+
+fn dice(seed: u64) -> Dice {
+    Dice(ChaCha8Rng::seed_from_u64(seed))
+}
 
 impl Dice {
     fn below(&mut self, bound: u32) -> u32 {
@@ -266,7 +279,7 @@ impl Dice {
 
 #[test]
 fn a_super_packet_is_cut_as_a_host_without_offload_would_have_sent_it() {
-    let mut dice = Dice(ChaCha8Rng::seed_from_u64(1));
+    let mut dice = dice(1);
     for round in 0..rounds(300) {
         let mode = [Mode::Tun, Mode::Tap][round as usize % 2];
         let mut whole = dice.meaning(mode);
@@ -286,7 +299,7 @@ fn a_super_packet_is_cut_as_a_host_without_offload_would_have_sent_it() {
 
 #[test]
 fn a_single_packet_gets_its_checksum_and_a_finished_one_stays() {
-    let mut dice = Dice(ChaCha8Rng::seed_from_u64(2));
+    let mut dice = dice(2);
     for round in 0..rounds(500) {
         let mode = [Mode::Tun, Mode::Tap][round as usize % 2];
         let mut one = dice.meaning(mode);
@@ -342,7 +355,7 @@ fn what_contradicts_its_header_is_malformed_and_nothing_panics() {
     };
     assert_eq!(split(Mode::Tun, bare, &packet), Err(Malformed));
     // Anything at all.
-    let mut dice = Dice(ChaCha8Rng::seed_from_u64(3));
+    let mut dice = dice(3);
     for _ in 0..rounds(20_000) {
         let mode = [Mode::Tun, Mode::Tap][dice.below(2) as usize];
         let len = dice.below(150) as usize;
@@ -388,7 +401,7 @@ fn there_and_back(mode: Mode, packets: &[Vec<u8>]) -> (Vec<(usize, Vec<u8>)>, us
 
 #[test]
 fn what_is_merged_and_cut_again_is_what_it_was_and_in_order_within_each_flow() {
-    let mut dice = Dice(ChaCha8Rng::seed_from_u64(4));
+    let mut dice = dice(4);
     for round in 0..rounds(400) {
         let mode = [Mode::Tun, Mode::Tap][round as usize % 2];
         let mut flows: Vec<Meaning> = (0..1 + dice.below(12))

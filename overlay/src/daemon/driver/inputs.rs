@@ -58,6 +58,7 @@ impl Driver {
                 tracing::error!(device = self.config.device.name, "the device was deleted");
                 self.device.lost();
             }
+            Report::MergingEnded(ended) => self.device.merges_less(ended),
             Report::WrongMode(netid) => {
                 if let Some(suppressed) = self.limiter.pass(now, "wrong_mode") {
                     tracing::warn!(%netid, suppressed, "a node's device has another mode than ours");

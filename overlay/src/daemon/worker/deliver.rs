@@ -124,6 +124,10 @@ impl Worker {
                 WriteOutcome::Gone => counters.count(DropReason::NoDevice),
             }
         });
+        let ended = device.merging_ended();
+        if ended != self.merging_ended && hand.merging_ended(ended) {
+            self.merging_ended = ended;
+        }
         if gone {
             self.lose_device();
         }

@@ -5,7 +5,7 @@
 //!
 //! | what | leaves free | because |
 //! |---|---|---|
-//! | the device is gone | nothing | it is told once |
+//! | the device is gone, or no longer merges | nothing | it is told once |
 //! | control of endpoints being dialed | [`SPARE_FOR_ONCE`] | the way into the mesh |
 //! | control of neighbors | [`SPARE_FOR_DIALED`] | they ask and answer again |
 //! | directory payloads, news of nodes | [`SPARE_FOR_CONTROL`] | repeated every 30 s, every second |
@@ -15,6 +15,7 @@
 
 use std::sync::Arc;
 
+use tuntap::MergingEnded;
 use wire::Header;
 
 use super::TX_ITEMS;
@@ -86,6 +87,12 @@ impl Hand {
     /// The device is gone.
     pub(super) fn device_gone(&self) {
         self.near(Report::DeviceGone, 0, DropReason::ControlFull);
+    }
+
+    /// The device no longer merges some packets; returns whether that found a place.
+    pub(super) fn merging_ended(&self, ended: MergingEnded) -> bool {
+        let told = self.reports.near.try_send(Report::MergingEnded(ended));
+        told.is_ok()
     }
 
     /// The seen table wants to be larger; asked again if this finds no place.

@@ -2,6 +2,7 @@
 
 mod namespace;
 mod network;
+mod trains;
 
 use std::net::UdpSocket as StdSocket;
 use std::sync::Arc;

@@ -1,0 +1,328 @@
+//! A worker on a test's own thread, turn by turn, with two neighbors and the driver's ends of its
+//! channels; and the packets that go through it.
+//!
+//! ```text
+//!   device == [ worker: PEER's packets in, ours out ] == UDP == PEER, OTHER (sockets of this test)
+//! ```
+
+use std::net::{Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::mpsc::{SyncSender, sync_channel};
+
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use overlay::daemon::clock::Clock;
+use overlay::daemon::port::Port;
+use overlay::daemon::shared::{Command, Report, Reports, Shared, Snapshot};
+use overlay::daemon::worker::{Parts, Worker};
+use overlay::id::{Endpoint, LinkId, Path, SocketId};
+use overlay::keyed::KeyedHasher;
+use overlay::link::udp::{Receiver, Sender, UdpSockets};
+use overlay::node::flood::Flood;
+use overlay::node::hash::{Algorithm, MessageHasher};
+use overlay::node::seen::SeenConfig;
+use overlay::node::snapshot::{LinkEntry, NeighborSet};
+use overlay::pump::count::{Counters, Total};
+use overlay::pump::rx::{RxBatch, Span};
+use overlay::pump::tx::TxBatch;
+use overlay::route::address::Mesh;
+use overlay::route::known::Known;
+use overlay::route::learned::Learned;
+use overlay::route::routes::Routes;
+use overlay::route::tun::Tun;
+use overlay::route::underlay::Underlay;
+use overlay::time::Instant;
+use rand_chacha::ChaCha12Rng;
+use rand_core::SeedableRng;
+use tokio::sync::mpsc;
+use tuntap::{Device, MergingEnded};
+use wire::{Flags, HEADER_LEN, Header, Kind, NetId};
+
+use crate::noalloc::allocations;
+
+pub(crate) const ME: NetId = NetId(1);
+pub(crate) const PEER: NetId = NetId(2);
+pub(crate) const OTHER: NetId = NetId(3);
+pub(crate) const MTU: u16 = 1_400;
+pub(crate) const TCP: u8 = 6;
+pub(crate) const UDP: u8 = 17;
+/// Turns in which what lasts is made: the reader's place for snapshots, the queues of channels.
+pub(crate) const WARM_UP: u32 = 40;
+const TURNS: u32 = 300;
+/// Packets of one turn in each direction: one super-packet, one train.
+pub(crate) const PACKETS: usize = 40;
+/// Payload of each.
+pub(crate) const SIZE: usize = 1_200;
+
+/// A neighbor: sockets of this test.
+pub(crate) struct Far {
+    sockets: UdpSockets,
+    sender: Sender,
+    receiver: Receiver,
+    batch: RxBatch,
+    counters: Counters,
+}
+
+impl Far {
+    fn new() -> Self {
+        Self {
+            sockets: loopback(),
+            sender: Sender::default(),
+            receiver: Receiver::default(),
+            batch: RxBatch::default(),
+            counters: Counters::default(),
+        }
+    }
+
+    fn address(&self) -> SocketAddr {
+        let socket = self.sockets.get(SocketId(0)).expect("one was bound");
+        socket.local()
+    }
+
+    /// Sends Data messages from PEER to `dst`, as a train; their nonces follow `nonce`.
+    pub(crate) fn send(&mut self, node: SocketAddr, dst: NetId, nonce: u32, payloads: &[Vec<u8>]) {
+        let (mut arena, mut tx) = (Vec::new(), TxBatch::default());
+        for (number, payload) in payloads.iter().enumerate() {
+            let header = Header {
+                kind: Kind::Data,
+                flags: Flags::NONE,
+                nonce: nonce + number as u32,
+                src: PEER,
+                dst,
+            };
+            let start = arena.len();
+            arena.resize(start + HEADER_LEN, 0);
+            header.emit(&mut arena[start..]);
+            arena.extend(payload);
+            let (start, len) = (start as u32, (HEADER_LEN + payload.len()) as u32);
+            tx.push(Span { start, len }, None);
+        }
+        let to = NeighborSet::new(vec![link(0, ME, node)], [], KeyedHasher(1, 2));
+        let (now, counters) = (Instant::from_secs(1), &self.counters);
+        self.sender
+            .flush(&self.sockets, now, &arena, &tx, &to, counters);
+    }
+
+    /// How many datagrams wait; they are gone then.
+    fn take(&mut self) -> usize {
+        let mut count = 0;
+        loop {
+            self.batch.clear();
+            let (sockets, counters) = (&self.sockets, &self.counters);
+            let taken = self
+                .receiver
+                .receive(sockets, SocketId(0), &mut self.batch, counters);
+            if taken.expect("loopback works") == 0 {
+                return count;
+            }
+            let datagrams = self.batch.messages().iter();
+            count += datagrams
+                .map(|message| message.span.len.div_ceil(message.stride) as usize)
+                .sum::<usize>();
+        }
+    }
+}
+
+fn loopback() -> UdpSockets {
+    UdpSockets::bind(&[([127, 0, 0, 1], 0).into()]).expect("loopback can be bound")
+}
+
+fn link(index: u16, netid: NetId, remote: SocketAddr) -> LinkEntry {
+    LinkEntry {
+        id: LinkId(u32::from(index) + 1),
+        netid,
+        neighbor: index,
+        path: Path::to(Endpoint::new(SocketId(0), remote)),
+        stats: Arc::default(),
+    }
+}
+
+/// A worker with two neighbors, and the driver's ends of its channels.
+pub(crate) struct Rig {
+    worker: Worker,
+    shared: Arc<Shared>,
+    near: mpsc::Receiver<Report>,
+    _strangers: mpsc::Receiver<Report>,
+    _commands: SyncSender<Command>,
+    reads: &'static AtomicU64,
+    /// What the driver was told that the device no longer merges.
+    pub(crate) ended: Vec<MergingEnded>,
+    pub(crate) peer: Far,
+    other: Far,
+}
+
+impl Rig {
+    pub(crate) fn new(device: Box<dyn Device>) -> Self {
+        let (peer, other) = (Far::new(), Far::new());
+        let links = vec![
+            link(0, PEER, peer.address()),
+            link(1, OTHER, other.address()),
+        ];
+        let seen = SeenConfig {
+            start_bytes: 8 << 20,
+            memory_bytes: 8 << 20,
+        };
+        let hasher = MessageHasher::new(Algorithm::default(), [1, 2, 3, 4]);
+        let snapshot = Snapshot {
+            neighbors: Arc::new(NeighborSet::new(links, [], KeyedHasher(1, 2))),
+            routes: Arc::new(Routes::new(ME, Mesh::default(), &[], [], [], 1)),
+            underlay: Arc::new(Underlay::default()),
+            known: Arc::new(Known::new([PEER, OTHER])),
+        };
+        let shared = Arc::new(Shared {
+            netid: ME,
+            flood: Flood::new(ME, hasher, seen, Instant::ZERO),
+            counters: Arc::default(),
+            sockets: loopback(),
+            snapshot: Arc::new(snapshot).into(),
+            wake: EventFd::from_flags(EfdFlags::EFD_NONBLOCK).expect("a descriptor is left"),
+            phase: Default::default(),
+        });
+        let reads: &'static AtomicU64 = Box::leak(Box::default());
+        let (near, near_reports) = mpsc::channel(64);
+        let (strangers, stranger_reports) = mpsc::channel(64);
+        let (commands, commands_rx) = sync_channel(4);
+        let learned = Arc::new(Learned::new(KeyedHasher(1, 2)));
+        let worker = Worker::new(Parts {
+            shared: shared.clone(),
+            clock: Clock::counting(reads),
+            device: Some(device),
+            port: Port::tun(Tun::new(MTU, learned), MTU),
+            commands: commands_rx,
+            reports: Reports { near, strangers },
+            nonces: ChaCha12Rng::from_seed([7; 32]),
+        });
+        Self {
+            worker,
+            shared,
+            near: near_reports,
+            _strangers: stranger_reports,
+            _commands: commands,
+            reads,
+            ended: Vec::new(),
+            peer,
+            other,
+        }
+    }
+
+    pub(crate) fn node(&self) -> SocketAddr {
+        let socket = self.shared.sockets.get(SocketId(0)).expect("one was bound");
+        socket.local()
+    }
+
+    /// One turn, which never waits; gives what it allocated, and how often it read the clock.
+    pub(crate) fn turn(&mut self) -> (u64, u64) {
+        self.shared.wake.write(1).expect("it is read at each turn");
+        let before = (allocations(), self.reads.load(Relaxed));
+        assert!(self.worker.turn());
+        let after = (allocations(), self.reads.load(Relaxed));
+        // As the driver does.
+        while let Ok(report) = self.near.try_recv() {
+            if let Report::MergingEnded(ended) = report {
+                self.ended.push(ended);
+            }
+        }
+        (after.0 - before.0, after.1 - before.1)
+    }
+
+    fn total(&self, total: Total) -> u64 {
+        self.shared.counters.total(total)
+    }
+
+    /// The packets that PEER sends us, a train.
+    pub(crate) fn to_me() -> Vec<Vec<u8>> {
+        let derived = Mesh::default();
+        let (peer, me) = (derived.address(PEER), derived.address(ME));
+        (0..PACKETS)
+            .map(|n| packet(UDP, peer, me, n, &[0x5A; SIZE]))
+            .collect()
+    }
+
+    /// Lets `PACKETS` come from the device and from PEER, for us and for OTHER, in each turn.
+    pub(crate) fn run(mut self, mut send: impl FnMut(), mut came: impl FnMut(u32)) {
+        let to_me = Self::to_me();
+        let mut nonce = 0;
+        for turn in 0..WARM_UP + TURNS {
+            send();
+            let node = self.node();
+            for dst in [ME, OTHER] {
+                self.peer.send(node, dst, nonce, &to_me);
+                nonce += PACKETS as u32;
+            }
+            let used = self.turn();
+            if turn >= WARM_UP {
+                assert_eq!(used, (0, 1), "allocations and clock reads of turn {turn}");
+            }
+            let (peer, other) = (self.peer.take(), self.other.take());
+            if turn >= WARM_UP {
+                // What we originate goes to both, what PEER sends goes on to OTHER.
+                assert_eq!((peer, other), (PACKETS, 2 * PACKETS), "turn {turn}");
+            }
+            came(turn);
+        }
+        let turns = u64::from(WARM_UP + TURNS) * PACKETS as u64;
+        assert_eq!(self.total(Total::Delivered), turns);
+        assert_eq!(self.total(Total::Forwarded), turns);
+    }
+}
+
+/// An IPv6 packet with payload, finished. `number` is its place in a stream of TCP.
+pub(crate) fn packet(
+    protocol: u8,
+    from: Ipv6Addr,
+    to: Ipv6Addr,
+    number: usize,
+    payload: &[u8],
+) -> Vec<u8> {
+    let mut upper = vec![0x12, 0x34, 0x12, 0x35];
+    if protocol == TCP {
+        upper.extend((number as u32 * payload.len() as u32).to_be_bytes());
+        upper.extend([0, 0, 0, 1, 0x50, 0x10, 1, 0, 0, 0, 0, 0]);
+    } else {
+        upper.extend((8 + payload.len() as u16).to_be_bytes());
+        upper.extend([0, 0]);
+    }
+    upper.extend(payload);
+    let field = checksum_at(protocol);
+    let sum = !sum(&[&pseudo_header(protocol, from, to, upper.len()), &upper]);
+    upper[field..field + 2].copy_from_slice(&sum.to_be_bytes());
+    wrap(protocol, from, to, &upper)
+}
+
+/// A super-packet as the kernel hands it over, behind its virtio header.
+pub(crate) fn super_packet(from: Ipv6Addr, to: Ipv6Addr) -> Arc<[u8]> {
+    let whole = packet(TCP, from, to, 0, &vec![0x5A; SIZE * PACKETS]);
+    let mut upper = whole[40..].to_vec();
+    let sum = sum(&[&pseudo_header(TCP, from, to, upper.len())]);
+    upper[16..18].copy_from_slice(&sum.to_be_bytes());
+    let mut virtio = vec![1, 4, 0, 0];
+    for number in [SIZE as u16, 40, 16] {
+        virtio.extend(number.to_ne_bytes());
+    }
+    [virtio, wrap(TCP, from, to, &upper)].concat().into()
+}
+
+fn wrap(protocol: u8, from: Ipv6Addr, to: Ipv6Addr, upper: &[u8]) -> Vec<u8> {
+    let len = (upper.len() as u16).to_be_bytes();
+    let head = [0x60, 0, 0, 0, len[0], len[1], protocol, 64];
+    [&head[..], &from.octets(), &to.octets(), upper].concat()
+}
+
+fn pseudo_header(protocol: u8, from: Ipv6Addr, to: Ipv6Addr, len: usize) -> Vec<u8> {
+    let tail = [0, 0, (len >> 8) as u8, len as u8, 0, 0, 0, protocol];
+    [&from.octets()[..], &to.octets(), &tail].concat()
+}
+
+const fn checksum_at(protocol: u8) -> usize {
+    if protocol == TCP { 16 } else { 6 }
+}
+
+/// The Internet checksum's sum (RFC 1071) of parts of even length, the last excepted.
+fn sum(parts: &[&[u8]]) -> u16 {
+    let mut sum = 0_u32;
+    for pair in parts.iter().flat_map(|part| part.chunks(2)) {
+        sum += u32::from(pair[0]) << 8 | u32::from(*pair.get(1).unwrap_or(&0));
+        sum = (sum & 0xFFFF) + (sum >> 16);
+    }
+    sum as u16
+}
