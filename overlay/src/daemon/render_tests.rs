@@ -23,6 +23,7 @@ fn status_report() -> StatusReport {
                 "10.77.0.1/24".parse().unwrap(),
             ],
             backend: Some(Backend::Offload),
+            batch: 256,
             stations: None,
         },
         sockets: vec![SocketReport {
@@ -101,6 +102,21 @@ seen       12,345 messages, 4.0 MiB of 256 MiB, kept 5 m
 # health: ALARM: another node uses 0000002a\\u{1b}
 "
     );
+}
+
+#[test]
+fn a_smaller_batch_than_usual_is_shown_with_a_device_and_without() {
+    let mut report = status_report();
+    report.device.backend = Some(Backend::Plain);
+    report.device.batch = 1;
+    let page = status(&report);
+    assert!(
+        page.contains("mtu 1400  plain backend  batch 1\n"),
+        "{page}"
+    );
+    report.device.mode = DeviceMode::None;
+    let page = status(&report);
+    assert!(page.contains("none (a relay only)  batch 1\n"), "{page}");
 }
 
 #[test]

@@ -91,6 +91,8 @@ pub struct DeviceReport {
     pub addresses: Vec<IpNet>,
     /// How packets are moved.
     pub backend: Option<Backend>,
+    /// Packets of it, or datagrams of a socket, that one round of system calls handles at most.
+    pub batch: u16,
     /// Hardware addresses (per VLAN) the learning switch knows, on both sides; `null` unless `tap`.
     pub stations: Option<u64>,
 }

@@ -282,6 +282,7 @@ impl Driver {
                 Offload::None => Backend::Plain,
                 Offload::Tcp | Offload::TcpUdp => Backend::Offload,
             }),
+            batch: self.config.device.batch,
             stations: self.switch.as_ref().map(|switch| switch.len() as u64),
         }
     }
