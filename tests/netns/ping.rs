@@ -30,6 +30,25 @@ fn two_nodes_reach_each_other_and_not_once_the_wire_is_cut() {
 }
 
 #[test]
+fn a_batch_of_one_without_offload_loses_nothing() {
+    if !may_run() {
+        return;
+    }
+    let _turn = Turn::beside();
+    let mut mesh = Mesh::wired(Family::V4, "ab bc");
+    for name in ['a', 'b', 'c'] {
+        mesh.start_with(name, |setup| {
+            setup.arguments("--offload off --batch 1");
+        });
+    }
+    mesh.wait_live();
+    mesh.wait_ping('a', 'c');
+    let figures = mesh.stream('a', 'c').run(Duration::from_secs(1), |_| {});
+    assert!(figures.is_perfect(), "{figures:?}");
+    assert_eq!(mesh.node('a').status().device.batch, 1);
+}
+
+#[test]
 fn nodes_says_by_which_neighbor_a_far_node_comes() {
     if !may_run() {
         return;

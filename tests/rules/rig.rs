@@ -186,6 +186,7 @@ impl Rig {
         let worker = Worker::new(Parts {
             shared: shared.clone(),
             clock: Clock::counting(reads),
+            batch: overlay::pump::tx::MAX_BATCH,
             device: Some(device),
             port: Port::tun(Tun::new(MTU, learned), MTU),
             commands: commands_rx,

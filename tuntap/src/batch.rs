@@ -79,11 +79,16 @@ impl ReadBatch {
 
     /// Room for [`READ_SLOTS`] packets of a device, or [`OFFLOAD_READ_SLOTS`].
     pub fn for_device(info: &DeviceInfo, headroom: usize) -> Self {
+        Self::at_most(usize::MAX, info, headroom)
+    }
+
+    /// As [`Self::for_device`], but room for no more than `most` packets, and for one at least.
+    pub fn at_most(most: usize, info: &DeviceInfo, headroom: usize) -> Self {
         let slots = match info.offload {
             Offload::None => READ_SLOTS,
             Offload::Tcp | Offload::TcpUdp => OFFLOAD_READ_SLOTS,
         };
-        Self::new(slots, headroom, info.max_packet())
+        Self::new(slots.min(most).max(1), headroom, info.max_packet())
     }
 
     /// All bytes.

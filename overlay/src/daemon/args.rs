@@ -154,6 +154,10 @@ pub struct UpArgs {
     /// the kernel can (auto), or not at all without (on), or never (off) [default: auto].
     #[arg(long, value_name = "WHEN", hide_possible_values = true)]
     pub offload: Option<OffloadMode>,
+    /// Handle at most this many packets in one round of system calls, 1 to 256; smaller is slower
+    /// [default: 256, as many as there is room for].
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub batch: Option<String>,
     /// Name of the device [default: the node's name].
     #[arg(long, value_name = "NAME")]
     pub dev: Option<String>,

@@ -12,6 +12,7 @@ use super::report::{
     PingMissed, PingReply, PingSummary, Security, SeenReport, StatusReport, Unmerged,
 };
 use super::text::{self, age, ago, bytes, columns, number, round_trip};
+use crate::pump::tx::MAX_BATCH;
 
 /// Columns of a terminal that texts are broken at.
 const WIDTH: usize = 80;
@@ -78,13 +79,14 @@ pub fn status(report: &StatusReport) -> String {
 }
 
 fn device(report: &DeviceReport) -> String {
-    if report.mode == DeviceMode::None {
-        return "none (a relay only)".to_owned();
-    }
-    let mode = if report.mode == DeviceMode::Tap {
-        "tap"
-    } else {
-        "tun"
+    let batch = match usize::from(report.batch) {
+        MAX_BATCH => String::new(),
+        batch => format!("  batch {batch}"),
+    };
+    let mode = match report.mode {
+        DeviceMode::None => return format!("none (a relay only){batch}"),
+        DeviceMode::Tap => "tap",
+        DeviceMode::Tun => "tun",
     };
     let state = match report.state {
         DeviceState::Up => "up",
@@ -107,6 +109,7 @@ fn device(report: &DeviceReport) -> String {
         let (protocol, reason) = (text::foreign(protocol), text::printable(reason));
         let _ = write!(line, "  {protocol} not merged: kernel says {reason}");
     }
+    line += &batch;
     if let Some(stations) = report.stations {
         let _ = write!(line, "  {} stations", number(stations));
     }

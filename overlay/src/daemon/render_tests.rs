@@ -24,6 +24,7 @@ fn status_report() -> StatusReport {
             ],
             backend: Some(Backend::Offload),
             unmerged: Vec::new(),
+            batch: 256,
             stations: None,
         },
         sockets: vec![SocketReport {
@@ -118,6 +119,21 @@ fn a_device_that_had_to_give_up_merging_says_so_and_why() {
     let json = serde_json::to_value(&report).unwrap();
     let unmerged = serde_json::json!([{"protocol": "udp", "reason": "Invalid argument"}]);
     assert_eq!(json["device"]["unmerged"], unmerged);
+}
+
+#[test]
+fn a_smaller_batch_than_usual_is_shown_with_a_device_and_without() {
+    let mut report = status_report();
+    report.device.backend = Some(Backend::Plain);
+    report.device.batch = 1;
+    let page = status(&report);
+    assert!(
+        page.contains("mtu 1400  plain backend  batch 1\n"),
+        "{page}"
+    );
+    report.device.mode = DeviceMode::None;
+    let page = status(&report);
+    assert!(page.contains("none (a relay only)  batch 1\n"), "{page}");
 }
 
 #[test]

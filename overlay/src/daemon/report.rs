@@ -94,6 +94,8 @@ pub struct DeviceReport {
     /// What is written packet by packet all the same, since the kernel refused it merged.
     #[serde(default)]
     pub unmerged: Vec<Unmerged>,
+    /// Packets of it, or datagrams of a socket, that one round of system calls handles at most.
+    pub batch: u16,
     /// Hardware addresses (per VLAN) the learning switch knows, on both sides; `null` unless `tap`.
     pub stations: Option<u64>,
 }

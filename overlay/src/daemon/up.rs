@@ -194,6 +194,7 @@ async fn run(start: Start) -> Result<(), Failure> {
         shared: shared.clone(),
         clock,
         device: opened.map(|opened| opened.device),
+        batch: config.device.batch.into(),
         port: port(&config, learned.clone(), switch.clone()),
         commands: commands_rx,
         reports: Reports { near, strangers },

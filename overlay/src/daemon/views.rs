@@ -284,6 +284,7 @@ impl Driver {
                 Offload::Tcp | Offload::TcpUdp => Backend::Offload,
             }),
             unmerged: self.unmerged(),
+            batch: self.config.device.batch,
             stations: self.switch.as_ref().map(|switch| switch.len() as u64),
         }
     }

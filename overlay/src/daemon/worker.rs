@@ -35,7 +35,7 @@ use super::port::Port;
 use super::shared::{Command, Phase, Reports, Shared, Snapshot};
 use crate::id::SocketId;
 use crate::link::udp::{MAX_SOCKETS, Receiver, Sender};
-use crate::pump::rx::{RX_BUFFERS, RxBatch};
+use crate::pump::rx::RxBatch;
 use crate::pump::tx::TxBatch;
 use crate::pump::{Outgoing, Pump, Scene};
 use crate::time::{Duration, Instant};
@@ -54,6 +54,7 @@ pub struct Worker {
     /// When the last turn began to work.
     now: Instant,
     device: Option<Box<dyn Device>>,
+    batch: usize,
     port: Port,
     commands: Commands<Command>,
     hand: Hand,
@@ -84,6 +85,8 @@ pub struct Parts {
     pub clock: Clock,
     /// The device, if there is one.
     pub device: Option<Box<dyn Device>>,
+    /// Packets or datagrams of one round of system calls at most.
+    pub batch: usize,
     /// Decides about packets or frames.
     pub port: Port,
     /// From the driver.
@@ -108,12 +111,13 @@ impl Worker {
             shared,
             clock,
             device,
+            batch,
             port,
             commands,
             reports,
             nonces,
         } = parts;
-        let read = read_batch(device.as_deref(), &port);
+        let read = read_batch(device.as_deref(), &port, batch);
         let now = clock.now();
         let hand = Hand::new(now, reports, shared.counters.clone());
         Self {
@@ -121,15 +125,16 @@ impl Worker {
             clock,
             now,
             device,
+            batch,
             port,
             commands,
             hand,
             nonces,
             pump: Pump::default(),
-            rx: RxBatch::default(),
+            rx: RxBatch::with_buffers(batch),
             tx: TxBatch::with_capacity(TX_ITEMS),
             receiver: Receiver::default(),
-            sender: Sender::default(),
+            sender: Sender::with_chunk(batch),
             read,
             outgoing: Vec::with_capacity(TX_ITEMS),
             delivery: Delivery::default(),
@@ -286,7 +291,7 @@ impl Worker {
             );
             self.write(now, snapshot);
             self.ask_for_memory(now);
-            if received < RX_BUFFERS {
+            if received < self.rx.buffers() {
                 return;
             }
         }
@@ -296,7 +301,7 @@ impl Worker {
         while let Ok(command) = self.commands.try_recv() {
             match command {
                 Command::Device(device) => {
-                    self.read = read_batch(Some(&*device), &self.port);
+                    self.read = read_batch(Some(&*device), &self.port, self.batch);
                     self.truncated = 0;
                     self.merging_ended = MergingEnded::default();
                     self.device = Some(device);
@@ -321,9 +326,9 @@ impl Worker {
     }
 }
 
-fn read_batch(device: Option<&dyn Device>, port: &Port) -> ReadBatch {
+fn read_batch(device: Option<&dyn Device>, port: &Port, batch: usize) -> ReadBatch {
     match device {
-        Some(device) => ReadBatch::for_device(device.info(), port.headroom()),
+        Some(device) => ReadBatch::at_most(batch, device.info(), port.headroom()),
         None => ReadBatch::new(1, wire::HEADER_LEN, 1),
     }
 }

@@ -58,14 +58,25 @@ pub const RX_BUFFER_LEN: usize = 65_536;
 
 impl Default for RxBatch {
     fn default() -> Self {
-        Self {
-            arena: vec![0; RX_BUFFERS * RX_BUFFER_LEN].into_boxed_slice(),
-            messages: Vec::with_capacity(RX_BUFFERS),
-        }
+        Self::with_buffers(RX_BUFFERS)
     }
 }
 
 impl RxBatch {
+    /// A batch of 1 to [`RX_BUFFERS`] buffers; fewer or more count as the nearest of these.
+    pub fn with_buffers(buffers: usize) -> Self {
+        let buffers = buffers.clamp(1, RX_BUFFERS);
+        Self {
+            arena: vec![0; buffers * RX_BUFFER_LEN].into_boxed_slice(),
+            messages: Vec::with_capacity(buffers),
+        }
+    }
+
+    /// How many buffers there are.
+    pub fn buffers(&self) -> usize {
+        self.arena.len() / RX_BUFFER_LEN
+    }
+
     /// The bytes; buffer `n` starts at `n * RX_BUFFER_LEN`.
     pub fn arena(&self) -> &[u8] {
         &self.arena
@@ -86,9 +97,9 @@ impl RxBatch {
         self.messages.clear();
     }
 
-    /// Notes one kernel message; returns whether there was room for it (at most [`RX_BUFFERS`]).
+    /// Notes one kernel message; returns whether there was room for it (at most [`Self::buffers`]).
     pub fn push(&mut self, message: RxMessage) -> bool {
-        let room = self.messages.len() < RX_BUFFERS;
+        let room = self.messages.len() < self.buffers();
         if room {
             self.messages.push(message);
         }

@@ -5,6 +5,10 @@
 
 use super::rx::Span;
 
+/// Most datagrams handed to the kernel in one call: four full trains, or the same in single
+/// datagrams. No round of reading is longer.
+pub const MAX_BATCH: usize = 256;
+
 /// One message to flood.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TxItem {

@@ -15,6 +15,7 @@ use super::words::{
     peer, security, unknown,
 };
 use super::{Config, Dedupe, Device, Files, Forwarding, HashKind, Links, NAME, OnLoss, Security};
+use crate::pump::tx::MAX_BATCH;
 
 /// Smallest MTU at which the kernel keeps IPv6 on a device (RFC 8200 section 5).
 const IPV6_MTU: u32 = 1_280;
@@ -60,6 +61,7 @@ impl Default for Draft {
                 addresses: Vec::new(),
                 mtu: 1_400,
                 offload: OffloadMode::Auto,
+                batch: MAX_BATCH as u16,
                 on_loss: OnLoss::Keep,
             },
             dedupe: Dedupe {
@@ -123,6 +125,9 @@ impl Draft {
             "log_format" => files.log_format = choice_of(given)?,
             "device.mode" => device.mode = choice_of(given)?,
             "device.offload" => device.offload = choice_of(given)?,
+            "device.batch" => {
+                device.batch = given.whole(1, MAX_BATCH as u32, "packets")? as u16;
+            }
             "device.name" => {
                 self.device_name = Some(device_name(given)?);
                 self.needs_device = Some(given.clone());

@@ -136,6 +136,10 @@ pub struct Device {
     pub mtu: u32,
     /// Whether many packets move with one system call, at the device and at the sockets.
     pub offload: OffloadMode,
+    /// Packets of the device, or datagrams and trains of a socket, that one round of system calls
+    /// handles at most. Default 256, 1 to 256: as many as there is room for. Too small: a system
+    /// call, a look at the clock and a wait for memory for each packet; 1 shows what rounds save.
+    pub batch: u16,
     /// What to do when it disappears. Default: keep.
     pub on_loss: OnLoss,
 }

@@ -22,6 +22,7 @@ const SETTINGS: &[Setting] = &[
     setting("log_format", "", "--log-format"),
     setting("device.mode", "", "--mode"),
     setting("device.offload", "", "--offload"),
+    setting("device.batch", "", "--batch"),
     setting("device.name", "", "--dev"),
     setting("device.address", "", "--address, a list"),
     setting("device.mtu", "", "--mtu"),

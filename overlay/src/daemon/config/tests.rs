@@ -49,6 +49,7 @@ fn the_defaults_are_those_of_the_contract() {
         (config.device.name.as_str(), config.device.mtu),
         ("mesh0", 1_400)
     );
+    assert_eq!(config.device.batch, 256);
     assert_eq!(config.device.on_loss, OnLoss::Keep);
     assert_eq!(
         (config.dedupe.memory, config.dedupe.hash),
@@ -133,7 +134,7 @@ fn every_key_can_stand_in_the_file() {
         log = "debug"
         log_format = "json"
         forwarding = "flood"
-        device = { mode = "tap", name = "tap9", address = ["10.77.0.1/24"], mtu = 1500, on_loss = "exit" }
+        device = { mode = "tap", name = "tap9", address = ["10.77.0.1/24"], mtu = 1500, batch = 8, on_loss = "exit" }
         dedupe = { memory = "16MiB", hash = "blake3" }
         [limits]
         candidates = 64
@@ -149,6 +150,7 @@ fn every_key_can_stand_in_the_file() {
         "192.0.2.7:44204"
     );
     assert_eq!(config.device.mode, DeviceMode::Tap);
+    assert_eq!(config.device.batch, 8);
     assert_eq!(config.dedupe.memory, 16 << 20);
     assert_eq!(config.limits.candidates, 64);
     assert_eq!(config.timers.ping_after, Duration::from_millis(500));
@@ -240,6 +242,11 @@ fn errors_name_the_place_the_value_and_the_remedy() {
             "",
             "--mtu 99999",
             "--mtu 99999 is out of range (give 576 to 65000 bytes)",
+        ),
+        (
+            "",
+            "--plain --batch 0",
+            "--batch 0 is out of range (give 1 to 256 packets)",
         ),
         (
             "",

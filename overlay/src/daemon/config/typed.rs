@@ -78,6 +78,7 @@ pub(super) fn typed(args: &UpArgs) -> Result<Vec<Given>, ConfigError> {
         "--offload",
         args.offload.as_ref().map(name_of_choice),
     );
+    add("device.batch", "--batch", word(&args.batch));
     add("device.name", "--dev", word(&args.dev));
     add("device.address", "--address", words(&args.address));
     add("device.mtu", "--mtu", word(&args.mtu));

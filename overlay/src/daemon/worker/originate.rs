@@ -148,10 +148,13 @@ impl Worker {
             for released in waiting {
                 match released {
                     Ok(packet) => {
-                        if self.read.push(&packet) {
-                            continue;
+                        if self.read.is_full() {
+                            self.send_batch(now, &snapshot);
+                            self.read.clear();
                         }
-                        counters.count(DropReason::HoldFull);
+                        if !self.read.push(&packet) {
+                            counters.count(DropReason::HoldFull);
+                        }
                     }
                     Err(packet) => {
                         counters.count(DropReason::HoldExpired);

@@ -24,9 +24,10 @@ use nix::errno::Errno;
 use socket2::SockAddr;
 
 use crate::pump::rx::{RX_BUFFERS, Span};
+use crate::pump::tx::MAX_BATCH;
 
-/// Most datagrams of one `sendmmsg`: four full trains, or the same in single datagrams.
-pub(super) const SEND_CHUNK: usize = 256;
+/// Most datagrams of one `sendmmsg`.
+pub(super) const SEND_CHUNK: usize = MAX_BATCH;
 /// Most datagrams of a train: what older kernels take (`UDP_MAX_SEGMENTS`).
 const TRAIN_DATAGRAMS: usize = 64;
 /// Most bytes of a train. With its headers it must stay below 64 KiB on any link, or it leaves as

@@ -11,7 +11,7 @@ use super::policy::RESENDS;
 use super::{UdpSocket, UdpSockets, send};
 use crate::id::{Endpoint, Path, SocketId};
 use crate::pump::count::{Counters, DropReason, Total};
-use crate::pump::rx::{RX_BUFFER_LEN, RX_BUFFERS, RxBatch, RxMessage, Span};
+use crate::pump::rx::{RX_BUFFER_LEN, RxBatch, RxMessage, Span};
 
 /// One worker's means of receiving: the kernel's headers, made once.
 ///
@@ -57,8 +57,8 @@ impl Receiver {
         let Some(source) = sockets.get(socket) else {
             return Err(io::ErrorKind::NotFound.into());
         };
-        let used = batch.messages().len().min(RX_BUFFERS);
-        if used == RX_BUFFERS {
+        let used = batch.messages().len();
+        if used >= batch.buffers() {
             return Ok(0);
         }
         let buffers = &mut batch.arena_mut()[used * RX_BUFFER_LEN..];

@@ -28,16 +28,15 @@ const REPORTS: usize = 64;
 /// Calls: one owner; several senders may use the same sockets at once.
 /// Cost: allocates when made, then no more.
 pub struct Sender {
+    /// Datagrams of one system call.
+    chunk: usize,
     spans: Vec<Span>,
     memories: Vec<LinkMemory>,
 }
 
 impl Default for Sender {
     fn default() -> Self {
-        Self {
-            spans: Vec::with_capacity(SEND_CHUNK),
-            memories: Vec::with_capacity(LINKS),
-        }
+        Self::with_chunk(SEND_CHUNK)
     }
 }
 
@@ -48,12 +47,23 @@ impl std::fmt::Debug for Sender {
 }
 
 impl Sender {
+    /// A sender that hands the kernel `chunk` datagrams at once, 1 to 256; fewer or more count as
+    /// the nearest of these.
+    pub fn with_chunk(chunk: usize) -> Self {
+        let chunk = chunk.clamp(1, SEND_CHUNK);
+        Self {
+            chunk,
+            spans: Vec::with_capacity(chunk),
+            memories: Vec::with_capacity(LINKS),
+        }
+    }
+
     /// Sends every message of `tx` to every link except those of the neighbor it came from.
     ///
     /// Shape:  `arena` is the one that the spans of `tx` were made for.
     /// State:  counts each copy as sent or dropped, in `counters` and in its link's stats.
     /// Borrows: nothing; the kernel has copied what it took when this returns.
-    /// Cost:   one system call for up to 256 copies to one link; never waits, never allocates.
+    /// Cost:   one system call for up to a chunk of copies to one link; never waits, never allocates.
     /// Drops:  TxNoBuffer, TxUnreachable, TxTooBig, TxError.
     pub fn flush(
         &mut self,
@@ -85,7 +95,7 @@ impl Sender {
                 .map(|item| item.span);
             loop {
                 self.spans.clear();
-                self.spans.extend(spans.by_ref().take(SEND_CHUNK));
+                self.spans.extend(spans.by_ref().take(self.chunk));
                 if self.spans.is_empty() {
                     break;
                 }

@@ -569,6 +569,26 @@ fn a_link_of_a_socket_that_is_not_there_costs_the_others_nothing() {
 }
 
 #[test]
+fn a_batch_of_one_carries_all_one_by_one() {
+    let mut far = Node::new(bind(&["127.0.0.1:0"]));
+    let mut near = Node::new(bind(&["127.0.0.1:0"]));
+    far.batch = RxBatch::with_buffers(1);
+    near.sender = Sender::with_chunk(1);
+    let neighbors = links(&[path(FIRST, address_of(&far.sockets, FIRST))]);
+    let datagrams = [[1; 40], [2; 40], [3; 40]];
+    near.flush(&neighbors, &datagrams.each_ref().map(|bytes| &bytes[..]));
+    for expected in datagrams {
+        let came = far.expect(FIRST, 1);
+        assert_eq!(
+            came.len(),
+            1,
+            "sent in a call of its own, received likewise"
+        );
+        assert_eq!(came[0].1, expected);
+    }
+}
+
+#[test]
 fn everything_can_be_shared_by_threads() {
     fn shared<T: Send + Sync>() {}
     fn movable<T: Send>() {}
