@@ -11,8 +11,10 @@
 //! peers that the owner named, the other nodes of the mesh, and budgets. Every table is bounded.
 //! Rules: PROTOCOL.md, "Links" to "Netid of a node"; SECURITY T1 to T8, T21.
 
+mod dial;
 mod hello;
 mod inform;
+mod link;
 mod mtu;
 mod ping;
 mod proof;
@@ -42,6 +44,7 @@ use crate::keyed::KeyedHasher;
 use crate::pump::count::{Counters, DropReason};
 use crate::time::{Duration, Instant};
 
+use dial::Peer;
 use inform::Rumours;
 use ping::Pings;
 use remote::Remotes;
@@ -53,14 +56,6 @@ pub struct Arrival {
     pub path: Path,
     /// The message had come before: only the last hop is news (a Pong for us).
     pub duplicate: bool,
-}
-
-/// A peer that the owner named; its addresses come from [`Control::set_peer`].
-#[derive(Debug, Default)]
-struct Peer {
-    endpoints: Vec<Endpoint>,
-    /// `--trust-unproved`: its Hello is believed.
-    trusted: bool,
 }
 
 /// The control plane of one node.
@@ -214,110 +209,11 @@ impl Control {
         }
     }
 
-    /// Sets the addresses of the peer with number `peer` (0, 1, ... in the owner's order), resolved
-    /// anew or for the first time. Those that were not there before are dialed at once; those that
-    /// are no longer are not dialed any more, but live links to them stay.
-    pub fn set_peer(
-        &mut self,
-        now: Instant,
-        peer: usize,
-        addresses: &[SocketAddr],
-        trusted: bool,
-        effects: &mut Effects,
-    ) {
-        if self.left {
-            return;
-        }
-        if self.peers.len() <= peer {
-            self.peers.resize_with(peer + 1, Peer::default);
-        }
-        let endpoints = self.endpoints_of(addresses);
-        let before = std::mem::take(&mut self.peers[peer].endpoints);
-        self.peers[peer] = Peer {
-            endpoints: endpoints.clone(),
-            trusted,
-        };
-        for endpoint in before
-            .iter()
-            .filter(|endpoint| !endpoints.contains(endpoint))
-        {
-            if !self.is_configured(endpoint) {
-                self.candidates.remove(endpoint);
-                self.changed = true;
-            }
-        }
-        for endpoint in endpoints {
-            self.mark_configured(&endpoint);
-            let waiting = self
-                .candidates
-                .get(&endpoint)
-                .map(|candidate| candidate.origin);
-            if waiting != Some(Origin::Configured) {
-                self.dial(now, endpoint, Origin::Configured);
-            }
-        }
-        self.step_candidates(now, effects);
-        self.finish(effects);
-    }
-
-    /// Dials endpoints that were neighbors' before the last restart, as if the owner had named
-    /// them, but only while there is room for their nodes.
-    ///
-    /// Shape: as few as the state file holds; each is kept for as long as this node runs.
-    pub fn remember(&mut self, now: Instant, addresses: &[SocketAddr], effects: &mut Effects) {
-        if self.left {
-            return;
-        }
-        for endpoint in self.endpoints_of(addresses) {
-            if !self.remembered.contains(&endpoint) {
-                self.remembered.push(endpoint);
-            }
-            if self.candidates.get(&endpoint).is_none() {
-                self.dial(now, endpoint, Origin::Remembered);
-            }
-        }
-        self.step_candidates(now, effects);
-        self.finish(effects);
-    }
-
     /// Sets what is known of the underlay: our addresses with their prefixes, and the overlay's
     /// prefixes.
     pub fn set_surroundings(&mut self, local: Vec<IpNet>, overlay: Vec<IpNet>) {
         self.surroundings.local = local;
         self.surroundings.overlay = overlay;
-    }
-
-    /// The machine's addresses or routes changed: every named or remembered peer without a link is
-    /// dialed anew from the start of the schedule, every link is pinged and probed for what it
-    /// carries now.
-    pub fn handle_network_change(&mut self, now: Instant, effects: &mut Effects) {
-        if self.left {
-            return;
-        }
-        for endpoint in self.remembered.clone() {
-            self.dial(now, endpoint, Origin::Remembered);
-        }
-        let endpoints: Vec<Endpoint> = self
-            .peers
-            .iter()
-            .flat_map(|peer| peer.endpoints.iter().copied())
-            .collect();
-        for endpoint in endpoints {
-            self.dial(now, endpoint, Origin::Configured);
-        }
-        let links: Vec<(NetId, Endpoint)> = self
-            .neighbors
-            .values()
-            .flat_map(|n| n.links.iter().map(|link| (n.netid, link.path.endpoint)))
-            .collect();
-        for (netid, endpoint) in links {
-            self.ping_link(now, netid, endpoint, effects);
-            if let Some(link) = self.link_mut(&endpoint) {
-                link.mtu.restart(now);
-            }
-        }
-        self.step_candidates(now, effects);
-        self.finish(effects);
     }
 
     /// Says Goodbye to all. Call it twice, 20 ms apart, then stop (PROTOCOL.md "Goodbye").
@@ -395,168 +291,9 @@ impl Control {
         NeighborSet::new(links, expected, self.hasher)
     }
 
-    fn poll_links(&mut self, now: Instant, effects: &mut Effects) {
-        let mut due = Vec::new();
-        for neighbor in self.neighbors.values_mut() {
-            for link in &mut neighbor.links {
-                match link.poll(now, &self.config.timers) {
-                    Due::Nothing => {}
-                    what => due.push((neighbor.netid, link.path.endpoint, what)),
-                }
-            }
-        }
-        for (netid, endpoint, what) in due {
-            match what {
-                Due::Nothing => {}
-                Due::Ping => self.ping_link(now, netid, endpoint, effects),
-                Due::HelloAndPing => {
-                    self.greet_link(now, netid, endpoint, effects);
-                    self.ping_link(now, netid, endpoint, effects);
-                }
-                Due::Gone(why) => self.remove_link(now, endpoint, why, effects),
-            }
-        }
-    }
-
-    /// Ends a link; a named or remembered peer is dialed anew, a neighbor without links is no
-    /// neighbor.
-    fn remove_link(&mut self, now: Instant, endpoint: Endpoint, why: Gone, effects: &mut Effects) {
-        let Some(netid) = self.by_endpoint.remove(&endpoint) else {
-            return;
-        };
-        if let Some(neighbor) = self.neighbors.get_mut(&netid) {
-            neighbor.links.retain(|link| link.path.endpoint != endpoint);
-            effects.event(Event::LinkDown(netid, endpoint, why));
-            if neighbor.links.is_empty() {
-                self.neighbors.remove(&netid);
-                effects.event(Event::NeighborDown(netid, why));
-            }
-        }
-        if self.is_configured(&endpoint) {
-            self.dial(now, endpoint, Origin::Configured);
-        } else if self.remembered.contains(&endpoint) {
-            self.dial(now, endpoint, Origin::Remembered);
-        }
-        self.changed = true;
-    }
-
-    fn on_goodbye(&mut self, now: Instant, arrival: &Arrival, header: &wire::Header) {
-        let bound = self.by_endpoint.get(&arrival.path.endpoint).copied();
-        if bound == Some(header.src) {
-            if let Some(neighbor) = self.neighbors.get_mut(&header.src) {
-                neighbor.leave(now);
-            }
-        } else if header.flags.no_forward() || header.dst == NetId::ANY {
-            self.counters.count(DropReason::SpoofedControl);
-        } else {
-            self.remotes.leave(now, header.src);
-        }
-    }
-
-    /// Begins or begins anew to dial an endpoint that is not a live link.
-    fn dial(&mut self, now: Instant, endpoint: Endpoint, origin: Origin) {
-        if self.by_endpoint.contains_key(&endpoint) {
-            return;
-        }
-        let candidate = Candidate::new(now, Path::to(endpoint), origin, &self.config.limits);
-        // Named endpoints are outside the bounds; informed ones were counted by their caller.
-        if self
-            .candidates
-            .insert(candidate, &self.config.limits)
-            .is_err()
-        {
-            self.counters.count(DropReason::PrefixBudget);
-        }
-        self.changed = true;
-    }
-
-    /// Each address from each socket of its family, except loopback from elsewhere and back.
-    fn endpoints_of(&self, addresses: &[SocketAddr]) -> Vec<Endpoint> {
-        let mut endpoints = Vec::new();
-        for address in addresses {
-            let sockets = self.config.sockets.iter().filter(|socket| {
-                let local = socket.local.ip();
-                let remote = address.ip().to_canonical();
-                local.is_ipv4() == remote.is_ipv4()
-                    && (local.is_unspecified() || local.is_loopback() == remote.is_loopback())
-            });
-            for endpoint in sockets.map(|socket| Endpoint::new(socket.id, *address)) {
-                if !endpoints.contains(&endpoint) {
-                    endpoints.push(endpoint);
-                }
-            }
-        }
-        endpoints
-    }
-
-    fn is_configured(&self, endpoint: &Endpoint) -> bool {
-        self.peers
-            .iter()
-            .any(|peer| peer.endpoints.contains(endpoint))
-    }
-
-    fn is_trusted(&self, endpoint: &Endpoint) -> bool {
-        self.peers
-            .iter()
-            .any(|peer| peer.trusted && peer.endpoints.contains(endpoint))
-    }
-
-    fn mark_configured(&mut self, endpoint: &Endpoint) {
-        if let Some(link) = self.link_mut(endpoint) {
-            link.configured = true;
-        }
-    }
-
-    fn link_mut(&mut self, endpoint: &Endpoint) -> Option<&mut Link> {
-        let netid = self.by_endpoint.get(endpoint)?;
-        let neighbor = self.neighbors.get_mut(netid)?;
-        neighbor
-            .links
-            .iter_mut()
-            .find(|link| link.path.endpoint == *endpoint)
-    }
-
-    fn ping_link(&mut self, now: Instant, netid: NetId, endpoint: Endpoint, effects: &mut Effects) {
-        let ping = self.small(Kind::Ping, Flags::NO_FORWARD, netid);
-        if let Some(link) = self.link_mut(&endpoint) {
-            link.pinged_at = Some(now);
-        }
-        self.send_on_link(&endpoint, ping, effects);
-    }
-
-    fn greet_link(
-        &mut self,
-        now: Instant,
-        netid: NetId,
-        endpoint: Endpoint,
-        effects: &mut Effects,
-    ) {
-        let hello = self.small(Kind::Hello, Flags::NO_FORWARD, netid);
-        if let Some(link) = self.link_mut(&endpoint) {
-            link.greeted_at = Some(now);
-        }
-        self.send_on_link(&endpoint, hello, effects);
-    }
-
-    fn send_on_link(&mut self, endpoint: &Endpoint, datagram: Small, effects: &mut Effects) {
-        if let Some(link) = self.link_mut(endpoint) {
-            effects.push(Effect::Send {
-                path: link.path,
-                link: Some(link.id),
-                datagram,
-            });
-        }
-    }
-
     /// A message of ours without payload, with a fresh nonce (A9).
     fn small(&mut self, kind: Kind, flags: Flags, dst: NetId) -> Small {
         Small::header(kind, flags, self.rng.next_u32(), self.config.netid, dst)
-    }
-
-    fn new_link_id(&mut self) -> LinkId {
-        let id = LinkId(self.next_link);
-        self.next_link = self.next_link.wrapping_add(1);
-        id
     }
 
     /// Tells the driver to publish, once an input, if links or dialed endpoints changed.
