@@ -11,7 +11,7 @@
 //! ```
 //!
 //! 1. [`run`] starts this program once more as the worker (`supervisor`).
-//! 2. The worker builds, pings, streams, breaks and reports (`worker`).
+//! 2. The worker builds, pings, streams, breaks and reports (`worker`, `steps`).
 //! 3. What is broken is decided beforehand from the graph alone (`topology`).
 //!
 //! Nothing is left behind, whoever dies how: see `supervisor`. Tests that want namespaces of their
@@ -38,6 +38,7 @@ mod interrupt;
 mod node;
 mod pairs;
 mod report;
+mod steps;
 mod stream;
 mod supervisor;
 mod tally;
