@@ -17,6 +17,7 @@ mod restart;
 mod scale;
 mod strict;
 mod tap;
+mod threads;
 
 /// Whether this test may make namespaces; says so when not.
 ///

@@ -8,12 +8,11 @@
 use std::net::{Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::mpsc::SyncSender;
 
-use nix::sys::eventfd::{EfdFlags, EventFd};
 use overlay::daemon::clock::Clock;
 use overlay::daemon::port::Port;
-use overlay::daemon::shared::{Command, Report, Reports, Shared, Snapshot};
+use overlay::daemon::shared::{Command, Duty, Report, Reports, Seat, Shared, Snapshot};
 use overlay::daemon::worker::{Parts, Worker};
 use overlay::id::{Endpoint, LinkId, Path, SocketId};
 use overlay::keyed::KeyedHasher;
@@ -169,27 +168,29 @@ impl Rig {
             underlay: Arc::new(Underlay::default()),
             known: Arc::new(Known::new([PEER, OTHER])),
         };
+        let (seat, commands) = Seat::new(Duty::All).expect("a descriptor is left");
+        commands
+            .try_send(Command::Device(device))
+            .expect("there is room");
         let shared = Arc::new(Shared {
             netid: ME,
             flood: Flood::new(ME, hasher, seen, Instant::ZERO),
             counters: Arc::default(),
             sockets: loopback(),
             snapshot: Arc::new(snapshot).into(),
-            wake: EventFd::from_flags(EfdFlags::EFD_NONBLOCK).expect("a descriptor is left"),
+            wakes: vec![seat.wake.clone()],
             phase: Default::default(),
         });
         let reads: &'static AtomicU64 = Box::leak(Box::default());
         let (near, near_reports) = mpsc::channel(64);
         let (strangers, stranger_reports) = mpsc::channel(64);
-        let (commands, commands_rx) = sync_channel(4);
         let learned = Arc::new(Learned::new(KeyedHasher(1, 2)));
         let worker = Worker::new(Parts {
             shared: shared.clone(),
+            seat,
             clock: Clock::counting(reads),
             batch: overlay::pump::tx::MAX_BATCH,
-            device: Some(device),
             port: Port::tun(Tun::new(MTU, learned), MTU),
-            commands: commands_rx,
             reports: Reports { near, strangers },
             nonces: ChaCha12Rng::from_seed([7; 32]),
         });
@@ -213,7 +214,7 @@ impl Rig {
 
     /// One turn, which never waits; gives what it allocated, and how often it read the clock.
     pub(crate) fn turn(&mut self) -> (u64, u64) {
-        self.shared.wake.write(1).expect("it is read at each turn");
+        self.shared.wake();
         let before = (allocations(), self.reads.load(Relaxed));
         assert!(self.worker.turn());
         let after = (allocations(), self.reads.load(Relaxed));

@@ -237,6 +237,16 @@ pub trait Device: fmt::Debug + Send {
 
     /// What to poll for readability; `None` for a device that is only asked, never waited for.
     fn readiness(&self) -> Option<BorrowedFd<'_>>;
+
+    /// A second handle on the same device, for another thread: one of them reads, both write. What
+    /// one holds or has given up ([`Self::holds_packets`], [`Self::merging_ended`]) the other
+    /// does not know of.
+    ///
+    /// State: the interface lives as long as one of them does.
+    ///
+    /// # Errors
+    /// The process has no descriptor left.
+    fn share(&self) -> io::Result<Box<dyn Device>>;
 }
 
 /// Writes packets one by one with `write`, keeping the promise of [`Device::write_batch`].

@@ -205,6 +205,13 @@ impl Device for MemoryDevice {
     fn readiness(&self) -> Option<BorrowedFd<'_>> {
         self.shared.readiness.as_ref().map(AsFd::as_fd)
     }
+
+    fn share(&self) -> io::Result<Box<dyn Device>> {
+        Ok(Box::new(Self {
+            info: self.info.clone(),
+            shared: Arc::clone(&self.shared),
+        }))
+    }
 }
 
 impl MemoryHandle {

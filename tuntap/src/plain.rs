@@ -5,6 +5,7 @@
 
 use std::io;
 use std::os::fd::BorrowedFd;
+use std::sync::Arc;
 
 use tun_tap::Iface;
 
@@ -17,7 +18,7 @@ use crate::linux;
 /// State: the interface exists as long as this does; dropping it deletes the interface.
 #[derive(Debug)]
 pub(crate) struct PlainDevice {
-    iface: Iface,
+    iface: Arc<Iface>,
     info: DeviceInfo,
 }
 
@@ -43,7 +44,10 @@ impl PlainDevice {
             mtu,
             offload: Offload::None,
         };
-        Ok(Self { iface, info })
+        Ok(Self {
+            iface: Arc::new(iface),
+            info,
+        })
     }
 
     fn write(&self, packet: &[u8]) -> WriteOutcome {
@@ -101,6 +105,13 @@ impl Device for PlainDevice {
 
     fn readiness(&self) -> Option<BorrowedFd<'_>> {
         Some(linux::descriptor(&self.iface))
+    }
+
+    fn share(&self) -> io::Result<Box<dyn Device>> {
+        Ok(Box::new(Self {
+            iface: Arc::clone(&self.iface),
+            info: self.info.clone(),
+        }))
     }
 }
 

@@ -158,6 +158,10 @@ pub struct UpArgs {
     /// [default: 256, as many as there is room for].
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub batch: Option<String>,
+    /// Move packets with one data thread, or with two: one for each way [default: 2 from 4
+    /// processors on, else 1].
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub threads: Option<String>,
     /// Name of the device [default: the node's name].
     #[arg(long, value_name = "NAME")]
     pub dev: Option<String>,

@@ -4,11 +4,10 @@
 //! others, and a thread tries to open the device again, after 1, 2, 4 .. 30 s.
 
 use std::io;
-use std::sync::mpsc::{SyncSender, TrySendError};
+use std::sync::mpsc::SyncSender;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use nix::sys::eventfd::EventFd;
 use tokio::sync::mpsc;
 use tuntap::{Device, MergingEnded, Offload, OpenConfig, OpenError, Opened};
 
@@ -48,7 +47,8 @@ pub struct DeviceKeeper {
     index: Option<u32>,
     offload: Offload,
     merging_ended: MergingEnded,
-    commands: SyncSender<Command>,
+    /// To each worker.
+    commands: Vec<SyncSender<Command>>,
     reopened: mpsc::Receiver<Box<dyn Device>>,
     /// For the thread that opens it again.
     reopens: mpsc::Sender<Box<dyn Device>>,
@@ -63,7 +63,7 @@ impl DeviceKeeper {
     pub fn open(
         config: Option<OpenConfig>,
         on_loss: OnLoss,
-        commands: SyncSender<Command>,
+        commands: Vec<SyncSender<Command>>,
     ) -> Result<(Self, Option<Opened>), OpenError> {
         let opened = config.as_ref().map(tuntap::open).transpose()?;
         let (reopens, reopened) = mpsc::channel(1);
@@ -152,8 +152,17 @@ impl DeviceKeeper {
         self.ends
     }
 
-    /// The worker has lost it: starts to open it again, or ends the node.
-    pub fn lost(&mut self) {
+    /// A worker has lost the device of this index: starts to open it again, or ends the node.
+    /// Returns whether that is news.
+    pub fn lost(&mut self, index: u32) -> bool {
+        let is_news = self.index == Some(index);
+        if is_news {
+            self.lose();
+        }
+        is_news
+    }
+
+    fn lose(&mut self) {
         self.state = State::Lost;
         self.index = None;
         if self.on_loss == OnLoss::Exit {
@@ -184,21 +193,24 @@ impl DeviceKeeper {
         Some(DeviceView { device })
     }
 
-    /// Hands the worker a command and wakes it.
-    pub fn command(&self, command: Command, wake: &EventFd) {
-        match self.commands.try_send(command) {
-            Ok(()) => self.wake(wake),
-            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
-                tracing::error!("the worker takes no commands");
+    /// Hands each worker a handle on the device; wake them then.
+    pub fn hand_over(&self, device: Box<dyn Device>) {
+        let Some((last, others)) = self.commands.split_last() else {
+            return;
+        };
+        for worker in others {
+            match device.share() {
+                Ok(device) => give(worker, device),
+                Err(error) => tracing::error!(%error, "the device cannot be shared"),
             }
         }
+        give(last, device);
     }
+}
 
-    /// Wakes the worker, which then looks at its snapshot.
-    pub fn wake(&self, wake: &EventFd) {
-        if let Err(error) = wake.write(1) {
-            tracing::debug!(error = %io::Error::from(error), "the worker is awake already");
-        }
+fn give(worker: &SyncSender<Command>, device: Box<dyn Device>) {
+    if worker.try_send(Command::Device(device)).is_err() {
+        tracing::error!("a worker takes no commands");
     }
 }
 

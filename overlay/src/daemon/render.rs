@@ -110,6 +110,9 @@ fn device(report: &DeviceReport) -> String {
         let _ = write!(line, "  {protocol} not merged: kernel says {reason}");
     }
     line += &batch;
+    if report.threads > 1 {
+        let _ = write!(line, "  {} data threads", report.threads);
+    }
     if let Some(stations) = report.stations {
         let _ = write!(line, "  {} stations", number(stations));
     }

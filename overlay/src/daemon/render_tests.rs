@@ -25,6 +25,7 @@ fn status_report() -> StatusReport {
             backend: Some(Backend::Offload),
             unmerged: Vec::new(),
             batch: 256,
+            threads: 1,
             stations: None,
         },
         sockets: vec![SocketReport {

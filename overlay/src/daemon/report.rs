@@ -96,6 +96,9 @@ pub struct DeviceReport {
     pub unmerged: Vec<Unmerged>,
     /// Packets of it, or datagrams of a socket, that one round of system calls handles at most.
     pub batch: u16,
+    /// Data threads: 1 for everything, or 2, one for each way.
+    #[serde(default)]
+    pub threads: u16,
     /// Hardware addresses (per VLAN) the learning switch knows, on both sides; `null` unless `tap`.
     pub stations: Option<u64>,
 }

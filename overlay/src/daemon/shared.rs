@@ -10,9 +10,11 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use arc_swap::ArcSwap;
-use nix::sys::eventfd::EventFd;
+use nix::errno::Errno;
+use nix::sys::eventfd::{EfdFlags, EventFd};
 use tokio::sync::mpsc;
 use tuntap::{Device, MergingEnded};
 
@@ -32,6 +34,8 @@ pub const CONTROL_LEN: usize = 64;
 pub const NEAR: usize = 1_024;
 /// Messages of strangers that may wait; few, so that they cannot delay the others.
 pub const STRANGERS: usize = 256;
+/// Commands that may wait for a worker.
+const COMMANDS: usize = 4;
 
 /// What workers read, whole and unchanging.
 #[derive(Clone, Debug)]
@@ -59,10 +63,51 @@ pub struct Shared {
     pub sockets: UdpSockets,
     /// What workers read once a batch.
     pub snapshot: ArcSwap<Snapshot>,
-    /// Wakes the worker when a command waits or it is to stop.
-    pub wake: EventFd,
+    /// Wakes the workers, each by its own, when a command waits or they are to stop.
+    pub wakes: Vec<Arc<EventFd>>,
     /// How far the node has come; see [`Phase`].
     pub phase: AtomicU8,
+}
+
+/// Which ways of the data path a worker serves. A way has one worker, so that no flow is reordered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Duty {
+    /// Both. On few processors the fastest, and the quickest to answer: what one way brings about is
+    /// often done before a second thread would be awake.
+    All,
+    /// From the device into the mesh.
+    Out,
+    /// From the sockets to the device, and on to other nodes.
+    In,
+}
+
+/// A worker's place, made before the worker.
+#[derive(Debug)]
+pub struct Seat {
+    /// What the worker is to do.
+    pub duty: Duty,
+    /// Wakes it; the other end is in [`Shared::wakes`].
+    pub wake: Arc<EventFd>,
+    /// From the driver.
+    pub commands: Receiver<Command>,
+}
+
+impl Seat {
+    /// A seat, and the way to it.
+    ///
+    /// # Errors
+    /// The process has no descriptor left.
+    pub fn new(duty: Duty) -> Result<(Self, SyncSender<Command>), Errno> {
+        let flags = EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC;
+        let wake = Arc::new(EventFd::from_flags(flags)?);
+        let (sender, commands) = sync_channel(COMMANDS);
+        let seat = Self {
+            duty,
+            wake,
+            commands,
+        };
+        Ok((seat, sender))
+    }
 }
 
 /// A node's life, as far as its worker minds.
@@ -95,9 +140,19 @@ impl Shared {
         }
     }
 
-    /// Goes on to another phase; wake the worker, so that it finds out.
+    /// Goes on to another phase, and wakes the workers, so that they find out.
     pub fn set_phase(&self, phase: Phase) {
         self.phase.store(phase as u8, Relaxed);
+        self.wake();
+    }
+
+    /// Wakes the workers, which then look at the snapshot, the phase and their commands.
+    pub fn wake(&self) {
+        for wake in &self.wakes {
+            if let Err(error) = wake.write(1) {
+                tracing::debug!(%error, "a worker is awake already");
+            }
+        }
     }
 }
 
@@ -137,8 +192,8 @@ pub enum Report {
     },
     /// The seen table wants to be larger.
     SeenFills,
-    /// The device was deleted; the worker has dropped it.
-    DeviceGone,
+    /// The device of this index was deleted; the worker has dropped it. Each worker tells it.
+    DeviceGone(u32),
     /// The device writes packets one by one where the kernel refused merged ones. Told when it
     /// changes.
     MergingEnded(MergingEnded),

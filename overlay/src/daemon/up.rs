@@ -2,7 +2,7 @@
 //! leaves nothing behind; runs; closes in order.
 //!
 //! ```text
-//! main thread                          worker thread          device thread
+//! main thread                          1 or 2 data threads    device thread
 //!   tokio, current_thread                 poll loop              only while the device is lost
 //!     driver (Control, Directory)
 //!     resolver, control socket
@@ -11,11 +11,9 @@
 use std::io::Write;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::mpsc::sync_channel;
 
 use arc_swap::ArcSwap;
 use ipnet::{IpNet, Ipv6Net};
-use nix::sys::eventfd::{EfdFlags, EventFd};
 use rand_chacha::ChaCha12Rng;
 use rand_core::{Rng, SeedableRng};
 use tokio::signal::unix::{SignalKind, signal};
@@ -33,7 +31,7 @@ use super::log;
 use super::paths::Places;
 use super::peers;
 use super::port::Port;
-use super::shared::{NEAR, Phase, Reports, STRANGERS, Shared, Snapshot};
+use super::shared::{Duty, NEAR, Phase, Reports, STRANGERS, Seat, Shared, Snapshot};
 use super::state::{self, Remembered, StateDir};
 use super::worker::{self, Worker};
 use crate::budget::Rate;
@@ -142,18 +140,27 @@ async fn run(start: Start) -> Result<(), Failure> {
         sockets.forgo_trains();
     }
     let mesh = Mesh::new(&config.mesh);
-    let (commands, commands_rx) = sync_channel(4);
+    let threads = config.device.threads.unwrap_or_else(usual_threads);
+    let mut seats = Vec::new();
+    let mut commands = Vec::new();
+    for duty in duties(threads, config.device.mode) {
+        let (seat, command) = Seat::new(*duty)
+            .map_err(|error| Failure::at_work("cannot wake a data thread", "").because(error))?;
+        seats.push(seat);
+        commands.push(command);
+    }
     let (device, opened) = DeviceKeeper::open(
         device_config(&config, mesh, netid),
         config.device.on_loss,
         commands,
     )
     .map_err(device_failure)?;
-    for skipped in opened.iter().flat_map(|opened| &opened.skipped) {
-        tracing::warn!(address = %skipped.address, reason = %skipped.reason, "address left out");
+    if let Some(opened) = opened {
+        for skipped in &opened.skipped {
+            tracing::warn!(address = %skipped.address, reason = %skipped.reason, "address left out");
+        }
+        device.hand_over(opened.device);
     }
-    let wake = EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)
-        .map_err(|error| Failure::at_work("cannot make an event descriptor", "").because(error))?;
 
     // 2. The core.
     let counters = Arc::new(Counters::default());
@@ -180,7 +187,7 @@ async fn run(start: Start) -> Result<(), Failure> {
             known: Arc::new(Known::default()),
         }),
         sockets,
-        wake,
+        wakes: seats.iter().map(|seat| seat.wake.clone()).collect(),
         phase: Default::default(),
     });
 
@@ -190,20 +197,24 @@ async fn run(start: Start) -> Result<(), Failure> {
     let mut hasher = || KeyedHasher(rng.next_u64(), rng.next_u64());
     let learned = Arc::new(Learned::new(hasher()));
     let switch = switch(&config, netid, mesh, hasher());
-    let worker = Worker::new(worker::Parts {
-        shared: shared.clone(),
-        clock,
-        device: opened.map(|opened| opened.device),
-        batch: config.device.batch.into(),
-        port: port(&config, learned.clone(), switch.clone()),
-        commands: commands_rx,
-        reports: Reports { near, strangers },
-        nonces: ChaCha12Rng::from_seed(seed_of(&mut rng)),
-    });
-    let data = std::thread::Builder::new()
-        .name("data".to_owned())
-        .spawn(move || worker.run())
-        .map_err(|error| Failure::at_work("cannot start the data thread", "").because(error))?;
+    let reports = Reports { near, strangers };
+    let mut data = Vec::new();
+    for seat in seats {
+        let worker = Worker::new(worker::Parts {
+            shared: shared.clone(),
+            seat,
+            clock,
+            batch: config.device.batch.into(),
+            port: port(&config, learned.clone(), switch.clone()),
+            reports: reports.clone(),
+            nonces: ChaCha12Rng::from_seed(seed_of(&mut rng)),
+        });
+        let thread = std::thread::Builder::new()
+            .name("data".to_owned())
+            .spawn(move || worker.run())
+            .map_err(|error| Failure::at_work("cannot start a data thread", "").because(error))?;
+        data.push(thread);
+    }
 
     // 4. The control path.
     let (resolved_tx, resolved) = mpsc::channel(64);
@@ -255,14 +266,32 @@ async fn run(start: Start) -> Result<(), Failure> {
 
     // 6. Down, in order: the driver said Goodbye while the worker still forwarded.
     shared.set_phase(Phase::Ending);
-    let _ = shared.wake.write(1);
-    let _ = data.join();
+    for thread in data {
+        let _ = thread.join();
+    }
     match ended {
         Ended::Asked => Ok(()),
         Ended::DeviceLost => Err(Failure::at_work(
             "the device was deleted, and device.on_loss is \"exit\"",
             "start again, or set device.on_loss = \"keep\"",
         )),
+    }
+}
+
+/// How many data threads share the work where the owner does not say.
+///
+/// Source: DATAPATH 10: one is the fastest on two processors; a second needs one of its own, beside
+/// those of the programs that use the mesh.
+fn usual_threads() -> u16 {
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    if processors >= 4 { 2 } else { 1 }
+}
+
+/// Without a device there is one way only.
+fn duties(threads: u16, mode: DeviceMode) -> &'static [Duty] {
+    match (threads, mode) {
+        (1, _) | (_, DeviceMode::None) => &[Duty::All],
+        _ => &[Duty::Out, Duty::In],
     }
 }
 

@@ -1,4 +1,5 @@
-//! The data loop: one thread that owns the device and reads the sockets, and runs to completion.
+//! The data loop: one thread that owns the device and reads the sockets, and runs to completion; or
+//! two that share this work, as their [`Duty`] says.
 //!
 //! One turn:
 //!
@@ -27,12 +28,13 @@ use deliver::Delivery;
 use hand::Hand;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::eventfd::EventFd;
 use rand_chacha::ChaCha12Rng;
 use tuntap::{Device, MergingEnded, ReadBatch};
 
 use super::clock::Clock;
 use super::port::Port;
-use super::shared::{Command, Phase, Reports, Shared, Snapshot};
+use super::shared::{Command, Duty, Phase, Reports, Seat, Shared, Snapshot};
 use crate::id::SocketId;
 use crate::link::udp::{MAX_SOCKETS, Receiver, Sender};
 use crate::pump::rx::RxBatch;
@@ -47,9 +49,11 @@ const TX_ITEMS: usize = 1_024;
 /// The driver is asked for a larger seen table at most this often.
 const ASK_INTERVAL: Duration = Duration::from_millis(100);
 
-/// The owner of the data path.
+/// The owner of the data path, or of one way of it.
 pub struct Worker {
     shared: Arc<Shared>,
+    duty: Duty,
+    wake: Arc<EventFd>,
     clock: Clock,
     /// When the last turn began to work.
     now: Instant,
@@ -81,16 +85,14 @@ pub struct Worker {
 pub struct Parts {
     /// What the driver shares.
     pub shared: Arc<Shared>,
+    /// What it is to do, and how it is told; the device comes as a command.
+    pub seat: Seat,
     /// The clock.
     pub clock: Clock,
-    /// The device, if there is one.
-    pub device: Option<Box<dyn Device>>,
     /// Packets or datagrams of one round of system calls at most.
     pub batch: usize,
     /// Decides about packets or frames.
     pub port: Port,
-    /// From the driver.
-    pub commands: Commands<Command>,
     /// To the driver.
     pub reports: Reports,
     /// For nonces.
@@ -105,29 +107,29 @@ struct Ready {
 }
 
 impl Worker {
-    /// A worker with all the memory it will ever need.
+    /// A worker with all the memory it will ever need, and the device if one waits in its seat.
     pub fn new(parts: Parts) -> Self {
         let Parts {
             shared,
+            seat,
             clock,
-            device,
             batch,
             port,
-            commands,
             reports,
             nonces,
         } = parts;
-        let read = read_batch(device.as_deref(), &port, batch);
         let now = clock.now();
         let hand = Hand::new(now, reports, shared.counters.clone());
-        Self {
+        let mut worker = Self {
             shared,
+            duty: seat.duty,
+            wake: seat.wake,
+            commands: seat.commands,
             clock,
             now,
-            device,
+            device: None,
             batch,
             port,
-            commands,
             hand,
             nonces,
             pump: Pump::default(),
@@ -135,14 +137,16 @@ impl Worker {
             tx: TxBatch::with_capacity(TX_ITEMS),
             receiver: Receiver::default(),
             sender: Sender::with_chunk(batch),
-            read,
+            read: ReadBatch::new(1, wire::HEADER_LEN, 1),
             outgoing: Vec::with_capacity(TX_ITEMS),
             delivery: Delivery::default(),
             truncated: 0,
             merging_ended: MergingEnded::default(),
             last_seen: None,
             asked_at: None,
-        }
+        };
+        worker.obey();
+        worker
     }
 
     /// Runs until it is told to end.
@@ -189,11 +193,13 @@ impl Worker {
             self.originate(now, &snapshot);
         }
         // 5.
-        self.release(now, snapshot);
-        self.write_beacon(now);
+        if self.duty != Duty::In {
+            self.release(now, snapshot);
+            self.write_beacon(now);
+        }
         if ready.command {
             // How often it was woken does not matter.
-            let _ = shared.wake.read();
+            let _ = self.wake.read();
             self.obey();
         }
         true
@@ -201,16 +207,17 @@ impl Worker {
 
     /// Step 1.
     fn wait(&self, shared: &Shared) -> Result<Ready, Errno> {
-        // The wake-up, the device, the sockets; places that are not used are not polled.
+        // The wake-up, the sockets, the device; places that are not used are not polled.
         let mut fds: [PollFd<'_>; MAX_SOCKETS + 2] =
-            std::array::from_fn(|_| PollFd::new(shared.wake.as_fd(), PollFlags::POLLIN));
+            std::array::from_fn(|_| PollFd::new(self.wake.as_fd(), PollFlags::POLLIN));
         let mut used = 1;
-        for (_, socket) in shared.sockets.iter() {
+        let served = shared.sockets.iter().filter(|_| self.duty != Duty::Out);
+        for (_, socket) in served {
             fds[used] = PollFd::new(socket.as_fd(), PollFlags::POLLIN);
             used += 1;
         }
         let sockets = used - 1;
-        let listens = shared.phase() == Phase::Running;
+        let listens = self.duty != Duty::In && shared.phase() == Phase::Running;
         let device = self
             .device
             .as_ref()
@@ -242,7 +249,8 @@ impl Worker {
     /// Until the port has something to do, rounded up; for ever when that is never. It counts from
     /// the turn before, whose work makes it late by less than what it is rounded by.
     fn timeout(&self) -> PollTimeout {
-        let Some(at) = self.port.next_timeout() else {
+        let due = self.port.next_timeout();
+        let Some(at) = due.filter(|_| self.duty != Duty::In) else {
             return PollTimeout::NONE;
         };
         let wait = at.since(self.now).as_micros().div_ceil(1_000);
@@ -301,7 +309,8 @@ impl Worker {
         while let Ok(command) = self.commands.try_recv() {
             match command {
                 Command::Device(device) => {
-                    self.read = read_batch(Some(&*device), &self.port, self.batch);
+                    let headroom = self.port.headroom();
+                    self.read = ReadBatch::at_most(self.batch, device.info(), headroom);
                     self.truncated = 0;
                     self.merging_ended = MergingEnded::default();
                     self.device = Some(device);
@@ -320,15 +329,8 @@ impl Worker {
     }
 
     fn lose_device(&mut self) {
-        if self.device.take().is_some() {
-            self.hand.device_gone();
+        if let Some(device) = self.device.take() {
+            self.hand.device_gone(device.info().index);
         }
-    }
-}
-
-fn read_batch(device: Option<&dyn Device>, port: &Port, batch: usize) -> ReadBatch {
-    match device {
-        Some(device) => ReadBatch::at_most(batch, device.info(), port.headroom()),
-        None => ReadBatch::new(1, wire::HEADER_LEN, 1),
     }
 }

@@ -46,6 +46,8 @@ pub struct Figures {
     pub lost: usize,
     /// Arrivals beyond the first of a number.
     pub duplicated: usize,
+    /// First arrivals of a number after a higher one.
+    pub reordered: usize,
     /// Number of the first one that was lost: tells what it met.
     pub first_lost: Option<usize>,
 }
@@ -87,7 +89,7 @@ impl Stream {
         let count = usize::try_from(duration.as_millis()).unwrap();
         let is_sent = AtomicBool::new(false);
         let start = Instant::now();
-        let arrivals = thread::scope(|scope| {
+        let (times, reordered) = thread::scope(|scope| {
             let receiver = scope.spawn(|| self.receive(count, &is_sent));
             let sender = scope.spawn(|| {
                 self.send(start, count);
@@ -99,12 +101,13 @@ impl Stream {
         });
         Figures {
             sent: count,
-            lost: arrivals.iter().filter(|&&times| times == 0).count(),
-            duplicated: arrivals
+            lost: times.iter().filter(|&&times| times == 0).count(),
+            duplicated: times
                 .iter()
                 .map(|&times| usize::from(times.saturating_sub(1)))
                 .sum(),
-            first_lost: arrivals.iter().position(|&times| times == 0),
+            reordered,
+            first_lost: times.iter().position(|&times| times == 0),
         }
     }
 
@@ -123,9 +126,10 @@ impl Stream {
         }
     }
 
-    /// How often each number arrived.
-    fn receive(&self, count: usize, is_sent: &AtomicBool) -> Vec<u8> {
+    /// How often each number arrived, and how many came late.
+    fn receive(&self, count: usize, is_sent: &AtomicBool) -> (Vec<u8>, usize) {
         let mut arrivals = vec![0_u8; count];
+        let (mut highest, mut reordered) = (0, 0);
         let mut sent_at = None;
         let mut datagram = [0; LEN + 1];
         loop {
@@ -133,6 +137,8 @@ impl Stream {
                 Ok(LEN) => {
                     let number = u32::from_be_bytes(*datagram.first_chunk().unwrap()) as usize;
                     let times = &mut arrivals[number];
+                    reordered += usize::from(*times == 0 && number < highest);
+                    highest = highest.max(number);
                     *times = times.saturating_add(1);
                 }
                 Ok(other) => panic!("{other} bytes arrived in place of {LEN}"),
@@ -142,7 +148,7 @@ impl Stream {
             if is_sent.load(Ordering::Acquire) {
                 let since: Instant = *sent_at.get_or_insert_with(Instant::now);
                 if since.elapsed() > GRACE {
-                    return arrivals;
+                    return (arrivals, reordered);
                 }
             }
         }

@@ -73,6 +73,10 @@ impl Shared {
 struct Twin(Arc<Shared>);
 
 impl Raw for Twin {
+    fn share(&self) -> io::Result<Self> {
+        Ok(Self(Arc::clone(&self.0)))
+    }
+
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let mut state = self.0.lock();
         let Some(bytes) = state.to_read.pop_front() else {

@@ -41,13 +41,17 @@ const BUFFER_LEN: usize = 68 * 1_024;
 
 /// Where an offload device reads and writes: the kernel, or its twin. Each packet stands behind a
 /// virtio header.
-pub(crate) trait Raw: fmt::Debug + Send {
+pub(crate) trait Raw: fmt::Debug + Send + 'static {
     /// Reads one packet; never waits.
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize>;
     /// Writes one packet, whose bytes lie in `slices`.
     fn write(&mut self, slices: &[IoSlice<'_>]) -> io::Result<()>;
     /// What to poll for readability.
     fn readiness(&self) -> BorrowedFd<'_>;
+    /// A second handle on the same.
+    fn share(&self) -> io::Result<Self>
+    where
+        Self: Sized;
 }
 
 impl Raw for File {
@@ -61,6 +65,10 @@ impl Raw for File {
 
     fn readiness(&self) -> BorrowedFd<'_> {
         self.as_fd()
+    }
+
+    fn share(&self) -> io::Result<Self> {
+        self.try_clone()
     }
 }
 
@@ -227,6 +235,10 @@ impl<R: Raw> Device for OffloadDevice<R> {
 
     fn readiness(&self) -> Option<BorrowedFd<'_>> {
         Some(self.raw.readiness())
+    }
+
+    fn share(&self) -> io::Result<Box<dyn Device>> {
+        Ok(Box::new(Self::new(self.raw.share()?, self.info.clone())))
     }
 }
 

@@ -5,7 +5,9 @@ use std::net::{IpAddr, UdpSocket};
 use crate::host::*;
 
 use nix::poll::PollFlags;
-use tuntap::{ReadBatch, Refusal, WriteOutcome, is_gone, set_mtu};
+use tuntap::{
+    OffloadChoice, OpenConfig, ReadBatch, Refusal, WriteOutcome, device_exists, is_gone, set_mtu,
+};
 
 #[test]
 fn what_a_program_sends_is_read_behind_the_headroom() {
@@ -56,6 +58,25 @@ fn a_written_echo_request_is_answered_by_the_kernel() {
         assert_eq!(packet[20], 0, "an echo reply");
         assert_eq!(packet[24..], request[24..]);
         assert_eq!(checksum(&packet[20..]), [0, 0]);
+    });
+}
+
+#[test]
+fn of_two_handles_one_writes_and_the_other_reads_and_either_keeps_the_interface() {
+    in_namespace(|| {
+        for offload in [OffloadChoice::Auto, OffloadChoice::Off] {
+            let mut reader = open(&OpenConfig { offload, ..tun() });
+            let mut writer = reader.share().unwrap();
+            assert_eq!(writer.info(), reader.info());
+            let request = echo_request();
+            assert_eq!(write(&mut *writer, &[&request]), [WriteOutcome::Written]);
+            let reply = read(&mut *reader, |packet| packet.get(9) == Some(&1));
+            assert_eq!(reply[16..][24..], request[24..]);
+            drop(reader);
+            assert!(device_exists("mesh0"));
+            drop(writer);
+            assert!(!device_exists("mesh0"));
+        }
     });
 }
 

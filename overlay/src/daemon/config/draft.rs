@@ -62,6 +62,7 @@ impl Default for Draft {
                 mtu: 1_400,
                 offload: OffloadMode::Auto,
                 batch: MAX_BATCH as u16,
+                threads: None,
                 on_loss: OnLoss::Keep,
             },
             dedupe: Dedupe {
@@ -127,6 +128,9 @@ impl Draft {
             "device.offload" => device.offload = choice_of(given)?,
             "device.batch" => {
                 device.batch = given.whole(1, MAX_BATCH as u32, "packets")? as u16;
+            }
+            "device.threads" => {
+                device.threads = Some(given.whole(1, 2, "data threads")? as u16);
             }
             "device.name" => {
                 self.device_name = Some(device_name(given)?);

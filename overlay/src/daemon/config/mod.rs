@@ -140,6 +140,9 @@ pub struct Device {
     /// handles at most. Default 256, 1 to 256: as many as there is room for. Too small: a system
     /// call, a look at the clock and a wait for memory for each packet; 1 shows what rounds save.
     pub batch: u16,
+    /// Data threads, 1 or 2: one for everything, or one for each way. `None`: two from 4 processors
+    /// on. Two where there is no processor to spare: slower, since they wait for each other's.
+    pub threads: Option<u16>,
     /// What to do when it disappears. Default: keep.
     pub on_loss: OnLoss,
 }

@@ -23,6 +23,7 @@ const SETTINGS: &[Setting] = &[
     setting("device.mode", "", "--mode"),
     setting("device.offload", "", "--offload"),
     setting("device.batch", "", "--batch"),
+    setting("device.threads", "", "--threads"),
     setting("device.name", "", "--dev"),
     setting("device.address", "", "--address, a list"),
     setting("device.mtu", "", "--mtu"),

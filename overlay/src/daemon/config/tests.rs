@@ -134,7 +134,7 @@ fn every_key_can_stand_in_the_file() {
         log = "debug"
         log_format = "json"
         forwarding = "flood"
-        device = { mode = "tap", name = "tap9", address = ["10.77.0.1/24"], mtu = 1500, batch = 8, on_loss = "exit" }
+        device = { mode = "tap", name = "tap9", address = ["10.77.0.1/24"], mtu = 1500, batch = 8, threads = 2, on_loss = "exit" }
         dedupe = { memory = "16MiB", hash = "blake3" }
         [limits]
         candidates = 64
@@ -151,6 +151,7 @@ fn every_key_can_stand_in_the_file() {
     );
     assert_eq!(config.device.mode, DeviceMode::Tap);
     assert_eq!(config.device.batch, 8);
+    assert_eq!(config.device.threads, Some(2));
     assert_eq!(config.dedupe.memory, 16 << 20);
     assert_eq!(config.limits.candidates, 64);
     assert_eq!(config.timers.ping_after, Duration::from_millis(500));
@@ -247,6 +248,11 @@ fn errors_name_the_place_the_value_and_the_remedy() {
             "",
             "--plain --batch 0",
             "--batch 0 is out of range (give 1 to 256 packets)",
+        ),
+        (
+            "",
+            "--plain --threads 3",
+            "--threads 3 is out of range (give 1 to 2 data threads)",
         ),
         (
             "",

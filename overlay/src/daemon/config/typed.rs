@@ -79,6 +79,7 @@ pub(super) fn typed(args: &UpArgs) -> Result<Vec<Given>, ConfigError> {
         args.offload.as_ref().map(name_of_choice),
     );
     add("device.batch", "--batch", word(&args.batch));
+    add("device.threads", "--threads", word(&args.threads));
     add("device.name", "--dev", word(&args.dev));
     add("device.address", "--address", words(&args.address));
     add("device.mtu", "--mtu", word(&args.mtu));

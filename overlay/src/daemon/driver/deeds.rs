@@ -118,7 +118,7 @@ impl Driver {
                     let routes = self.directory.routes();
                     self.shared.publish(|snapshot| snapshot.routes = routes);
                     // Packets that wait for a claim may go now.
-                    self.device.wake(&self.shared.wake);
+                    self.shared.wake();
                 }
                 DirectoryEffect::Dropped(reason, count) => {
                     self.shared.counters.count_many(reason, count);

@@ -9,7 +9,7 @@ use super::super::admin::{AdminRequest, Reply, Verb};
 use super::super::device::DeviceView;
 use super::super::peers::Resolved;
 use super::super::pinging::Pinging;
-use super::super::shared::{Command, Report};
+use super::super::shared::Report;
 use super::Driver;
 use crate::id::NetId;
 use crate::node::control::Arrival;
@@ -54,9 +54,10 @@ impl Driver {
                     .handle_payload(now, origin, direct, &payload, effects);
             }
             Report::SeenFills => self.grow_seen_table(),
-            Report::DeviceGone => {
-                tracing::error!(device = self.config.device.name, "the device was deleted");
-                self.device.lost();
+            Report::DeviceGone(index) => {
+                if self.device.lost(index) {
+                    tracing::error!(device = self.config.device.name, "the device was deleted");
+                }
             }
             Report::MergingEnded(ended) => self.device.merges_less(ended),
             Report::WrongMode(netid) => {
@@ -190,8 +191,8 @@ impl Driver {
             watch.follow(Some(opened.device.info().index));
         }
         tracing::info!(device = opened.device.info().name, "the device is back");
-        self.device
-            .command(Command::Device(opened.device), &self.shared.wake);
+        self.device.hand_over(opened.device);
+        self.shared.wake();
     }
 
     /// Tells control which addresses this machine has, without the device's.

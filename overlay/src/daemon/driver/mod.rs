@@ -247,7 +247,6 @@ impl Driver {
     async fn leave(&mut self) {
         let proven = self.proven();
         self.shared.set_phase(Phase::Leaving);
-        self.device.wake(&self.shared.wake);
         for _ in 0..2 {
             self.control.say_goodbye(&mut self.effects);
             self.carry_out(self.clock.now());

@@ -84,9 +84,9 @@ impl Hand {
         }
     }
 
-    /// The device is gone.
-    pub(super) fn device_gone(&self) {
-        self.near(Report::DeviceGone, 0, DropReason::ControlFull);
+    /// The device of this index is gone.
+    pub(super) fn device_gone(&self, index: u32) {
+        self.near(Report::DeviceGone(index), 0, DropReason::ControlFull);
     }
 
     /// The device no longer merges some packets; returns whether that found a place.
@@ -241,7 +241,7 @@ mod tests {
             hand.control(arrival(None, true), &[0; 16]);
         }
         assert_eq!(waiting(&hand), NEAR - SPARE_FOR_ONCE);
-        hand.device_gone();
+        hand.device_gone(7);
         assert_eq!(waiting(&hand), NEAR - SPARE_FOR_ONCE + 1);
     }
 
