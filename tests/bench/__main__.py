@@ -48,7 +48,8 @@ def main():
     options = _options()
     os.environ["PATH"] += ":/usr/sbin:/sbin"
     os.environ["LC_ALL"] = "C"
-    # As Ctrl-C: leaves through every `with` and `finally`.
+    # Both leave through every `with` and `finally`, whatever the shell has set.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         _check_machine()
@@ -171,7 +172,9 @@ class Bench:
         return seconds
 
     def _print(self, done):
-        print(_machine_line())
+        versions = dict.fromkeys(one.version_line() for one in self.contenders)
+        machine = f"{_machine_line()}\n{', '.join(version for version in versions if version)}"
+        print(machine)
         print(f"{done} of {self.rounds} rounds; median [smallest-largest]; ratios are the median of "
               f"each round's own; TCP with {measures.congestion_control()}, devices of MTU 1400\n")
         print(table.tables(self.results))
@@ -179,7 +182,7 @@ class Bench:
             print(f"\nnot measured: {text}")
         if self.file:
             self.file.write_text(json.dumps(
-                {"machine": _machine_line(), "rounds": done, "failures": self.failures,
+                {"machine": machine, "rounds": done, "failures": self.failures,
                  "figures": self.results.as_records()}, indent=1) + "\n")
 
 

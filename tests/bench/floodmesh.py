@@ -14,6 +14,7 @@ class Floodmesh(Contender):
         self.name = name
         self.title = title
         self.flags = flags
+        self.version = (binary, "--version")
 
     def start(self, seats):
         middle = len(seats) // 2 + 1

@@ -47,6 +47,7 @@ class WireguardGo(Peer):
     title = "wireguard-go"
     needs = ("wireguard-go", "wg")
     install = "apt-get install wireguard-go wireguard-tools"
+    version = ("wireguard-go", "--version")
 
     def start(self, seats):
         keys = {seat.number: self._keys(seat) for seat in seats}
@@ -84,6 +85,7 @@ class Tinc(Peer):
 
     needs = ("tincd", "openssl")
     install = "apt-get install tinc openssl"
+    version = ("tincd", "--version")
 
     def __init__(self, name, title, *options):
         self.name = name
@@ -126,6 +128,7 @@ class Fastd(Peer):
 
     needs = ("fastd",)
     install = "apt-get install fastd"
+    version = ("fastd", "--version")
 
     def __init__(self, name, title, method):
         self.name = name
@@ -163,6 +166,7 @@ class Nebula(Peer):
     title = "nebula"
     needs = ("nebula", "nebula-cert")
     install = "apt-get install nebula"
+    version = ("sh", "-c", "echo nebula $(nebula -version)")
 
     def start(self, seats):
         authority = seats[0].directory()
@@ -204,6 +208,7 @@ firewall:
 class Vpncloud(Peer):
     needs = ("vpncloud",)
     install = "cargo install vpncloud"
+    version = ("vpncloud", "--version")
 
     def __init__(self, name, title, *options):
         self.name = name
