@@ -53,9 +53,9 @@ def main():
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         _check_machine()
-        chosen = rows.chosen(options.only)
+        chosen = _rows(options.only)
         binary = _binary(options.binary)
-        contenders = _contenders(binary, options.contenders)
+        contenders = _contenders(binary, options)
         bench = Bench(binary, contenders, chosen, options)
         with Machine() as machine:
             bench.run(machine)
@@ -127,8 +127,8 @@ class Bench:
 
     def _row(self, machine, number, row, setups):
         taking = [setup for setup in setups if row.takes(setup.contender)]
-        self._announce(number, f"{row.name}: {row.what}, {len(taking) or 1} contenders",
-                       row.seconds * max(len(taking), 1))
+        whom = f", {len(taking)} contenders" if row.shape else ""
+        self._announce(number, f"{row.name}: {row.what}{whom}", row.seconds * max(len(taking), 1))
         if not row.shape:
             def measure():
                 for contender, figures in row.measure(machine, self.binary).items():
@@ -197,6 +197,9 @@ def _options():
     parser.add_argument("--contenders", type=names, default=[], metavar="NAMES",
                         help="measure these alone, of raw,floodmesh,naive,tap,"
                              + ",".join(peer.name for peer in peers.all_peers()))
+    parser.add_argument("--wireguard-go", type=Path, metavar="FILE",
+                        help="measure this one too, as wireguard-go-2: many distributions have one "
+                             "from before it had offload, which came in 2023")
     parser.add_argument("--budget", type=float, default=BUDGET, metavar="SECONDS",
                         help=f"begin no round that would end later [default: {BUDGET}]")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there too")
@@ -229,9 +232,20 @@ def _binary(given):
     return ROOT / os.environ.get("CARGO_TARGET_DIR", "target") / "release" / "floodmesh"
 
 
-def _contenders(binary, names):
+def _rows(names):
+    """Those that can be measured here; those that cannot are named."""
+    chosen = rows.chosen(names)
+    able = [row for row in chosen if all(shutil.which(program) for program in row.needs)]
+    for row in chosen:
+        if row not in able:
+            _say(f"left out, needs {' and '.join(row.needs)}: {row.name}")
+    return able
+
+
+def _contenders(binary, options):
     """Those that can run here; those that cannot are named."""
-    known = [Raw(), *floodmesh.variants(binary), *peers.all_peers()]
+    names = options.contenders
+    known = [Raw(), *floodmesh.variants(binary), *peers.all_peers(options.wireguard_go)]
     unknown = [name for name in names if name not in [one.name for one in known]]
     if unknown:
         raise Failure(f"no such contender: {', '.join(unknown)}")

@@ -58,6 +58,8 @@ class Contender:
     version = ()
     # Whether it is another project's daemon.
     is_peer = False
+    # The rows that it is measured in; `None` for all that take it.
+    rows = None
 
     def missing(self):
         """The programs that it lacks here."""

@@ -1,5 +1,6 @@
 """Single measurements, from the first seat of a setup to the last. Each is bounded in time."""
 
+import functools
 import json
 import re
 import subprocess
@@ -31,6 +32,7 @@ LOADED_PINGS = 200
 LOADED_PING_INTERVAL = 0.01
 
 
+@functools.lru_cache(maxsize=None)
 def congestion_control():
     """The one that all streams use: cubic where the kernel has it, since bbr, a common default,
     measures the path for seconds before it uses it."""

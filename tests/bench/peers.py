@@ -43,17 +43,20 @@ def _neighbors(seats, seat):
 class WireguardGo(Peer):
     """A line is plain IP routing through the node in the middle."""
 
-    name = "wireguard-go"
-    title = "wireguard-go"
-    needs = ("wireguard-go", "wg")
     install = "apt-get install wireguard-go wireguard-tools"
-    version = ("wireguard-go", "--version")
+
+    def __init__(self, name, title, program="wireguard-go"):
+        self.name = name
+        self.title = title
+        self.program = program
+        self.needs = (program, "wg")
+        self.version = (program, "--version")
 
     def start(self, seats):
         keys = {seat.number: self._keys(seat) for seat in seats}
         processes = []
         for seat in seats:
-            process = seat.node.start("wireguard-go", "--foreground", seat.device(),
+            process = seat.node.start(self.program, "--foreground", seat.device(),
                                       environment={"LOG_LEVEL": "error"})
             processes.append(process)
             self.address_device(seat, process)
@@ -206,14 +209,13 @@ firewall:
 
 
 class Vpncloud(Peer):
+    """It does not relay."""
+
+    name = "vpncloud"
+    title = "vpncloud"
     needs = ("vpncloud",)
     install = "cargo install vpncloud"
     version = ("vpncloud", "--version")
-
-    def __init__(self, name, title, *options):
-        self.name = name
-        self.title = title
-        self.options = options
 
     def start(self, seats):
         processes = []
@@ -225,23 +227,25 @@ class Vpncloud(Peer):
             process = seat.node.start(
                 "vpncloud", "--quiet", "--no-port-forwarding", "--type", "tun", "--mode", "router",
                 "--device", seat.device(), "--listen", f"0.0.0.0:{PORT}", "--password", "bench",
-                "--claim", f"{seat.address}/32", "--ip", f"{seat.address}/24", *dials, *self.options)
+                "--claim", f"{seat.address}/32", "--ip", f"{seat.address}/24", *dials)
             processes.append(process)
             self.address_device(seat, process)
         return processes
 
 
-def all_peers():
-    """Every daemon that this program knows, whether it is installed or not."""
+def all_peers(wireguard_go=None):
+    """Every daemon that this program knows, whether it is installed or not; and this other build of
+    wireguard-go, if one is given."""
+    given = [WireguardGo("wireguard-go-2", "wireguard-go, as given", str(wireguard_go))]
     return [
-        WireguardGo(),
+        WireguardGo("wireguard-go", "wireguard-go"),
+        *(given if wireguard_go else []),
         Tinc("tinc", "tinc"),
         Tinc("tinc-none", "tinc, no cipher, no digest", "Cipher = none", "Digest = none"),
         Fastd("fastd", "fastd salsa2012+umac", "salsa2012+umac"),
         Fastd("fastd-null", "fastd null", "null"),
         Nebula(),
-        Vpncloud("vpncloud", "vpncloud"),
-        Vpncloud("vpncloud-plain", "vpncloud, no cipher", "--algorithm", "plain"),
+        Vpncloud(),
     ]
 
 

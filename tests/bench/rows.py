@@ -33,9 +33,12 @@ class Row:
     after: tuple = ()
     # Measured in the first round alone.
     once: bool = False
+    # Programs without which it is left out.
+    needs: tuple = ()
 
     def takes(self, contender):
-        return self.contenders is None or contender.name in self.contenders
+        mine = self.contenders is None or contender.name in self.contenders
+        return mine and (contender.rows is None or self.name in contender.rows)
 
 
 def _without_segmentation(setup):
@@ -71,14 +74,15 @@ ROWS = [
     Row("tcp", "TCP, 1 stream", 2, 3.5, measures.tcp),
     Row("tcp4", "TCP, 4 streams", 2, 3.5, lambda setup: measures.tcp(setup, streams=4)),
     Row("ping-loaded", "round trips while a TCP stream runs", 2, 4, measures.loaded_pings),
-    Row("no-uso", "TCP over wires without UDP segmentation", 2, 4, _without_segmentation, OURS),
+    Row("no-uso", "TCP over wires without UDP segmentation", 2, 4, _without_segmentation, OURS,
+        needs=("ethtool",)),
     Row("memory-tcp", "memory after TCP", 2, 0.1, measures.memory, after=("tcp",)),
     Row("small", "UDP packets of 64 bytes", 2, 6.5, measures.small_packets),
     Row("memory-small", "memory after small packets too", 2, 0.1, measures.memory,
         after=("tcp", "small")),
     Row("line", "TCP through a relay", 3, 3.5, measures.tcp,
-        ("floodmesh", "naive", "wireguard-go", "tinc", "tinc-none", "fastd", "fastd-null", "nebula")),
-    Row("relay", "a relay on one core", 0, 20, relay.measure),
+        ("floodmesh", "naive", "wireguard-go", "wireguard-go-2", "tinc", "tinc-none", "fastd", "fastd-null", "nebula")),
+    Row("relay", "a relay on one core", 0, 20, relay.measure, needs=("rustc",)),
     Row("diamond", "a mesh that loses links and a relay", 0, 32, _diamond, once=True),
 ]
 
