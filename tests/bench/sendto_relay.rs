@@ -10,7 +10,9 @@ fn main() {
         let parsed: Result<SocketAddr, _> = word.parse();
         parsed.expect("an argument is ADDRESS:PORT")
     });
-    let listen = addresses.next().expect("the first argument is where to listen");
+    let listen = addresses
+        .next()
+        .expect("the first argument is where to listen");
     let neighbors: Vec<SocketAddr> = addresses.collect();
     let socket = UdpSocket::bind(listen).expect("the address is free");
     let mut buffer = [0; 65_536];
