@@ -113,4 +113,5 @@ def main():
                       "loaded_seconds": time.monotonic() - began}))
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -20,7 +20,11 @@ class Peer(Contender):
     def address_device(self, seat, process):
         """Waits for the device and gives it its address."""
         node, device = seat.node, seat.device()
-        if not wait_until(lambda: _has_device(node, device) or not process.is_running(), READY_SECONDS):
+
+        def is_decided():
+            return _has_device(node, device) or not process.is_running()
+
+        if not wait_until(is_decided, READY_SECONDS) or not process.is_running():
             raise Failure(f"{process.name} made no device", process.said())
         node.ip("address", "replace", f"{seat.address}/24", "dev", device)
         node.ip("link", "set", device, "mtu", MTU, "up")
@@ -127,7 +131,7 @@ class Tinc(Peer):
 
 
 class Fastd(Peer):
-    """A pair is a TUN device; a line is TAP devices and `forward`, since fastd's TUN has one peer."""
+    """A pair is TUN devices; a line is TAP devices and `forward`: fastd's TUN has one peer."""
 
     needs = ("fastd",)
     install = "apt-get install fastd"

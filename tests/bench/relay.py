@@ -24,12 +24,14 @@ def measure(machine, binary):
     if os.cpu_count() < 2:
         raise Failure("a relay alone on its core needs a second core for its load")
     plain = machine.directory / "sendto_relay"
-    run(["rustc", "--edition", "2021", "-O", "-o", str(plain), str(HERE / "sendto_relay.rs")], timeout=60)
+    source = HERE / "sendto_relay.rs"
+    run(["rustc", "--edition", "2021", "-O", "-o", str(plain), str(source)], timeout=60)
     figures = {"floodmesh": {}, "sendto": {}}
     for far_ends in FAR_ENDS:
         for index, (name, taken) in enumerate(figures.items()):
-            place = _Place(machine, f"{name}-{far_ends}", f"198.18.{200 + index + 2 * far_ends}", far_ends)
-            command = (place.floodmesh(binary) if name == "floodmesh" else place.sendto(plain))
+            network = f"198.18.{200 + 2 * far_ends + index}"
+            place = _Place(machine, f"{name}-{far_ends}", network, far_ends)
+            command = place.floodmesh(binary) if name == "floodmesh" else place.sendto(plain)
             process = place.relay.start(*command, core=os.cpu_count() - 1)
             if name == "floodmesh" and not wait_until(lambda: is_ready(process), READY_SECONDS):
                 raise Failure("the relay is not ready", process.said())
@@ -62,16 +64,16 @@ class _Place:
     def floodmesh(self, binary):
         """All ends are trusted, so that they need not answer Pings."""
         return [binary, "up", "--plain", "--mode", "none", "--netid", "1", "--name", "relay",
-                "--listen", f"{self.address}:{PORT}", "--log", "warn", "--state-dir", self.directory,
-                "--control", self.directory / "control",
+                "--listen", f"{self.address}:{PORT}", "--log", "warn",
+                "--state-dir", self.directory, "--control", self.directory / "control",
                 *(word for end in self.ends() for word in ("--trust-unproved", end))]
 
     def sendto(self, plain):
         return [plain, f"{self.address}:{PORT}", *self.ends()[1:]]
 
     def load(self):
-        load = self.other.start(sys.executable, HERE / "load.py", self.far, f"{self.address}:{PORT}",
-                                self.far_ends, SECONDS, core=0)
+        load = self.other.start(sys.executable, HERE / "load.py", self.far,
+                                f"{self.address}:{PORT}", self.far_ends, SECONDS, core=0)
         try:
             if load.popen.wait(SECONDS + 10) != 0:
                 raise Failure("the load of the relay failed", load.said())

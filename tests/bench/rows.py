@@ -54,8 +54,8 @@ def _without_segmentation(setup):
 
 
 def _diamond(_machine, binary):
-    """A diamond of four nodes under a stream of 1,000 packets a second, while a link on its way dies
-    without a word, comes back, and the node on the other way is killed."""
+    """A diamond of four nodes under a stream of 1,000 packets a second: a link on its way dies
+    without a word and comes back, then the node on the other way is killed."""
     try:
         said = run([binary, "lab", "--topology", "diamond", "--json"], timeout=90)
     except Failure as failure:
@@ -81,7 +81,8 @@ ROWS = [
     Row("memory-small", "memory after small packets too", 2, 0.1, measures.memory,
         after=("tcp", "small")),
     Row("line", "TCP through a relay", 3, 3.5, measures.tcp,
-        ("floodmesh", "naive", "wireguard-go", "wireguard-go-2", "tinc", "tinc-none", "fastd", "fastd-null", "nebula")),
+        ("floodmesh", "naive", "wireguard-go", "wireguard-go-2", "tinc", "tinc-none", "fastd",
+         "fastd-null", "nebula")),
     Row("relay", "a relay on one core", 0, 20, relay.measure, needs=("rustc",)),
     Row("diamond", "a mesh that loses links and a relay", 0, 32, _diamond, once=True),
 ]

@@ -6,8 +6,10 @@ import table
 
 
 def results():
-    made = table.Results({"floodmesh": "floodmesh", "naive": "naive", "a": "A", "b": "B"}, ["a", "b"])
-    for number, (mine, naive, a, b) in enumerate([(4, 1, 2, 3), (6, 3, 2, 1), (10, 2, 5, 1)], start=1):
+    titles = {"floodmesh": "floodmesh", "naive": "naive", "a": "A", "b": "B"}
+    made = table.Results(titles, peers=["a", "b"])
+    rounds = [(4, 1, 2, 3), (6, 3, 2, 1), (10, 2, 5, 1)]
+    for number, (mine, naive, a, b) in enumerate(rounds, start=1):
         for name, value in (("floodmesh", mine), ("naive", naive), ("a", a), ("b", b)):
             made.add(number, "tcp", name, {"gbps": value})
     return made
