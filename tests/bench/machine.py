@@ -169,6 +169,7 @@ class Machine:
 
 def run(command, timeout=20):
     """Runs a command to its end and returns what it printed."""
+    command = [str(word) for word in command]
     try:
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True,
                               timeout=timeout, check=False)

@@ -125,9 +125,9 @@ class Tinc(Peer):
     @staticmethod
     def _key(seat):
         """Makes a key; returns its public half."""
-        run(["openssl", "genrsa", "-traditional", "-out", str(seat.file("key")), "2048"])
+        run(["openssl", "genrsa", "-traditional", "-out", seat.file("key"), "2048"])
         os.chmod(seat.file("key"), 0o600)
-        return run(["openssl", "rsa", "-in", str(seat.file("key")), "-RSAPublicKey_out"])
+        return run(["openssl", "rsa", "-in", seat.file("key"), "-RSAPublicKey_out"])
 
 
 class Fastd(Peer):
@@ -177,14 +177,14 @@ class Nebula(Peer):
 
     def start(self, seats):
         authority = seats[0].directory()
-        run(["nebula-cert", "ca", "-name", "bench", "-out-crt", str(authority / "ca.crt"),
-             "-out-key", str(authority / "ca.key")])
+        run(["nebula-cert", "ca", "-name", "bench", "-out-crt", authority / "ca.crt",
+             "-out-key", authority / "ca.key"])
         processes = []
         for seat in seats:
-            run(["nebula-cert", "sign", "-ca-crt", str(authority / "ca.crt"), "-ca-key",
-                 str(authority / "ca.key"), "-name", f"seat{seat.number}", "-ip",
-                 f"{seat.address}/24", "-out-crt", str(seat.file("crt")), "-out-key",
-                 str(seat.file("key"))])
+            run(["nebula-cert", "sign", "-ca-crt", authority / "ca.crt",
+                 "-ca-key", authority / "ca.key", "-name", f"seat{seat.number}",
+                 "-ip", f"{seat.address}/24", "-out-crt", seat.file("crt"),
+                 "-out-key", seat.file("key")])
             seat.file("config.yml").write_text(self._config(seats, seat, authority))
             processes.append(seat.node.start("nebula", "-config", seat.file("config.yml")))
         for seat, process in zip(seats, processes):

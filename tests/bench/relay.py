@@ -25,7 +25,7 @@ def measure(machine, binary):
         raise Failure("a relay alone on its core needs a second core for its load")
     plain = machine.directory / "sendto_relay"
     source = HERE / "sendto_relay.rs"
-    run(["rustc", "--edition", "2021", "-O", "-o", str(plain), str(source)], timeout=60)
+    run(["rustc", "--edition", "2021", "-O", "-o", plain, source], timeout=60)
     figures = {"floodmesh": {}, "sendto": {}}
     for far_ends in FAR_ENDS:
         for index, (name, taken) in enumerate(figures.items()):
