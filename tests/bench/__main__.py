@@ -13,7 +13,7 @@ with 1 when something of floodmesh could not be measured; what a target says dec
 |---|---|
 | `machine` | namespaces, wires, processes |
 | `contender`, `floodmesh`, `peers` | what is measured, and how it is started |
-| `measures`, `relay` | single measurements |
+| `measures`, `relay` | single measurements; `load`, `bound`, `sendto_relay.rs` are programs of `relay` |
 | `rows`, `rounds` | which measurements there are, and their order |
 | `table` | figures as Markdown, and the targets |
 """
@@ -32,8 +32,8 @@ import floodmesh
 import peers
 import rows
 from contender import Raw
-from machine import Failure, Machine
-from rounds import Bench, say
+from machine import Failure, Machine, say
+from rounds import Bench
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 # Seconds for everything; a round that would take longer is not begun.

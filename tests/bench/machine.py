@@ -10,6 +10,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -181,6 +182,11 @@ def run(command, timeout=20):
         raise Failure(f"{' '.join(command)} failed", done.stderr + done.stdout[-500:],
                       done.stdout)
     return done.stdout
+
+
+def say(text):
+    """Tells people how far it is."""
+    print(text, file=sys.stderr, flush=True)
 
 
 def wait_until(is_so, seconds, interval=0.05):

@@ -2,14 +2,13 @@
 
 import json
 import os
-import sys
 import time
 from pathlib import Path
 
 import measures
 import table
 from contender import MTU, Setup
-from machine import Failure, run
+from machine import Failure, run, say
 
 # To start and end one contender's daemons.
 START_SECONDS = 1.2
@@ -149,8 +148,3 @@ def _describe_machine():
     model = models[0] if models else os.uname().machine
     return (f"{model}, {os.cpu_count()} cores, Linux {os.uname().release}, "
             f"{' '.join(run(['iperf3', '--version']).split()[:2])}")
-
-
-def say(text):
-    """Tells people how far it is."""
-    print(text, file=sys.stderr, flush=True)
