@@ -13,7 +13,8 @@ with 1 when something of floodmesh could not be measured; what a target says dec
 |---|---|
 | `machine` | namespaces, wires, processes |
 | `contender`, `floodmesh`, `peers` | what is measured, and how it is started |
-| `measures`, `relay` | single measurements; `load`, `bound`, `sendto_relay.rs` are programs of `relay` |
+| `measures`, `relay` | single measurements |
+| `load`, `bound`, `sendto_relay.rs` | programs that `relay` runs |
 | `rows`, `rounds` | which measurements there are, and their order |
 | `table` | figures as Markdown, and the targets |
 """

@@ -60,8 +60,9 @@ class Trains:
     def __init__(self):
         self.number = 0
         payload = b"\xc0" + bytes(MESSAGE - HEADER.size - 1)
-        self.bytes = bytearray().join(
-            HEADER.pack(0xAC, 1, DATA, 0, place, NETID, DESTINATION) + payload for place in range(TRAIN))
+        headers = (HEADER.pack(0xAC, 1, DATA, 0, place, NETID, DESTINATION)
+                   for place in range(TRAIN))
+        self.bytes = bytearray().join(header + payload for header in headers)
 
     def next(self):
         self.number += 1

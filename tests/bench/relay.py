@@ -47,7 +47,7 @@ def measure(machine, binary):
             taken[f"k{far_ends}_offered_kpps"] = came["offered"] / 1e3
             taken[f"k{far_ends}_busy"] = busy = used / came["loaded_seconds"]
             if busy < LEAST_BUSY:
-                say(f"relay, {name} to {far_ends}: it had its core for {busy:.0%} of the time alone")
+                say(f"relay, {name} to {far_ends}: its core was its own for {busy:.0%} alone")
     return figures
 
 

@@ -130,8 +130,8 @@ class Bench:
         versions = dict.fromkeys(one.version_line() for one in self.contenders)
         machine = f"{_describe_machine()}\n{', '.join(version for version in versions if version)}"
         print(machine)
-        print(f"{done} of {self.rounds} rounds; median [smallest-largest]; a ratio is the median of "
-              "each round's own")
+        print(f"{done} of {self.rounds} rounds; median [smallest-largest]; a ratio is the median "
+              "of each round's own")
         print(f"TCP with {measures.congestion_control()}; devices of MTU {MTU}\n")
         print(table.tables(self.results))
         for text in self.failures:
