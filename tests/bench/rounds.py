@@ -11,7 +11,7 @@ from contender import MTU, Setup
 from machine import Failure, run, say
 
 # To start and end one contender's daemons.
-START_SECONDS = 1.2
+START_SECONDS = 0.7
 
 
 class Bench:
