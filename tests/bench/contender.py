@@ -9,7 +9,7 @@ import os
 import shutil
 from dataclasses import dataclass, field
 
-from machine import Failure, Node, wait_until
+from machine import Failure, Node, run, wait_until
 
 # Bytes of the largest packet of every device, so that all cut a stream into the same packets.
 MTU = 1400
@@ -54,12 +54,23 @@ class Contender:
     # Programs without which it cannot run, and how to get them.
     needs = ()
     install = ""
+    # The command whose first line tells the version.
+    version = ()
     # Whether it is another project's daemon.
     is_peer = False
+    # The rows that it is measured in; `None` for all that take it.
+    rows = None
 
     def missing(self):
         """The programs that it lacks here."""
         return [program for program in self.needs if not shutil.which(program)]
+
+    def version_line(self):
+        """What it says of its version; nothing for what has none of its own."""
+        try:
+            return run(self.version).strip().splitlines()[0] if self.version else ""
+        except Failure:
+            return f"{self.name}, version unknown"
 
     def start(self, seats):
         """Starts its daemons, one for each seat, and returns their processes in that order."""

@@ -9,11 +9,13 @@ READY_SECONDS = 10.0
 class Floodmesh(Contender):
     """The relay in the middle of a line has no device, as a relay would."""
 
-    def __init__(self, binary, name, title, *flags):
+    def __init__(self, binary, name, title, *flags, rows=None):
         self.binary = binary
         self.name = name
         self.title = title
         self.flags = flags
+        self.rows = rows
+        self.version = (binary, "--version")
 
     def start(self, seats):
         middle = len(seats) // 2 + 1
@@ -47,7 +49,7 @@ def variants(binary):
         Floodmesh(binary, "floodmesh", "floodmesh"),
         Floodmesh(binary, "naive", "naive (`--offload off --batch 1`)", "--offload", "off",
                   "--batch", "1"),
-        Floodmesh(binary, "tap", "floodmesh TAP", "--mode", "tap"),
+        Floodmesh(binary, "tap", "floodmesh TAP", "--mode", "tap", rows=("ping", "tcp")),
     ]
 
 

@@ -26,8 +26,10 @@ MOST_RECEIVES = 256
 
 # wire/PROTOCOL.md, Header: magic, version, kind, flags, nonce, src, dst.
 HEADER = struct.Struct(">BBBBIII")
-HELLO, DATA, NO_FORWARD, ALL = 0x01, 0x10, 0x80, 0xFFFFFFFF
+HELLO, DATA, NO_FORWARD = 0x01, 0x10, 0x80
 NETID = 0x100
+# Whom the messages are for: a node that the relay floods them toward.
+DESTINATION = 0xBEEF
 
 
 def open_end(address, port):
@@ -45,7 +47,7 @@ def greet(ends, relay):
     while time.monotonic() < stop:
         for number, end in enumerate(ends):
             try:
-                end.sendto(HEADER.pack(0xAC, 1, HELLO, NO_FORWARD, time.monotonic_ns() & ALL,
+                end.sendto(HEADER.pack(0xAC, 1, HELLO, NO_FORWARD, time.monotonic_ns() & 0xFFFFFFFF,
                                        NETID + number, 0), relay)
             except ConnectionRefusedError:
                 pass
@@ -58,8 +60,9 @@ class Trains:
     def __init__(self):
         self.number = 0
         payload = b"\xc0" + bytes(MESSAGE - HEADER.size - 1)
-        self.bytes = bytearray().join(
-            HEADER.pack(0xAC, 1, DATA, 0, place, NETID, ALL) + payload for place in range(TRAIN))
+        headers = (HEADER.pack(0xAC, 1, DATA, 0, place, NETID, DESTINATION)
+                   for place in range(TRAIN))
+        self.bytes = bytearray().join(header + payload for header in headers)
 
     def next(self):
         self.number += 1
@@ -113,4 +116,5 @@ def main():
                       "loaded_seconds": time.monotonic() - began}))
 
 
-main()
+if __name__ == "__main__":
+    main()

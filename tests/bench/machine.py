@@ -1,7 +1,7 @@
 """Network namespaces, the wires between them and the processes in them; all of it goes at the end.
 
-What is started here dies with this program, even when that is killed; a namespace that a killed run
-left behind is removed by the next one.
+What is started here dies with this program, even when that is killed; namespaces and files that a
+killed run left behind are removed by the next one.
 """
 
 import contextlib
@@ -10,6 +10,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -122,7 +123,7 @@ class Machine:
     """Everything that one run makes outside this program. Use it in a `with`."""
 
     def __init__(self):
-        self.directory = Path(tempfile.mkdtemp(prefix=f"{PREFIX}-"))
+        self.directory = Path(tempfile.mkdtemp(prefix=f"{PREFIX}-{os.getpid()}-"))
         self.processes = []
         self.nodes = []
         self.wires = 0
@@ -136,7 +137,7 @@ class Machine:
         shutil.rmtree(self.directory, ignore_errors=True)
 
     def clear(self):
-        """Ends all processes, the last first, and removes all namespaces with what is in them."""
+        """Ends all processes, the last first, and removes all namespaces and files."""
         for process in reversed(self.processes):
             process.popen.terminate()
         for process in reversed(self.processes):
@@ -145,6 +146,8 @@ class Machine:
         for node in self.nodes:
             subprocess.run(["ip", "netns", "del", node.namespace], stderr=subprocess.DEVNULL)
         self.nodes.clear()
+        for entry in self.directory.iterdir():
+            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
 
     def add_node(self, name):
         node = Node(self, name)
@@ -167,6 +170,7 @@ class Machine:
 
 def run(command, timeout=20):
     """Runs a command to its end and returns what it printed."""
+    command = [str(word) for word in command]
     try:
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True,
                               timeout=timeout, check=False)
@@ -180,6 +184,11 @@ def run(command, timeout=20):
     return done.stdout
 
 
+def say(text):
+    """Tells people how far it is."""
+    print(text, file=sys.stderr, flush=True)
+
+
 def wait_until(is_so, seconds, interval=0.05):
     """Looks until it is so; returns whether it became so in time."""
     end = time.monotonic() + seconds
@@ -191,9 +200,16 @@ def wait_until(is_so, seconds, interval=0.05):
 
 
 def _remove_stale():
-    """Removes namespaces of runs that no longer exist."""
+    """Removes namespaces and files of runs that no longer exist."""
     for line in run(["ip", "netns", "list"]).splitlines():
-        name = line.split()[0]
-        words = name.split("-")
-        if words[0] == PREFIX and len(words) > 2 and not Path(f"/proc/{words[1]}").exists():
-            run(["ip", "netns", "del", name])
+        if _is_stale(line.split()[0]):
+            run(["ip", "netns", "del", line.split()[0]])
+    for directory in Path(tempfile.gettempdir()).glob(f"{PREFIX}-*"):
+        if _is_stale(directory.name):
+            shutil.rmtree(directory, ignore_errors=True)
+
+
+def _is_stale(name):
+    """Whether the process whose number is in the name has ended."""
+    words = name.split("-")
+    return words[0] == PREFIX and words[1:2] != [] and not Path(f"/proc/{words[1]}").exists()

@@ -20,7 +20,11 @@ class Peer(Contender):
     def address_device(self, seat, process):
         """Waits for the device and gives it its address."""
         node, device = seat.node, seat.device()
-        if not wait_until(lambda: _has_device(node, device) or not process.is_running(), READY_SECONDS):
+
+        def is_decided():
+            return _has_device(node, device) or not process.is_running()
+
+        if not wait_until(is_decided, READY_SECONDS) or not process.is_running():
             raise Failure(f"{process.name} made no device", process.said())
         node.ip("address", "replace", f"{seat.address}/24", "dev", device)
         node.ip("link", "set", device, "mtu", MTU, "up")
@@ -43,16 +47,20 @@ def _neighbors(seats, seat):
 class WireguardGo(Peer):
     """A line is plain IP routing through the node in the middle."""
 
-    name = "wireguard-go"
-    title = "wireguard-go"
-    needs = ("wireguard-go", "wg")
     install = "apt-get install wireguard-go wireguard-tools"
+
+    def __init__(self, name, title, program="wireguard-go"):
+        self.name = name
+        self.title = title
+        self.program = program
+        self.needs = (program, "wg")
+        self.version = (program, "--version")
 
     def start(self, seats):
         keys = {seat.number: self._keys(seat) for seat in seats}
         processes = []
         for seat in seats:
-            process = seat.node.start("wireguard-go", "--foreground", seat.device(),
+            process = seat.node.start(self.program, "--foreground", seat.device(),
                                       environment={"LOG_LEVEL": "error"})
             processes.append(process)
             self.address_device(seat, process)
@@ -84,6 +92,7 @@ class Tinc(Peer):
 
     needs = ("tincd", "openssl")
     install = "apt-get install tinc openssl"
+    version = ("tincd", "--version")
 
     def __init__(self, name, title, *options):
         self.name = name
@@ -116,16 +125,17 @@ class Tinc(Peer):
     @staticmethod
     def _key(seat):
         """Makes a key; returns its public half."""
-        run(["openssl", "genrsa", "-traditional", "-out", str(seat.file("key")), "2048"])
+        run(["openssl", "genrsa", "-traditional", "-out", seat.file("key"), "2048"])
         os.chmod(seat.file("key"), 0o600)
-        return run(["openssl", "rsa", "-in", str(seat.file("key")), "-RSAPublicKey_out"])
+        return run(["openssl", "rsa", "-in", seat.file("key"), "-RSAPublicKey_out"])
 
 
 class Fastd(Peer):
-    """A pair is a TUN device; a line is TAP devices and `forward`, since fastd's TUN has one peer."""
+    """A pair is TUN devices; a line is TAP devices and `forward`: fastd's TUN has one peer."""
 
     needs = ("fastd",)
     install = "apt-get install fastd"
+    version = ("fastd", "--version")
 
     def __init__(self, name, title, method):
         self.name = name
@@ -163,17 +173,18 @@ class Nebula(Peer):
     title = "nebula"
     needs = ("nebula", "nebula-cert")
     install = "apt-get install nebula"
+    version = ("sh", "-c", "echo nebula $(nebula -version)")
 
     def start(self, seats):
         authority = seats[0].directory()
-        run(["nebula-cert", "ca", "-name", "bench", "-out-crt", str(authority / "ca.crt"),
-             "-out-key", str(authority / "ca.key")])
+        run(["nebula-cert", "ca", "-name", "bench", "-out-crt", authority / "ca.crt",
+             "-out-key", authority / "ca.key"])
         processes = []
         for seat in seats:
-            run(["nebula-cert", "sign", "-ca-crt", str(authority / "ca.crt"), "-ca-key",
-                 str(authority / "ca.key"), "-name", f"seat{seat.number}", "-ip",
-                 f"{seat.address}/24", "-out-crt", str(seat.file("crt")), "-out-key",
-                 str(seat.file("key"))])
+            run(["nebula-cert", "sign", "-ca-crt", authority / "ca.crt",
+                 "-ca-key", authority / "ca.key", "-name", f"seat{seat.number}",
+                 "-ip", f"{seat.address}/24", "-out-crt", seat.file("crt"),
+                 "-out-key", seat.file("key")])
             seat.file("config.yml").write_text(self._config(seats, seat, authority))
             processes.append(seat.node.start("nebula", "-config", seat.file("config.yml")))
         for seat, process in zip(seats, processes):
@@ -202,13 +213,13 @@ firewall:
 
 
 class Vpncloud(Peer):
+    """It does not relay."""
+
+    name = "vpncloud"
+    title = "vpncloud"
     needs = ("vpncloud",)
     install = "cargo install vpncloud"
-
-    def __init__(self, name, title, *options):
-        self.name = name
-        self.title = title
-        self.options = options
+    version = ("vpncloud", "--version")
 
     def start(self, seats):
         processes = []
@@ -220,23 +231,25 @@ class Vpncloud(Peer):
             process = seat.node.start(
                 "vpncloud", "--quiet", "--no-port-forwarding", "--type", "tun", "--mode", "router",
                 "--device", seat.device(), "--listen", f"0.0.0.0:{PORT}", "--password", "bench",
-                "--claim", f"{seat.address}/32", "--ip", f"{seat.address}/24", *dials, *self.options)
+                "--claim", f"{seat.address}/32", "--ip", f"{seat.address}/24", *dials)
             processes.append(process)
             self.address_device(seat, process)
         return processes
 
 
-def all_peers():
-    """Every daemon that this program knows, whether it is installed or not."""
+def all_peers(wireguard_go=None):
+    """Every daemon that this program knows, whether it is installed or not; and this other build of
+    wireguard-go, if one is given."""
+    given = [WireguardGo("wireguard-go-2", "wireguard-go, as given", str(wireguard_go))]
     return [
-        WireguardGo(),
+        WireguardGo("wireguard-go", "wireguard-go"),
+        *(given if wireguard_go else []),
         Tinc("tinc", "tinc"),
         Tinc("tinc-none", "tinc, no cipher, no digest", "Cipher = none", "Digest = none"),
         Fastd("fastd", "fastd salsa2012+umac", "salsa2012+umac"),
         Fastd("fastd-null", "fastd null", "null"),
         Nebula(),
-        Vpncloud("vpncloud", "vpncloud"),
-        Vpncloud("vpncloud-plain", "vpncloud, no cipher", "--algorithm", "plain"),
+        Vpncloud(),
     ]
 
 

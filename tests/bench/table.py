@@ -1,4 +1,4 @@
-"""Figures as Markdown: median [smallest-largest] over the rounds, ratios, and what was to be reached.
+"""Figures as Markdown: median [smallest-largest] over the rounds, ratios, what was to be reached.
 
 A ratio is the median of each round's own ratio: both sides of it met the same load.
 """
@@ -111,7 +111,8 @@ class Results:
 
     def best_peer(self, row, key, lower_is_better):
         """The peer with the best median; none when none was measured."""
-        medians = [(median(values), peer) for peer in self.peers if (values := self.of(row, key, peer))]
+        medians = [(median(values), peer) for peer in self.peers
+                   if (values := self.of(row, key, peer))]
         if not medians:
             return None
         return (min if lower_is_better else max)(medians)[1]
