@@ -63,7 +63,7 @@ impl Driver {
         let shared = self.shared.clone();
         let clock = self.clock;
         self.growing = Some(tokio::task::spawn_blocking(move || {
-            let generation = Generation::allocate(bytes);
+            let generation = Generation::allocate(clock.now(), bytes);
             shared.flood.seen().adopt(clock.now(), generation);
         }));
     }
