@@ -2,9 +2,10 @@
 //!
 //! The newest table takes all inserts; the older ones are only read, and go when their last entry
 //! has expired. A table is replaced by one [`STEP`] larger when half of it was filled within 300 s,
-//! and by a smaller one when what came in 300 s would fill no more than an eighth of the smaller
-//! one's step up. Between the two lies a factor of at least two, and all of 300 s: traffic that
-//! comes and goes does not make it flap.
+//! and by a smaller one when a table of half its size would stay a quarter full. Between the two
+//! lies a factor of four, and all of 300 s, so that traffic that comes and goes does not make it
+//! flap: the newest table takes 16 to 128 bytes for each entry, unless it is as small as at the
+//! start.
 //!
 //! ```text
 //!   entries of the last 300 s        load ~~~~~~~~\__________________________
@@ -25,7 +26,8 @@ use crate::time::Instant;
 /// How much larger the next table is: 5/2. Twice would leave a bound of 256 MiB with half of it in
 /// the last table, and consult more tables on the way; four times takes up to 64 bytes an entry.
 const STEP: (usize, usize) = (5, 2);
-/// The part of a smaller table's slots that the entries of 300 s may fill when it comes.
+/// A smaller table gets so many slots for each entry of the last 300 s: half as full as makes it
+/// grow.
 const SHRUNK_FILL: u64 = 4;
 /// The part of the memory bound that is kept for a smaller table.
 const RESERVE: usize = 16;
@@ -131,20 +133,14 @@ impl SeenTable {
     pub fn shrinking_wanted(&self, now: Instant) -> Option<usize> {
         // Goes on to `now`, since the counts of the last 300 s are as of the last call.
         let tables = Round::begin(self, now).tables;
-        let newest = tables.newest.bytes();
-        // One at a time, and none while the table may still have to grow.
-        if newest <= self.start_bytes || !tables.older.is_empty() {
-            return None;
-        }
-        let wanted = self.entries() * SHRUNK_FILL;
-        let fits = |bytes: usize| (bytes / size_of::<u64>()) as u64 >= wanted;
-        let mut bytes = self.start_bytes;
-        while !fits(bytes) {
-            bytes = step(bytes);
+        let entries = self.entries();
+        // Doublings of the first size, so that the way down leads back to it.
+        let mut wanted = self.start_bytes;
+        while ((wanted / size_of::<u64>()) as u64) < entries * SHRUNK_FILL {
+            wanted *= 2;
         }
         let room = self.memory_bytes.saturating_sub(self.bytes_of(&tables));
-        let bytes = bytes.min(room);
-        (step(bytes) <= newest && bytes > 0 && fits(bytes)).then_some(bytes)
+        (wanted <= room && wanted <= tables.newest.bytes() / 2).then_some(wanted)
     }
 
     /// Bytes of the table after the newest one, within the bound.
