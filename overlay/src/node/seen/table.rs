@@ -251,14 +251,14 @@ impl Table {
 
 impl<'t> View<'t> {
     /// `None` if the digest of `entry` is there.
-    #[inline]
+    #[inline(always)]
     fn of(bucket: &'t Line, entry: u64, mut before: impl FnMut()) -> Option<Self> {
         let mut sum = 0;
         let (mut oldest, mut least) = (0, i64::MAX);
         for (place, slot) in bucket.0.iter().enumerate() {
             before();
             let difference = difference(slot.load(SeqCst), entry);
-            if is_match(difference) && is_live(difference) {
+            if is_match(difference) && is_known(difference) {
                 return None;
             }
             // An eighth of each, or the sum could overflow.
@@ -302,6 +302,12 @@ fn difference(slot: u64, entry: u64) -> i64 {
 #[inline]
 fn is_match(difference: i64) -> bool {
     difference << (64 - FINGERPRINT_BITS) == 0
+}
+
+/// [`is_live`] where it is hardly ever asked, so that it is not computed for all slots in advance.
+#[cold]
+fn is_known(difference: i64) -> bool {
+    is_live(difference)
 }
 
 /// Whether a slot whose fingerprint is the same is still remembered.
