@@ -5,10 +5,10 @@ use overlay::time::Instant;
 
 /// Resident MiB of this process.
 fn resident() -> i64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let status = std::fs::read_to_string("/proc/self/status").expect("Linux has it");
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kib: i64 = line.unwrap().trim_end_matches("kB").trim().parse().unwrap();
-    kib >> 10
+    let kib = line.and_then(|line| line.trim_end_matches("kB").trim().parse::<i64>().ok());
+    kib.expect("the line holds a number") >> 10
 }
 
 /// What the daemon does once a second, and after a batch.
