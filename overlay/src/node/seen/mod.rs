@@ -23,8 +23,9 @@
 //! inserts; the older ones are only read, and freed when their last entry has expired. Nothing is
 //! ever copied and no thread of the data path waits.
 //!
-//! How it stays fair: when three fifths of the slots were filled within the last 30 s, each
-//! neighbor has a share (`shares.rs`), and what exceeds it is refused. See SECURITY T11.
+//! How it stays fair: when three fifths of the slots were filled within the last 30 s, and no
+//! larger table can come, each neighbor has a share (`shares.rs`), and what exceeds it is refused.
+//! See SECURITY T11.
 //!
 //! Read [`SeenTable`] first, then `table.rs` for what lies in the memory. The tests compare all of
 //! it with a plain map. Source: DATAPATH 4.2 and 10; two choices after Azar, Broder, Karlin, Upfal

@@ -50,6 +50,24 @@ enum Room {
     Displace,
 }
 
+impl SeenTable {
+    /// What a neighbor may have inserted in 30 s when `fresh` came in all, of which `elsewhere` are
+    /// in older tables.
+    ///
+    /// At three fifths of its slots a table finds no free one for a digest by chance once in ten
+    /// thousands; at three quarters once in fifty, and the overflow does not last for 30 s. It does
+    /// for the moment until a larger table is there, which is why nobody is refused before four
+    /// fifths if one can come.
+    #[cold]
+    fn level(&self, tables: &Tables, fresh: u64, elsewhere: u64) -> u32 {
+        let fifth = tables.newest.slots() / 5;
+        if fresh < fifth * 4 + elsewhere && self.next_size(tables).is_some() {
+            return u32::MAX;
+        }
+        self.shares.level(fifth * 3 + elsewhere)
+    }
+}
+
 impl<'s> Round<'s> {
     /// What holds for a whole batch.
     #[inline]
@@ -57,8 +75,6 @@ impl<'s> Round<'s> {
         let second = now.as_secs();
         seen.shares.roll(second, || seen.keep_from_wrapping(second));
         let tables = seen.tables.load();
-        // Three fifths: then no slot is free for a digest by chance once in ten thousands. At
-        // three quarters it is once in fifty, and the overflow does not last for 30 s.
         let fresh = seen.shares.fresh();
         let in_newest = tables.inserts(seen.shares.inserted());
         let elsewhere = fresh.saturating_sub(in_newest);
@@ -66,7 +82,7 @@ impl<'s> Round<'s> {
         let level = if fresh < capacity {
             u32::MAX
         } else {
-            seen.shares.level(capacity)
+            seen.level(&tables, fresh, elsewhere)
         };
         Round {
             seen,

@@ -102,15 +102,12 @@ impl Table {
     /// An empty table of at most `bytes`, but at least 1 KiB, made in `second`; memory touched.
     pub(super) fn new(bytes: usize, second: u64) -> Self {
         let buckets = (bytes / LINE_LEN).max(FEWEST_BUCKETS);
-        let whole_groups = if buckets < GROUP {
-            buckets
-        } else {
-            buckets / GROUP * GROUP
-        };
-        Self::with_buckets(whole_groups, second)
+        // Whole groups, or one small one of pairs.
+        let unit = if buckets < GROUP { 2 } else { GROUP };
+        Self::with_buckets(buckets / unit * unit, second)
     }
 
-    /// Shape: at least two buckets; from [`GROUP`] on a multiple of it.
+    /// Shape: an even number of buckets; from [`GROUP`] on a multiple of it.
     pub(super) fn with_buckets(buckets: usize, second: u64) -> Self {
         Self {
             buckets: Lines::zeroed(buckets),

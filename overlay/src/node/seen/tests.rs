@@ -371,6 +371,25 @@ fn every_bit_of_the_digest_counts() {
 }
 
 #[test]
+fn a_table_of_any_size_is_used_to_its_last_bucket() {
+    for bytes in (0..12_000).step_by(60) {
+        let seen = table(bytes, bytes);
+        let now = Instant::from_secs(1);
+        let slots = seen.tables.load().newest.slots();
+        assert!(slots as usize * 8 <= bytes.max(1024), "{bytes}");
+        for n in 0..slots / 2 {
+            assert_eq!(seen.insert(now, digest(n), 0), Seen::New, "{bytes}: {n}");
+        }
+        assert!(
+            (0..slots / 2).all(|n| seen.contains(now, digest(n))),
+            "{bytes}"
+        );
+        assert!(!seen.contains(now, u64::MAX));
+        assert_eq!(seen.insert(now, u64::MAX, 0), Seen::New);
+    }
+}
+
+#[test]
 fn a_digest_of_zeros_is_a_digest() {
     let seen = table(1 << 10, 1 << 10);
     assert!(!seen.contains(Instant::ZERO, 0));
