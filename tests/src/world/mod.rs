@@ -486,7 +486,7 @@ impl World {
     fn grow(&self, node: usize) {
         let seen = self.nodes[node].flood.seen();
         if let Some(bytes) = seen.growth_wanted() {
-            seen.adopt(self.now, Generation::allocate(bytes));
+            seen.adopt(self.now, Generation::allocate(self.now, bytes));
         }
     }
 

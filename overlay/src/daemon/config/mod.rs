@@ -159,9 +159,10 @@ pub enum OnLoss {
 /// The memory of messages seen.
 #[derive(Clone, Copy, Debug)]
 pub struct Dedupe {
-    /// Bytes it may grow to. Default 256 MiB (about 65,000 new messages per second for 5 minutes),
-    /// 1 MiB to 64 GiB; 16 MiB suits a small router. Too small: messages are remembered for a
-    /// shorter time, shown in `status`. Too large: memory that other programs may need.
+    /// Bytes it may grow to, from 4 MiB, with what comes in 5 minutes. Default 256 MiB (about 39,000
+    /// new messages per second for 5 minutes), 1 MiB to 64 GiB; 16 MiB suits a small router. Too
+    /// small: messages are remembered for a shorter time, shown in `status`. Too large: memory that
+    /// other programs may need.
     pub memory: u64,
     /// How messages are told apart.
     pub hash: HashKind,

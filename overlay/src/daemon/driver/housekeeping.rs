@@ -14,6 +14,7 @@ use crate::time::Instant;
 impl Driver {
     pub(super) fn keep_house(&mut self, now: Instant) {
         self.shared.flood.seen().sweep(now, 1);
+        self.resize_seen_table(now);
         self.learned.sweep(now);
         self.keep_switch(now);
         self.alarms.look_at(now, &self.shared.counters);
@@ -42,24 +43,30 @@ impl Driver {
         }
     }
 
-    /// A larger table is made by a thread that may take its time; the data path never waits.
-    pub(super) fn grow_seen_table(&mut self) {
+    /// A larger or smaller table is made by a thread that may take its time; the data path never
+    /// waits.
+    pub(super) fn resize_seen_table(&mut self, now: Instant) {
         let seen = self.shared.flood.seen();
         if self
-            .growing
+            .resizing
             .as_ref()
-            .is_some_and(|growing| !growing.is_finished())
+            .is_some_and(|resizing| !resizing.is_finished())
         {
             return;
         }
-        let Some(bytes) = seen.growth_wanted() else {
+        let growth = seen.growth_wanted();
+        let Some(bytes) = growth.or_else(|| seen.shrinking_wanted(now)) else {
             return;
         };
-        tracing::debug!(bytes, "the seen table grows");
+        tracing::debug!(
+            bytes,
+            used = seen.bytes(),
+            "the seen table follows the traffic"
+        );
         let shared = self.shared.clone();
         let clock = self.clock;
-        self.growing = Some(tokio::task::spawn_blocking(move || {
-            let generation = Generation::allocate(bytes);
+        self.resizing = Some(tokio::task::spawn_blocking(move || {
+            let generation = Generation::allocate(clock.now(), bytes);
             shared.flood.seen().adopt(clock.now(), generation);
         }));
     }

@@ -53,7 +53,7 @@ impl Driver {
                 self.directory
                     .handle_payload(now, origin, direct, &payload, effects);
             }
-            Report::SeenFills => self.grow_seen_table(),
+            Report::SeenFills => self.resize_seen_table(now),
             Report::DeviceGone(index) => {
                 if self.device.lost(index) {
                     tracing::error!(device = self.config.device.name, "the device was deleted");

@@ -87,7 +87,7 @@ pub struct Driver {
     hurry: Arc<Notify>,
     housekeeping_at: Instant,
     network_changed_at: Option<Instant>,
-    growing: Option<JoinHandle<()>>,
+    resizing: Option<JoinHandle<()>>,
 }
 
 /// What a driver is made of.
@@ -158,7 +158,7 @@ impl Driver {
             hurry,
             housekeeping_at: Instant::ZERO,
             network_changed_at: None,
-            growing: None,
+            resizing: None,
         }
     }
 
