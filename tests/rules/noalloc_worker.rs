@@ -11,12 +11,13 @@ use std::time::Duration as Wait;
 use nix::sys::socket::{setsockopt, sockopt};
 use overlay::lab::net::Namespace;
 use overlay::route::address::Mesh;
+use overlay_tests::packets::{TCP, super_packet};
 use tuntap::{
     Device, DeviceInfo, MergingEnded, Mode, Offload, OffloadChoice, OffloadHandle, OpenConfig,
     offload_pair,
 };
 
-use crate::rig::{ME, MTU, PACKETS, PEER, Rig, SIZE, WARM_UP, super_packet};
+use crate::rig::{ME, MTU, PACKETS, PEER, Rig, SIZE, WARM_UP};
 
 fn twin() -> (Box<dyn Device>, OffloadHandle) {
     let info = DeviceInfo {
@@ -33,7 +34,8 @@ fn twin() -> (Box<dyn Device>, OffloadHandle) {
 fn a_turn_with_offload_and_trains_allocates_nothing_and_reads_the_clock_once() {
     let (device, kernel) = twin();
     let derived = Mesh::default();
-    let whole = super_packet(derived.address(ME), derived.address(PEER));
+    let ends = (derived.address(ME), derived.address(PEER));
+    let whole = super_packet(TCP, ends, SIZE, PACKETS).into();
     let rig = Rig::new(device);
     let mut merged = 0;
     rig.run(

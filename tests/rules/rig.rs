@@ -5,7 +5,7 @@
 //!   device == [ worker: PEER's packets in, ours out ] == UDP == PEER, OTHER (sockets of this test)
 //! ```
 
-use std::net::{Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::SyncSender;
@@ -31,6 +31,7 @@ use overlay::route::routes::Routes;
 use overlay::route::tun::Tun;
 use overlay::route::underlay::Underlay;
 use overlay::time::Instant;
+use overlay_tests::packets::{UDP, packet};
 use rand_chacha::ChaCha12Rng;
 use rand_core::SeedableRng;
 use tokio::sync::mpsc;
@@ -43,8 +44,6 @@ pub(crate) const ME: NetId = NetId(1);
 pub(crate) const PEER: NetId = NetId(2);
 pub(crate) const OTHER: NetId = NetId(3);
 pub(crate) const MTU: u16 = 1_400;
-pub(crate) const TCP: u8 = 6;
-pub(crate) const UDP: u8 = 17;
 /// Turns in which what lasts is made: the reader's place for snapshots, the queues of channels.
 pub(crate) const WARM_UP: u32 = 40;
 const TURNS: u32 = 300;
@@ -236,7 +235,7 @@ impl Rig {
         let derived = Mesh::default();
         let (peer, me) = (derived.address(PEER), derived.address(ME));
         (0..PACKETS)
-            .map(|n| packet(UDP, peer, me, n, &[0x5A; SIZE]))
+            .map(|n| packet(UDP, (peer, me), n, &[0x5A; SIZE]))
             .collect()
     }
 
@@ -266,65 +265,4 @@ impl Rig {
         assert_eq!(self.total(Total::Delivered), turns);
         assert_eq!(self.total(Total::Forwarded), turns);
     }
-}
-
-/// An IPv6 packet with payload, finished. `number` is its place in a stream of TCP.
-pub(crate) fn packet(
-    protocol: u8,
-    from: Ipv6Addr,
-    to: Ipv6Addr,
-    number: usize,
-    payload: &[u8],
-) -> Vec<u8> {
-    let mut upper = vec![0x12, 0x34, 0x12, 0x35];
-    if protocol == TCP {
-        upper.extend((number as u32 * payload.len() as u32).to_be_bytes());
-        upper.extend([0, 0, 0, 1, 0x50, 0x10, 1, 0, 0, 0, 0, 0]);
-    } else {
-        upper.extend((8 + payload.len() as u16).to_be_bytes());
-        upper.extend([0, 0]);
-    }
-    upper.extend(payload);
-    let field = checksum_at(protocol);
-    let sum = !sum(&[&pseudo_header(protocol, from, to, upper.len()), &upper]);
-    upper[field..field + 2].copy_from_slice(&sum.to_be_bytes());
-    wrap(protocol, from, to, &upper)
-}
-
-/// A super-packet as the kernel hands it over, behind its virtio header.
-pub(crate) fn super_packet(from: Ipv6Addr, to: Ipv6Addr) -> Arc<[u8]> {
-    let whole = packet(TCP, from, to, 0, &vec![0x5A; SIZE * PACKETS]);
-    let mut upper = whole[40..].to_vec();
-    let sum = sum(&[&pseudo_header(TCP, from, to, upper.len())]);
-    upper[16..18].copy_from_slice(&sum.to_be_bytes());
-    let mut virtio = vec![1, 4, 0, 0];
-    for number in [SIZE as u16, 40, 16] {
-        virtio.extend(number.to_ne_bytes());
-    }
-    [virtio, wrap(TCP, from, to, &upper)].concat().into()
-}
-
-fn wrap(protocol: u8, from: Ipv6Addr, to: Ipv6Addr, upper: &[u8]) -> Vec<u8> {
-    let len = (upper.len() as u16).to_be_bytes();
-    let head = [0x60, 0, 0, 0, len[0], len[1], protocol, 64];
-    [&head[..], &from.octets(), &to.octets(), upper].concat()
-}
-
-fn pseudo_header(protocol: u8, from: Ipv6Addr, to: Ipv6Addr, len: usize) -> Vec<u8> {
-    let tail = [0, 0, (len >> 8) as u8, len as u8, 0, 0, 0, protocol];
-    [&from.octets()[..], &to.octets(), &tail].concat()
-}
-
-const fn checksum_at(protocol: u8) -> usize {
-    if protocol == TCP { 16 } else { 6 }
-}
-
-/// The Internet checksum's sum (RFC 1071) of parts of even length, the last excepted.
-fn sum(parts: &[&[u8]]) -> u16 {
-    let mut sum = 0_u32;
-    for pair in parts.iter().flat_map(|part| part.chunks(2)) {
-        sum += u32::from(pair[0]) << 8 | u32::from(*pair.get(1).unwrap_or(&0));
-        sum = (sum & 0xFFFF) + (sum >> 16);
-    }
-    sum as u16
 }

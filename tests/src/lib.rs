@@ -9,4 +9,5 @@ pub mod daemon;
 pub mod fuzz;
 #[cfg(feature = "daemon")]
 pub mod mesh;
+pub mod packets;
 pub mod world;

@@ -126,13 +126,16 @@ impl OffloadHandle {
     /// room for it.
     pub fn inject(&self, bytes: &Arc<[u8]>) -> bool {
         let mut state = self.0.lock();
-        let room = state.to_read.len() < QUEUE_PACKETS;
-        if room {
-            state.to_read.push_back(Arc::clone(bytes));
+        let waiting = state.to_read.len();
+        if waiting == QUEUE_PACKETS {
+            return false;
+        }
+        state.to_read.push_back(Arc::clone(bytes));
+        if waiting == 0 {
             // One set a second time stays set.
             let _ = self.0.readiness.write(1);
         }
-        room
+        true
     }
 
     /// From now on what is written is kept for [`Self::take_written`].

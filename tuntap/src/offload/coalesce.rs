@@ -58,6 +58,7 @@ impl MergedHeader {
 }
 
 impl<'p> Group<'p> {
+    #[inline(always)]
     fn new(number: usize, packet: Mergeable<'p>) -> Self {
         let mut members = [(0, &[][..]); MOST];
         members[0] = (number, packet.flow.bytes);
@@ -200,7 +201,8 @@ pub(super) fn coalesce<'p>(
     packets: &mut dyn Iterator<Item = &'p [u8]>,
     write: &mut dyn FnMut(Ready<'_, 'p>),
 ) {
-    let mut groups: [Option<Group<'p>>; GROUPS] = [const { None }; GROUPS];
+    // Not a constant, which would be written out whole: 13 KB for each call.
+    let mut groups: [Option<Group<'p>>; GROUPS] = std::array::from_fn(|_| None);
     // Groups in the order of their opening; `open[..count]` are places in `groups`.
     let mut open = Open::default();
     for (number, packet) in packets.enumerate() {
@@ -225,7 +227,11 @@ pub(super) fn coalesce<'p>(
             open.end(place, &mut groups, write);
         }
         match mergeable {
-            Some(packet) => open.begin(Group::new(number, packet), &mut groups, write),
+            Some(packet) => {
+                if let Some(place) = open.begin(&mut groups, write) {
+                    groups[place] = Some(Group::new(number, packet));
+                }
+            }
             None => write(Ready::Single(number, packet)),
         }
     }
@@ -254,20 +260,19 @@ impl Open {
             .copied()
     }
 
+    /// The place of another group, which is the newest from now on.
     fn begin<'p>(
         &mut self,
-        group: Group<'p>,
         groups: &mut [Option<Group<'p>>; GROUPS],
         write: &mut dyn FnMut(Ready<'_, 'p>),
-    ) {
+    ) -> Option<usize> {
         if self.count == GROUPS {
             self.end(self.places[0], groups, write);
         }
-        if let Some(place) = groups.iter().position(Option::is_none) {
-            groups[place] = Some(group);
-            self.places[self.count] = place;
-            self.count += 1;
-        }
+        let place = groups.iter().position(Option::is_none)?;
+        self.places[self.count] = place;
+        self.count += 1;
+        Some(place)
     }
 
     fn end<'p>(
@@ -280,12 +285,14 @@ impl Open {
             self.places.copy_within(at + 1..self.count, at);
             self.count -= 1;
         }
-        if let Some(group) = groups[place].take() {
+        // Written where it lies: a group is 1.7 KB.
+        if let Some(group) = &groups[place] {
             match group.members() {
                 [(number, packet)] => write(Ready::Single(*number, packet)),
-                _ => write(Ready::Merged(&group)),
+                _ => write(Ready::Merged(group)),
             }
         }
+        groups[place] = None;
     }
 
     fn end_all<'p>(

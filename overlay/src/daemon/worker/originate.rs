@@ -34,6 +34,10 @@ impl Worker {
                 }
             }
             self.send_batch(now, snapshot);
+            // Nothing waited when the batch was not full: what has come since is the next turn's.
+            if !self.read.is_full() {
+                return;
+            }
         }
     }
 
