@@ -215,6 +215,8 @@ fn growth() {
         let mut answers = [Seen::Known; BATCH];
         for start in (0..10_000_000).step_by(BATCH) {
             let now = Instant(start);
+            // In this order, or it could be wanted twice.
+            let idle = growing.as_ref().is_none_or(|growing| growing.is_finished());
             let before = Clock::now();
             probe(&seen, now, start, &mut answers);
             let wanted = seen.growth_wanted();
@@ -227,7 +229,7 @@ fn growth() {
             }
             refused += answers.iter().filter(|&&a| a == Seen::Refused).count();
             if let Some(bytes) = wanted
-                && growing.as_ref().is_none_or(|growing| growing.is_finished())
+                && idle
             {
                 let seen = &seen;
                 growing = Some(scope.spawn(move || {
