@@ -80,13 +80,13 @@ impl Overflow {
         if entries.contains(digest, second) {
             return (Entered::Known, 0);
         }
-        let early = if entries.seconds.len() < most || entries.purged == second {
-            0
-        } else {
-            entries.purge(second, most)
-        };
-        if entries.seconds.len() >= most {
+        // Once a second: going through all takes longer than the data path has for a message.
+        let mut early = 0;
+        if entries.seconds.len() >= most && entries.purged != second {
+            early = entries.purge(second, most);
             self.mark(&entries);
+        }
+        if entries.seconds.len() >= most {
             return (Entered::Full, early);
         }
         let (word, bit) = mark(digest);
