@@ -16,6 +16,7 @@ use arc_swap::ArcSwap;
 use ipnet::{IpNet, Ipv6Net};
 use rand_chacha::ChaCha12Rng;
 use rand_core::{Rng, SeedableRng};
+use rustix::process::setpriority_process;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tuntap::{OffloadChoice, OpenConfig, OpenError, Watch};
@@ -108,6 +109,10 @@ impl Start {
 /// It could not start, or lost what it cannot do without.
 pub fn up(args: &UpArgs) -> Result<(), Failure> {
     let start = Start::prepare(args)?;
+    // Before there are other threads, which inherit it.
+    if let Err(error) = setpriority_process(None, start.config.nice) {
+        tracing::debug!(%error, nice = start.config.nice, "the priority stays as it was");
+    }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         // Under a flood the driver is always ready; clients and signals are looked after between.

@@ -65,6 +65,7 @@ impl Default for Draft {
                 threads: None,
                 on_loss: OnLoss::Keep,
             },
+            nice: -15,
             dedupe: Dedupe {
                 memory: 256 << 20,
                 hash: HashKind::Fast,
@@ -119,6 +120,7 @@ impl Draft {
             }
             "degree" => links.degree = given.whole(0, 1_024, "neighbors")? as u16,
             "max_neighbors" => links.max_neighbors = given.whole(1, 1_024, "neighbors")? as u16,
+            "nice" => self.config.nice = given.signed(-20, 19, "of nice")?,
             "forwarding" => links.forwarding = given.choice(&[("flood", Forwarding::Flood)])?,
             "state_dir" => self.state = Some(path(given)?),
             "control" => self.control = Some(path(given)?),

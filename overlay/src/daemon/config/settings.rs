@@ -43,6 +43,11 @@ const SETTINGS: &[Setting] = &[
         "How messages are told apart: a fast keyed hash (\"fast\") or keyed BLAKE3 (\"blake3\"), which costs more than the rest of the data path.",
     ),
     setting(
+        "nice",
+        "-15",
+        "Nice value of the process, -20 to 19, where the system permits it; the lower, the shorter packets wait while programs want all processors too.",
+    ),
+    setting(
         "forwarding",
         "\"flood\"",
         "To whom messages go on: all live neighbors but the one they came from (\"flood\").",

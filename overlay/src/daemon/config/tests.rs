@@ -50,6 +50,7 @@ fn the_defaults_are_those_of_the_contract() {
         ("mesh0", 1_400)
     );
     assert_eq!(config.device.batch, 256);
+    assert_eq!(config.nice, -15);
     assert_eq!(config.device.on_loss, OnLoss::Keep);
     assert_eq!(
         (config.dedupe.memory, config.dedupe.hash),
@@ -134,6 +135,7 @@ fn every_key_can_stand_in_the_file() {
         log = "debug"
         log_format = "json"
         forwarding = "flood"
+        nice = -3
         device = { mode = "tap", name = "tap9", address = ["10.77.0.1/24"], mtu = 1500, batch = 8, threads = 2, on_loss = "exit" }
         dedupe = { memory = "16MiB", hash = "blake3" }
         [limits]
@@ -150,6 +152,7 @@ fn every_key_can_stand_in_the_file() {
         "192.0.2.7:44204"
     );
     assert_eq!(config.device.mode, DeviceMode::Tap);
+    assert_eq!(config.nice, -3);
     assert_eq!(config.device.batch, 8);
     assert_eq!(config.device.threads, Some(2));
     assert_eq!(config.dedupe.memory, 16 << 20);

@@ -159,8 +159,22 @@ impl Given {
     /// # Errors
     /// It is no whole number or outside.
     pub fn whole(&self, least: u32, most: u32, unit: &str) -> Result<u32, ConfigError> {
+        let number = self.whole_between(least.into(), most.into(), unit)?;
+        Ok(number as u32)
+    }
+
+    /// As [`Self::whole`], of a number that may be negative.
+    ///
+    /// # Errors
+    /// It is no whole number or outside.
+    pub fn signed(&self, least: i32, most: i32, unit: &str) -> Result<i32, ConfigError> {
+        let number = self.whole_between(least.into(), most.into(), unit)?;
+        Ok(number as i32)
+    }
+
+    fn whole_between(&self, least: f64, most: f64, unit: &str) -> Result<f64, ConfigError> {
         let number = self.number()?;
-        let inside = (f64::from(least)..=f64::from(most)).contains(&number);
+        let inside = (least..=most).contains(&number);
         if !inside || number.fract() != 0.0 {
             let problem = if inside {
                 "is not a whole number"
@@ -169,7 +183,7 @@ impl Given {
             };
             return Err(self.wrong(problem, format!("give {least} to {most} {unit}")));
         }
-        Ok(number as u32)
+        Ok(number)
     }
 
     /// The value as one of `choices`.
