@@ -16,7 +16,7 @@ use arc_swap::ArcSwap;
 use ipnet::{IpNet, Ipv6Net};
 use rand_chacha::ChaCha12Rng;
 use rand_core::{Rng, SeedableRng};
-use rustix::process::setpriority_process;
+use rustix::process::{getpid, getsid, setpriority_process};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tuntap::{OffloadChoice, OpenConfig, OpenError, Watch};
@@ -110,9 +110,7 @@ impl Start {
 pub fn up(args: &UpArgs) -> Result<(), Failure> {
     let start = Start::prepare(args)?;
     // Before there are other threads, which inherit it.
-    if let Err(error) = setpriority_process(None, start.config.nice) {
-        tracing::debug!(%error, nice = start.config.nice, "the priority stays as it was");
-    }
+    take_priority(start.config.nice);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         // Under a flood the driver is always ready; clients and signals are looked after between.
@@ -120,6 +118,20 @@ pub fn up(args: &UpArgs) -> Result<(), Failure> {
         .build()
         .map_err(|error| Failure::at_work("cannot start the runtime", "").because(error))?;
     runtime.block_on(run(start))
+}
+
+/// Takes a nice value. The kernel may weigh it within the process's session only, and sessions
+/// against each other (autogroups, sched(7)); so what leads a session, which is its own then,
+/// weighs that too.
+fn take_priority(nice: i32) {
+    if let Err(error) = setpriority_process(None, nice) {
+        tracing::debug!(%error, nice, "the priority stays as it was");
+    }
+    if getsid(None).is_ok_and(|leader| leader == getpid())
+        && let Err(error) = std::fs::write("/proc/self/autogroup", nice.to_string())
+    {
+        tracing::debug!(%error, nice, "the session's priority stays as it was");
+    }
 }
 
 async fn run(start: Start) -> Result<(), Failure> {

@@ -66,7 +66,8 @@ pub struct Config {
     pub timers: Timers,
     /// Storm control of a TAP device.
     pub storm: Storm,
-    /// The process's nice value, where the system permits it. Default -15, -20 to 19. The lower, the
+    /// The process's nice value, and that of its session if it leads one, where the system permits
+    /// it; a control group's weight counts before both. Default -15, -20 to 19. The lower, the
     /// sooner the daemon moves packets where programs want all processors too. Too high: packets
     /// wait for some programs' time slices. Too low: a flood takes the programs' time.
     pub nice: i32,
