@@ -14,9 +14,10 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use ipnet::{IpNet, Ipv6Net};
+use nix::unistd::{getpid, getsid};
 use rand_chacha::ChaCha12Rng;
 use rand_core::{Rng, SeedableRng};
-use rustix::process::{getpid, getsid, setpriority_process};
+use rustix::process::setpriority_process;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tuntap::{OffloadChoice, OpenConfig, OpenError, Watch};
@@ -127,6 +128,7 @@ fn take_priority(nice: i32) {
     if let Err(error) = setpriority_process(None, nice) {
         tracing::debug!(%error, nice, "the priority stays as it was");
     }
+    // The leader of another process namespace's session has number 0 here.
     if getsid(None).is_ok_and(|leader| leader == getpid())
         && let Err(error) = std::fs::write("/proc/self/autogroup", nice.to_string())
     {
