@@ -83,6 +83,8 @@ ROWS = [
     Row("line", "TCP through a relay", 3, 3.2, measures.tcp,
         ("floodmesh", "naive", "wireguard-go", "wireguard-go-2", "tinc", "tinc-none", "fastd",
          "fastd-null", "nebula")),
+    Row("line-ping", "round trips through a relay", 3, 2.2, measures.pings, OURS),
+    Row("line-small", "UDP packets of 64 bytes through a relay", 3, 6.5, measures.small_packets, OURS),
     Row("relay", "a relay on one core", 0, 20, relay.measure, needs=("rustc",)),
     Row("diamond", "a mesh that loses links and a relay", 0, 32, _diamond, once=True),
 ]

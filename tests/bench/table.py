@@ -15,6 +15,8 @@ class Figure:
     key: str
     title: str
     lower_is_better: bool = False
+    # The row of the bare wire's figure, if it is another: there is no bare line.
+    raw_row: str = ""
 
 
 PAIR = [
@@ -34,8 +36,12 @@ PAIR = [
     Figure("memory-small", "mib", "memory after TCP and 64 B, MiB", True),
 ]
 LINE = [
-    Figure("line", "gbps", "line of 3: TCP, Gbit/s"),
+    Figure("line", "gbps", "line of 3: TCP, Gbit/s", raw_row="tcp"),
     Figure("line", "cpu_per_gib", "line of 3: CPU s per GiB", True),
+    Figure("line-ping", "p50", "line of 3: ping p50, us", True, raw_row="ping"),
+    Figure("line-ping", "p99", "line of 3: ping p99, us", True, raw_row="ping"),
+    Figure("line-small", "kpps", "line of 3: 64 B, loss < 1 %, kpps", raw_row="small"),
+    Figure("line-small", "limit_kpps", "line of 3: 64 B, no limit, kpps", raw_row="small"),
 ]
 ALONE = [
     Figure("no-uso", "gbps", "TCP without UDP segmentation, Gbit/s"),
@@ -103,10 +109,10 @@ class Results:
         """The values in the order of rounds."""
         return list(self.values.get((row, key, contender), {}).values())
 
-    def ratios(self, row, key, contender, other):
-        """Each round's own ratio."""
+    def ratios(self, row, key, contender, other, other_row=None):
+        """Each round's own ratio, to the other's figure of the same row or of `other_row`."""
         mine = self.values.get((row, key, contender), {})
-        theirs = self.values.get((row, key, other), {})
+        theirs = self.values.get((other_row or row, key, other), {})
         return [mine[number] / theirs[number] for number in mine if theirs.get(number)]
 
     def best_peer(self, row, key, lower_is_better):
@@ -149,8 +155,8 @@ def _comparison(results):
     for figure in PAIR + LINE + ALONE:
         mine = results.of(figure.row, figure.key, "floodmesh")
         peer = results.best_peer(figure.row, figure.key, figure.lower_is_better)
-        ratios = [_cell(results.ratios(figure.row, figure.key, "floodmesh", other))
-                  for other in ("raw", "naive", peer)]
+        ratios = [_cell(results.ratios(figure.row, figure.key, "floodmesh", other, row))
+                  for other, row in (("raw", figure.raw_row), ("naive", None), (peer, None))]
         if mine and any(ratio != "-" for ratio in ratios):
             theirs = _cell(results.of(figure.row, figure.key, peer))
             lines.append([figure.title, _cell(mine), *ratios[:2],

@@ -21,6 +21,13 @@ class Tables(unittest.TestCase):
         self.assertEqual(results().ratios("tcp", "gbps", "floodmesh", "naive"), [4, 2, 5])
         self.assertIn("4 [2-5]", table.tables(results()))
 
+    def test_a_line_is_compared_with_the_bare_wire_of_the_pair(self):
+        made = results()
+        made.add(1, "line", "floodmesh", {"gbps": 2})
+        made.add(1, "tcp", "raw", {"gbps": 40})
+        self.assertEqual(made.ratios("line", "gbps", "floodmesh", "raw", "tcp"), [0.05])
+        self.assertRegex(table.tables(made), r"line of 3: TCP, Gbit/s +\| 2 +\| 0\.05 ")
+
     def test_a_round_that_one_side_lacks_counts_for_no_ratio(self):
         made = results()
         made.add(4, "tcp", "floodmesh", {"gbps": 100})
