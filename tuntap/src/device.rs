@@ -123,6 +123,13 @@ pub struct MergingEnded {
     pub udp: Option<i32>,
 }
 
+impl MergingEnded {
+    /// Both protocols by name.
+    pub fn by_protocol(self) -> [(&'static str, Option<i32>); 2] {
+        [("tcp", self.tcp), ("udp", self.udp)]
+    }
+}
+
 impl DeviceInfo {
     /// The longest packet that the kernel sends through the device, bytes: the MTU, and in tap
     /// mode the Ethernet header and two VLAN tags.

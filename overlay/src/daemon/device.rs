@@ -116,10 +116,8 @@ impl DeviceKeeper {
     /// The worker tells what the device no longer merges: warned of once for each protocol.
     pub fn merges_less(&mut self, ended: MergingEnded) {
         let before = std::mem::replace(&mut self.merging_ended, ended);
-        for (protocol, was, is) in [
-            ("tcp", before.tcp, ended.tcp),
-            ("udp", before.udp, ended.udp),
-        ] {
+        for ((protocol, was), (_, is)) in before.by_protocol().into_iter().zip(ended.by_protocol())
+        {
             if let (None, Some(errno)) = (was, is) {
                 let error = io::Error::from_raw_os_error(errno);
                 tracing::warn!(

@@ -291,8 +291,8 @@ impl Driver {
     }
 
     fn unmerged(&self) -> Vec<Unmerged> {
-        let ended = self.device.merging_ended();
-        [("tcp", ended.tcp), ("udp", ended.udp)]
+        let ended = self.device.merging_ended().by_protocol();
+        ended
             .into_iter()
             .filter_map(|(protocol, errno)| {
                 Some(Unmerged {

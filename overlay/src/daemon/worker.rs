@@ -22,13 +22,11 @@ mod originate;
 
 use std::os::fd::AsFd;
 use std::sync::Arc;
-use std::sync::mpsc::Receiver as Commands;
 
 use deliver::Delivery;
 use hand::Hand;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::eventfd::EventFd;
 use rand_chacha::ChaCha12Rng;
 use tuntap::{Device, MergingEnded, ReadBatch};
 
@@ -52,15 +50,13 @@ const ASK_INTERVAL: Duration = Duration::from_millis(100);
 /// The owner of the data path, or of one way of it.
 pub struct Worker {
     shared: Arc<Shared>,
-    duty: Duty,
-    wake: Arc<EventFd>,
+    seat: Seat,
     clock: Clock,
     /// When the last turn began to work.
     now: Instant,
     device: Option<Box<dyn Device>>,
     batch: usize,
     port: Port,
-    commands: Commands<Command>,
     hand: Hand,
     nonces: ChaCha12Rng,
     pump: Pump,
@@ -122,9 +118,7 @@ impl Worker {
         let hand = Hand::new(now, reports, shared.counters.clone());
         let mut worker = Self {
             shared,
-            duty: seat.duty,
-            wake: seat.wake,
-            commands: seat.commands,
+            seat,
             clock,
             now,
             device: None,
@@ -193,13 +187,13 @@ impl Worker {
             self.originate(now, &snapshot);
         }
         // 5.
-        if self.duty != Duty::In {
+        if self.seat.duty != Duty::In {
             self.release(now, snapshot);
             self.write_beacon(now);
         }
         if ready.command {
             // How often it was woken does not matter.
-            let _ = self.wake.read();
+            let _ = self.seat.wake.read();
             self.obey();
         }
         true
@@ -209,15 +203,18 @@ impl Worker {
     fn wait(&self, shared: &Shared) -> Result<Ready, Errno> {
         // The wake-up, the sockets, the device; places that are not used are not polled.
         let mut fds: [PollFd<'_>; MAX_SOCKETS + 2] =
-            std::array::from_fn(|_| PollFd::new(self.wake.as_fd(), PollFlags::POLLIN));
+            std::array::from_fn(|_| PollFd::new(self.seat.wake.as_fd(), PollFlags::POLLIN));
         let mut used = 1;
-        let served = shared.sockets.iter().filter(|_| self.duty != Duty::Out);
+        let served = shared
+            .sockets
+            .iter()
+            .filter(|_| self.seat.duty != Duty::Out);
         for (_, socket) in served {
             fds[used] = PollFd::new(socket.as_fd(), PollFlags::POLLIN);
             used += 1;
         }
         let sockets = used - 1;
-        let listens = self.duty != Duty::In && shared.phase() == Phase::Running;
+        let listens = self.seat.duty != Duty::In && shared.phase() == Phase::Running;
         let device = self
             .device
             .as_ref()
@@ -250,7 +247,7 @@ impl Worker {
     /// the turn before, whose work makes it late by less than what it is rounded by.
     fn timeout(&self) -> PollTimeout {
         let due = self.port.next_timeout();
-        let Some(at) = due.filter(|_| self.duty != Duty::In) else {
+        let Some(at) = due.filter(|_| self.seat.duty != Duty::In) else {
             return PollTimeout::NONE;
         };
         let wait = at.since(self.now).as_micros().div_ceil(1_000);
@@ -306,7 +303,7 @@ impl Worker {
     }
 
     fn obey(&mut self) {
-        while let Ok(command) = self.commands.try_recv() {
+        while let Ok(command) = self.seat.commands.try_recv() {
             match command {
                 Command::Device(device) => {
                     let headroom = self.port.headroom();

@@ -173,12 +173,7 @@ impl Namespace {
                 .mcast_snooping(false)
                 .up()
                 .build();
-            handle
-                .link()
-                .add(message)
-                .execute()
-                .await
-                .map_err(from_netlink)
+            add_link(&handle, message).await
         })
     }
 
@@ -260,6 +255,12 @@ impl fmt::Debug for Namespace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Namespace({})", self.name)
     }
+}
+
+/// Makes an interface.
+pub(super) async fn add_link(handle: &Handle, message: LinkMessage) -> io::Result<()> {
+    let request = handle.link().add(message);
+    request.execute().await.map_err(from_netlink)
 }
 
 /// The number of `interface` in the namespace of the calling thread.

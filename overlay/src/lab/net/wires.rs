@@ -8,8 +8,7 @@ use ipnet::IpNet;
 use rtnetlink::packet_route::link::{InfoData, InfoVeth};
 use rtnetlink::{Handle, LinkUnspec, LinkVeth};
 
-use super::error::from_netlink;
-use super::namespace::index_here;
+use super::namespace::{add_link, index_here};
 use super::{Namespace, NetError};
 
 /// One end of a wire, as it is asked for.
@@ -168,10 +167,5 @@ async fn add_port(handle: &Handle, bridge: u32, port: &str, plug: Plug<'_>) -> i
         .controller(bridge)
         .up()
         .build();
-    handle
-        .link()
-        .add(message)
-        .execute()
-        .await
-        .map_err(from_netlink)
+    add_link(handle, message).await
 }
