@@ -37,6 +37,7 @@ mod inform;
 mod message;
 mod netid;
 pub mod pretty;
+pub mod sealed;
 pub mod service;
 
 pub use error::{Field, ParseError, Problem};

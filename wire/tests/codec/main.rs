@@ -7,4 +7,5 @@
 
 mod adversarial;
 mod properties;
+mod sealed;
 mod vectors;
