@@ -1,7 +1,7 @@
 //! floodmesh: a mesh VPN daemon that floods.
 //!
 //! Pure (no clock, no randomness of its own, no I/O): [`id`], [`time`], [`budget`], [`keyed`],
-//! [`node`], [`pump`], [`route`]. They take time, randomness and bytes as arguments, so the
+//! [`node`], [`pump`], [`route`], [`seal`]. They take time, randomness and bytes as arguments, so the
 //! simulator, the fuzzers and the daemon call the same functions. Everything else needs the feature
 //! `daemon` and touches the machine: `link` carries datagrams, `daemon` owns clock, sockets, device
 //! and threads, `lab` builds whole meshes in namespaces.
@@ -13,6 +13,7 @@ pub mod memory;
 pub mod node;
 pub mod pump;
 pub mod route;
+pub mod seal;
 pub mod time;
 
 #[cfg(feature = "daemon")]

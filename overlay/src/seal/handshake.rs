@@ -1,0 +1,627 @@
+//! The handshake: Noise_XXpsk0_25519_ChaChaPoly_BLAKE2s, three messages (SEALED.md S12 to S18).
+//!
+//! ```text
+//! Initiation::begin ── INIT ──> check_init, Answering::answer
+//!    Initiation::complete <── RESP ──┘
+//!    │  session, and ── FIN ──> Answering::finish ── session
+//! ```
+//!
+//! One code for links and for two ends ([`Scope`]). Randomness is a *seed*: 32 fresh random bytes
+//! that become the ephemeral secret, so equal seeds give equal bytes (vectors, simulator) and each
+//! seed is used once.
+//!
+//! **Error contract.** A datagram that is refused changes nothing: the attempt stays as it was, and
+//! a right datagram that comes later is accepted. snow 0.10 rolls its hashes back after an error,
+//! yet not its cipher, so an attempt that was refused is built anew from its seed before it reads
+//! again; that costs only those who are refused.
+//!
+//! mac1 is tested before snow is touched: 0.2 us against 60.
+
+use std::fmt;
+use std::net::SocketAddr;
+
+use snow::params::{CipherChoice, DHChoice, HashChoice};
+use snow::resolvers::{CryptoResolver, DefaultResolver};
+use snow::types::{Cipher, Dh, Hash, Random};
+use snow::{Builder, HandshakeState};
+use wire::NetId;
+use wire::sealed::{
+    Answer, AnswerKind, HANDSHAKE_MAX_LEN, INIT_LEN, Init, MAC_LEN, NOISE_MAX_LEN, RecordType,
+    SEALED_VERSION, SUITE, SealedError, Written, endtoend,
+};
+use zeroize::Zeroizing;
+
+use crate::seal::aead::Aead;
+use crate::seal::identity::is_low_order;
+use crate::seal::keys::{Key, MeshKeys, is_same, mac};
+use crate::seal::local::Local;
+use crate::seal::payload::{
+    Proposal, Remote, introduce, propose, read_introduction, read_proposal,
+};
+use crate::seal::session::{Session, Terms};
+use crate::time::Instant;
+
+const PATTERN: &str = "Noise_XXpsk0_25519_ChaChaPoly_BLAKE2s";
+
+/// Room for any handshake datagram; INIT_LEN and HANDSHAKE_MAX_LEN are the same.
+pub type Datagram = [u8; INIT_LEN];
+
+const _: () = assert!(INIT_LEN == HANDSHAKE_MAX_LEN);
+
+/// 32 fresh random bytes, for one handshake of one side.
+pub type Seed = Zeroizing<[u8; 32]>;
+
+/// Between whom.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// Two neighbors, over one link.
+    Link,
+    /// Two ends, over the mesh; the src and dst of the first message.
+    EndToEnd {
+        /// Whose INIT it is.
+        initiator: NetId,
+        /// Whom it is for.
+        responder: NetId,
+    },
+}
+
+/// Why a handshake datagram is refused. State: unchanged, all of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HandshakeError {
+    /// The bytes are none of this kind.
+    Form(SealedError),
+    /// mac1 is wrong: no member of this mesh, or damaged.
+    Mac,
+    /// It answers another handshake.
+    OtherIndex,
+    /// The ephemeral or static key has a small order.
+    Degenerate,
+    /// Noise refuses it: another secret, another prologue, damaged.
+    Noise,
+    /// A record that must be there is not.
+    Missing(RecordType),
+    /// A record has a value that it may not have.
+    Value(RecordType),
+    /// It calls another netid.
+    NotCalled,
+    /// No AEAD that both have.
+    NoAead,
+    /// It is ourselves.
+    Reflected,
+    /// Neither binding nor certificate is good for the key and the netid.
+    Credential,
+    /// Our own payload does not fit: a certificate too long.
+    NoRoom,
+}
+
+/// An INIT whose form, mac1 and ephemeral key are right: worth the work of answering.
+#[derive(Clone, Copy, Debug)]
+pub struct Checked<'d> {
+    scope: Scope,
+    init: Init<'d>,
+}
+
+/// Tests what is cheap to test of an INIT.
+///
+/// State: none.
+/// Cost:  one short mac.
+///
+/// # Errors
+/// `Form`, `Mac`, `Degenerate`.
+pub fn check_init<'d>(
+    keys: &MeshKeys,
+    scope: Scope,
+    datagram: &'d [u8],
+) -> Result<Checked<'d>, HandshakeError> {
+    let init = match scope {
+        Scope::Link => Init::parse(datagram),
+        Scope::EndToEnd { .. } => endtoend::parse_init(datagram),
+    }
+    .map_err(HandshakeError::Form)?;
+    if !is_same(&scope.mac1(keys, true, init.before_mac1), init.mac1) {
+        return Err(HandshakeError::Mac);
+    }
+    if is_low_order(&init.ephemeral()) {
+        return Err(HandshakeError::Degenerate);
+    }
+    Ok(Checked { scope, init })
+}
+
+impl<'d> Checked<'d> {
+    /// The parsed INIT.
+    pub const fn init(&self) -> &Init<'d> {
+        &self.init
+    }
+}
+
+/// The initiator's side, from INIT to RESP.
+pub struct Initiation {
+    scope: Scope,
+    index: u32,
+    seed: Seed,
+    payload: Vec<u8>,
+    /// `None` after a refusal: built anew when needed.
+    noise: Option<HandshakeState>,
+    ephemeral: [u8; 32],
+    mac1: [u8; MAC_LEN],
+}
+
+impl Initiation {
+    /// Writes an INIT (or E-INIT) and returns its length.
+    ///
+    /// Shape: `index` is unused by any session or handshake of ours; `called` may be
+    /// [`NetId::ANY`]; `cookie` was given for the address that this goes to.
+    /// Cost:  one key pair.
+    ///
+    /// # Errors
+    /// `Noise`, if the seed makes no key; never with a random one.
+    pub fn begin(
+        local: &Local,
+        scope: Scope,
+        index: u32,
+        called: NetId,
+        cookie: Option<&[u8; MAC_LEN]>,
+        seed: Seed,
+        out: &mut Datagram,
+    ) -> Result<(Self, usize), HandshakeError> {
+        let mut initiation = Self {
+            scope,
+            index,
+            seed,
+            payload: propose(local, called),
+            noise: None,
+            ephemeral: [0; 32],
+            mac1: [0; MAC_LEN],
+        };
+        let (noise, message) = initiation.build(local)?;
+        let written = scope.emit_init(index, &message, out)?;
+        initiation.mac1 = scope.put_mac1(&local.keys, true, written, out);
+        if let Some(cookie) = cookie {
+            put_mac2(cookie, written, out);
+        }
+        initiation.ephemeral = message.first_chunk().copied().unwrap_or_default();
+        initiation.noise = Some(noise);
+        Ok((initiation, written.len))
+    }
+
+    /// What the far end is to call this handshake, and its session.
+    pub const fn index(&self) -> u32 {
+        self.index
+    }
+
+    /// The ephemeral key, which decides between two that begin at once (S66).
+    pub const fn ephemeral(&self) -> &[u8; 32] {
+        &self.ephemeral
+    }
+
+    /// mac1 of the INIT, which a COOKIE is sealed with.
+    pub const fn mac1(&self) -> &[u8; MAC_LEN] {
+        &self.mac1
+    }
+
+    /// Reads a RESP, writes the FIN and returns the session, who is at its other end, and the
+    /// FIN's length.
+    ///
+    /// State: see the error contract; after success this is to be dropped.
+    /// Cost:  three agreements of keys and one verification.
+    ///
+    /// # Errors
+    /// [`HandshakeError`].
+    pub fn complete(
+        &mut self,
+        local: &Local,
+        now: Instant,
+        resp: &[u8],
+        observed: Option<SocketAddr>,
+        out: &mut Datagram,
+    ) -> Result<(Session, Remote, usize), HandshakeError> {
+        let scope = self.scope;
+        let answer = scope.parse_answer(AnswerKind::Resp, resp)?;
+        scope.check_mac1(&local.keys, false, &answer)?;
+        if answer.receiver != self.index {
+            return Err(HandshakeError::OtherIndex);
+        }
+        if is_low_order(&answer.ephemeral()) {
+            return Err(HandshakeError::Degenerate);
+        }
+        let mut noise = match self.noise.take() {
+            Some(noise) => noise,
+            None => self.build(local)?.0,
+        };
+        // From here on an error leaves `self.noise` empty, and the next RESP builds it anew.
+        let mut payload = [0; NOISE_MAX_LEN];
+        let len = read(&mut noise, answer.noise, &mut payload)?;
+        let static_key = remote_static(local, &noise)?;
+        let (remote, choice) = read_introduction(local, 2, static_key, &payload[..len])?;
+        let aead = choice
+            .filter(|aead| local.offer().contains(aead))
+            .ok_or(HandshakeError::NoAead)?;
+        scope.check_netid(false, remote.netid)?;
+        let introduction = introduce(local, None, scope.observed(observed));
+        let message = write(&mut noise, &introduction)?;
+        let written =
+            scope.emit_answer(AnswerKind::Fin, self.index, answer.sender, &message, out)?;
+        scope.put_mac1(&local.keys, true, written, out);
+        let terms = Terms {
+            local: self.index,
+            remote: answer.sender,
+            is_initiator: true,
+            aead,
+            info: scope.info(),
+        };
+        Ok((session(now, terms, &mut noise), remote, written.len))
+    }
+
+    /// The state after message 1, and message 1; the same each time.
+    fn build(&self, local: &Local) -> Result<(HandshakeState, Vec<u8>), HandshakeError> {
+        let mut noise = self.scope.noise(local, &self.seed, self.index, true)?;
+        let message = write(&mut noise, &self.payload)?;
+        Ok((noise, message))
+    }
+}
+
+/// The responder's side, from INIT to FIN.
+pub struct Answering {
+    scope: Scope,
+    local_index: u32,
+    remote_index: u32,
+    aead: Aead,
+    seed: Seed,
+    /// Noise message 1 as it came, and our payload, to build the state anew.
+    first: Vec<u8>,
+    payload: Vec<u8>,
+    noise: Option<HandshakeState>,
+}
+
+impl Answering {
+    /// Reads a checked INIT, writes the RESP and returns its length and what the INIT proposed.
+    ///
+    /// Shape: `index` as in [`Initiation::begin`]; `observed` is where the INIT came from.
+    /// Cost:  one key pair and two agreements of keys.
+    ///
+    /// # Errors
+    /// [`HandshakeError`]; there is no state yet.
+    pub fn answer(
+        local: &Local,
+        checked: &Checked<'_>,
+        index: u32,
+        seed: Seed,
+        observed: Option<SocketAddr>,
+        out: &mut Datagram,
+    ) -> Result<(Self, Proposal, usize), HandshakeError> {
+        let (scope, init) = (checked.scope, &checked.init);
+        let mut noise = scope.noise(local, &seed, init.sender, false)?;
+        let mut payload = [0; INIT_LEN];
+        let len = read(&mut noise, init.noise, &mut payload)?;
+        let proposal = read_proposal(&payload[..len])?;
+        if proposal.called != NetId::ANY && proposal.called != local.netid {
+            return Err(HandshakeError::NotCalled);
+        }
+        let ours = local.offer();
+        let aead = proposal
+            .offer
+            .iter()
+            .copied()
+            .find(|aead| ours.contains(aead));
+        let aead = aead.ok_or(HandshakeError::NoAead)?;
+        let payload = introduce(local, Some(aead), scope.observed(observed));
+        let message = write(&mut noise, &payload)?;
+        let written = scope.emit_answer(AnswerKind::Resp, index, init.sender, &message, out)?;
+        scope.put_mac1(&local.keys, false, written, out);
+        let answering = Self {
+            scope,
+            local_index: index,
+            remote_index: init.sender,
+            aead,
+            seed,
+            first: init.noise.to_vec(),
+            payload,
+            noise: Some(noise),
+        };
+        Ok((answering, proposal, written.len))
+    }
+
+    /// What the far end is to call this handshake, and its session.
+    pub const fn index(&self) -> u32 {
+        self.local_index
+    }
+
+    /// Reads a FIN; returns the session and who is at its other end.
+    ///
+    /// State: see the error contract; after success this is to be dropped.
+    /// Cost:  one agreement of keys and one verification.
+    ///
+    /// # Errors
+    /// [`HandshakeError`].
+    pub fn finish(
+        &mut self,
+        local: &Local,
+        now: Instant,
+        fin: &[u8],
+    ) -> Result<(Session, Remote), HandshakeError> {
+        let answer = self.scope.parse_answer(AnswerKind::Fin, fin)?;
+        self.scope.check_mac1(&local.keys, true, &answer)?;
+        if (answer.sender, answer.receiver) != (self.remote_index, self.local_index) {
+            return Err(HandshakeError::OtherIndex);
+        }
+        let mut noise = match self.noise.take() {
+            Some(noise) => noise,
+            None => self.build(local)?,
+        };
+        let mut payload = [0; NOISE_MAX_LEN];
+        let len = read(&mut noise, answer.noise, &mut payload)?;
+        let static_key = remote_static(local, &noise)?;
+        let (remote, _) = read_introduction(local, 3, static_key, &payload[..len])?;
+        self.scope.check_netid(true, remote.netid)?;
+        let terms = Terms {
+            local: self.local_index,
+            remote: self.remote_index,
+            is_initiator: false,
+            aead: self.aead,
+            info: self.scope.info(),
+        };
+        Ok((session(now, terms, &mut noise), remote))
+    }
+
+    /// The state after message 2; the same each time.
+    fn build(&self, local: &Local) -> Result<HandshakeState, HandshakeError> {
+        let mut noise = self
+            .scope
+            .noise(local, &self.seed, self.remote_index, false)?;
+        read(&mut noise, &self.first, &mut [0; INIT_LEN])?;
+        write(&mut noise, &self.payload)?;
+        Ok(noise)
+    }
+}
+
+impl Scope {
+    fn noise(
+        self,
+        local: &Local,
+        seed: &Seed,
+        init_sender: u32,
+        is_initiator: bool,
+    ) -> Result<HandshakeState, HandshakeError> {
+        let psk = match self {
+            Self::Link => &local.keys.link_psk,
+            Self::EndToEnd { .. } => &local.keys.end_to_end_psk,
+        };
+        let params = PATTERN.parse().map_err(|_| HandshakeError::Noise)?;
+        let prologue = self.prologue(&local.keys.mesh_id, init_sender);
+        let builder = Builder::with_resolver(params, Box::new(Seeded(seed.clone())))
+            .local_private_key(local.identity.secret().bytes())
+            .and_then(|builder| builder.psk(0, psk.bytes()))
+            .and_then(|builder| builder.prologue(&prologue))
+            .map_err(|_| HandshakeError::Noise)?;
+        let built = if is_initiator {
+            builder.build_initiator()
+        } else {
+            builder.build_responder()
+        };
+        built.map_err(|_| HandshakeError::Noise)
+    }
+
+    fn prologue(self, mesh_id: &[u8; 16], init_sender: u32) -> Vec<u8> {
+        let tail = [SUITE, SEALED_VERSION];
+        let sender = init_sender.to_be_bytes();
+        match self {
+            Self::Link => [&b"mesh-link v1"[..], mesh_id, &tail, &sender].concat(),
+            Self::EndToEnd {
+                initiator,
+                responder,
+            } => [
+                &b"mesh-e2e v1"[..],
+                mesh_id,
+                &initiator.0.to_be_bytes(),
+                &responder.0.to_be_bytes(),
+                &tail,
+                &sender,
+            ]
+            .concat(),
+        }
+    }
+
+    const fn info(self) -> &'static [u8] {
+        match self {
+            Self::Link => b"link-aead v1",
+            Self::EndToEnd { .. } => b"e2e-aead v1",
+        }
+    }
+
+    fn mac1(self, keys: &MeshKeys, by_initiator: bool, before: &[u8]) -> [u8; MAC_LEN] {
+        match self {
+            Self::Link => mac(&keys.mac1, &[before]),
+            Self::EndToEnd {
+                initiator,
+                responder,
+            } => {
+                let (src, dst) = if by_initiator {
+                    (initiator, responder)
+                } else {
+                    (responder, initiator)
+                };
+                let (src, dst) = (src.0.to_be_bytes(), dst.0.to_be_bytes());
+                mac(&keys.end_to_end_mac1, &[&src, &dst, before])
+            }
+        }
+    }
+
+    fn check_mac1(
+        self,
+        keys: &MeshKeys,
+        by_initiator: bool,
+        answer: &Answer<'_>,
+    ) -> Result<(), HandshakeError> {
+        if is_same(
+            &self.mac1(keys, by_initiator, answer.before_mac1),
+            answer.mac1,
+        ) {
+            Ok(())
+        } else {
+            Err(HandshakeError::Mac)
+        }
+    }
+
+    fn put_mac1(
+        self,
+        keys: &MeshKeys,
+        by_initiator: bool,
+        written: Written,
+        out: &mut Datagram,
+    ) -> [u8; MAC_LEN] {
+        let (before, rest) = out.split_at_mut(written.mac1_at);
+        let mac1 = self.mac1(keys, by_initiator, before);
+        rest[..MAC_LEN].copy_from_slice(&mac1);
+        mac1
+    }
+
+    /// The netid inside must be the one on the message that carried it (S82).
+    fn check_netid(self, is_initiator: bool, netid: NetId) -> Result<(), HandshakeError> {
+        match self {
+            Self::Link => Ok(()),
+            Self::EndToEnd { initiator, .. } if is_initiator && netid == initiator => Ok(()),
+            Self::EndToEnd { responder, .. } if !is_initiator && netid == responder => Ok(()),
+            Self::EndToEnd { .. } => Err(HandshakeError::Value(RecordType::NetId)),
+        }
+    }
+
+    /// Ends see no address of each other.
+    fn observed(self, observed: Option<SocketAddr>) -> Option<SocketAddr> {
+        observed.filter(|_| self == Self::Link)
+    }
+
+    fn emit_init(
+        self,
+        sender: u32,
+        noise: &[u8],
+        out: &mut Datagram,
+    ) -> Result<Written, HandshakeError> {
+        match self {
+            Self::Link => Init::emit(sender, noise, out),
+            Self::EndToEnd { .. } => endtoend::emit_init(sender, noise, out),
+        }
+        .ok_or(HandshakeError::NoRoom)
+    }
+
+    fn emit_answer(
+        self,
+        kind: AnswerKind,
+        sender: u32,
+        receiver: u32,
+        noise: &[u8],
+        out: &mut Datagram,
+    ) -> Result<Written, HandshakeError> {
+        match self {
+            Self::Link => Answer::emit(kind, sender, receiver, noise, out),
+            Self::EndToEnd { .. } => endtoend::emit_answer(kind, sender, receiver, noise, out),
+        }
+        .ok_or(HandshakeError::NoRoom)
+    }
+
+    fn parse_answer(self, kind: AnswerKind, datagram: &[u8]) -> Result<Answer<'_>, HandshakeError> {
+        match self {
+            Self::Link => Answer::parse(kind, datagram),
+            Self::EndToEnd { .. } => endtoend::parse_answer(kind, datagram),
+        }
+        .map_err(HandshakeError::Form)
+    }
+}
+
+/// mac2 of an INIT (S10).
+pub(in crate::seal) fn mac2(cookie: &[u8; MAC_LEN], before: &[u8]) -> [u8; MAC_LEN] {
+    let mut key = [0; 32];
+    key[..MAC_LEN].copy_from_slice(cookie);
+    mac(&Key::new(key), &[before])
+}
+
+fn put_mac2(cookie: &[u8; MAC_LEN], written: Written, out: &mut Datagram) {
+    let (before, rest) = out.split_at_mut(written.mac1_at + MAC_LEN);
+    rest[..MAC_LEN].copy_from_slice(&mac2(cookie, before));
+}
+
+/// The far end's S, if it is one and not ours.
+fn remote_static(local: &Local, noise: &HandshakeState) -> Result<[u8; 32], HandshakeError> {
+    let key: [u8; 32] = noise
+        .get_remote_static()
+        .and_then(|key| key.try_into().ok())
+        .ok_or(HandshakeError::Noise)?;
+    if is_low_order(&key) {
+        return Err(HandshakeError::Degenerate);
+    }
+    if key == *local.identity.public() {
+        return Err(HandshakeError::Reflected);
+    }
+    Ok(key)
+}
+
+fn session(now: Instant, terms: Terms, noise: &mut HandshakeState) -> Session {
+    let (first, second) = noise.dangerously_get_raw_split();
+    Session::new(now, terms, &Key::new(first), &Key::new(second))
+}
+
+fn write(noise: &mut HandshakeState, payload: &[u8]) -> Result<Vec<u8>, HandshakeError> {
+    let mut message = vec![0; INIT_LEN];
+    let len = noise
+        .write_message(payload, &mut message)
+        .map_err(|_| HandshakeError::NoRoom)?;
+    message.truncate(len);
+    Ok(message)
+}
+
+fn read(
+    noise: &mut HandshakeState,
+    message: &[u8],
+    payload: &mut [u8],
+) -> Result<usize, HandshakeError> {
+    noise
+        .read_message(message, payload)
+        .map_err(|_| HandshakeError::Noise)
+}
+
+/// snow's default code, with our seed as its one random number: the ephemeral secret.
+struct Seeded(Seed);
+
+/// Gives the seed once.
+struct Once(Option<Seed>);
+
+impl Random for Once {
+    fn try_fill_bytes(&mut self, out: &mut [u8]) -> Result<(), snow::Error> {
+        let seed = self.0.take().ok_or(snow::Error::Rng)?;
+        out.copy_from_slice(seed.get(..out.len()).ok_or(snow::Error::Rng)?);
+        Ok(())
+    }
+}
+
+impl CryptoResolver for Seeded {
+    fn resolve_rng(&self) -> Option<Box<dyn Random>> {
+        Some(Box::new(Once(Some(self.0.clone()))))
+    }
+
+    fn resolve_dh(&self, choice: &DHChoice) -> Option<Box<dyn Dh>> {
+        DefaultResolver.resolve_dh(choice)
+    }
+
+    fn resolve_hash(&self, choice: &HashChoice) -> Option<Box<dyn Hash>> {
+        DefaultResolver.resolve_hash(choice)
+    }
+
+    fn resolve_cipher(&self, choice: &CipherChoice) -> Option<Box<dyn Cipher>> {
+        DefaultResolver.resolve_cipher(choice)
+    }
+}
+
+impl fmt::Debug for Initiation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Initiation({:08x})", self.index)
+    }
+}
+
+impl fmt::Debug for Answering {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Answering({:08x})", self.local_index)
+    }
+}
+
+#[cfg(test)]
+#[path = "handshake_tests.rs"]
+mod tests;

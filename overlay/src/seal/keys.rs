@@ -1,0 +1,312 @@
+//! The mesh secret, and the keys that come from it.
+//!
+//! Whoever has the secret is a member. It is shown to its owner as text, `mk1-` and 58 characters,
+//! and to nobody else: nothing here has a `Debug` that shows a key, and all of it is wiped when it
+//! is dropped. Source: SEALED.md, "Keys" (S1 to S5).
+
+use std::fmt;
+
+use hkdf::Hkdf;
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
+
+/// What the text of a mesh secret begins with.
+const PREFIX: &str = "mk1-";
+/// RFC 4648, lower case.
+const ALPHABET: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
+/// Characters of the secret's 32 bytes and the checksum's 4.
+const TEXT_LEN: usize = 58;
+const CHECKSUM_LEN: usize = 4;
+
+/// 32 bytes that nobody sees: wiped when dropped, compared in constant time.
+#[derive(Clone, Zeroize, ZeroizeOnDrop)]
+pub struct Key([u8; 32]);
+
+impl Key {
+    /// A key of these bytes; the caller wipes its own copy.
+    pub const fn new(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// The bytes, for whoever computes with them.
+    pub const fn bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl PartialEq for Key {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.ct_eq(&other.0).into()
+    }
+}
+
+impl Eq for Key {}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Key(..)")
+    }
+}
+
+/// What makes a node a member (S1).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct MeshSecret(Key);
+
+impl MeshSecret {
+    /// The secret of these random bytes.
+    pub const fn new(bytes: [u8; 32]) -> Self {
+        Self(Key::new(bytes))
+    }
+
+    /// Reads the text form; blanks around it are ignored.
+    ///
+    /// # Errors
+    /// Not a mesh secret, or one with a typing error. Never says which character: the text is a
+    /// secret as well.
+    pub fn parse(text: &str) -> Result<Self, SecretError> {
+        let text = text.trim();
+        let digits = text
+            .get(..PREFIX.len())
+            .filter(|prefix| prefix.eq_ignore_ascii_case(PREFIX))
+            .and_then(|_| text.get(PREFIX.len()..))
+            .ok_or(SecretError::Prefix)?;
+        if digits.len() != TEXT_LEN {
+            return Err(SecretError::Length);
+        }
+        let bytes = decode(digits)?;
+        let (secret, checksum) = bytes.split_at(32);
+        let mut array = [0; 32];
+        array.copy_from_slice(secret);
+        let secret = Self::new(array);
+        array.zeroize();
+        if secret.checksum().ct_eq(checksum).into() {
+            Ok(secret)
+        } else {
+            Err(SecretError::Checksum)
+        }
+    }
+
+    /// The text form, wiped when dropped.
+    pub fn to_text(&self) -> Zeroizing<String> {
+        let mut text = Zeroizing::new(String::with_capacity(PREFIX.len() + TEXT_LEN));
+        text.push_str(PREFIX);
+        let checksum = self.checksum();
+        let (mut bits, mut count) = (0_u32, 0);
+        for &byte in self.0.bytes().iter().chain(&checksum) {
+            bits = bits << 8 | u32::from(byte);
+            count += 8;
+            while count >= 5 {
+                count -= 5;
+                text.push(digit(bits >> count));
+            }
+        }
+        // 288 bits are 57 digits and 3 bits, which the last digit holds on its left.
+        text.push(digit(bits << (5 - count)));
+        text
+    }
+
+    /// Everything that a node needs from it.
+    pub fn derive(&self) -> MeshKeys {
+        let mac1 = self.key(b"mac1 v1");
+        MeshKeys {
+            mesh_id: derive(self.0.bytes(), b"mesh-id v1"),
+            link_psk: self.key(b"link-psk v1"),
+            cookie: Key::new(derive(mac1.bytes(), b"cookie v1")),
+            mac1,
+            end_to_end_psk: self.key(b"e2e-psk v1"),
+            end_to_end_mac1: self.key(b"e2e-mac1 v1"),
+        }
+    }
+
+    /// The key of broadcasts in an epoch.
+    pub fn broadcast_key(&self, epoch: u32) -> Key {
+        let mut info = *b"bcast v1\0\0\0\0";
+        info[8..].copy_from_slice(&epoch.to_be_bytes());
+        self.key(&info)
+    }
+
+    fn key(&self, info: &[u8]) -> Key {
+        Key::new(derive(self.0.bytes(), info))
+    }
+
+    fn checksum(&self) -> [u8; CHECKSUM_LEN] {
+        let hash = Sha256::new()
+            .chain_update(b"mesh-secret v1")
+            .chain_update(self.0.bytes())
+            .finalize();
+        [hash[0], hash[1], hash[2], hash[3]]
+    }
+}
+
+/// What is derived from a mesh secret (S2). Nothing in it leads back to the secret.
+#[derive(Clone, Debug)]
+pub struct MeshKeys {
+    /// Names the mesh; no secret, and in no datagram either.
+    pub mesh_id: [u8; 16],
+    /// Mixed into the handshake of links.
+    pub link_psk: Key,
+    /// Keys mac1: whoever has not even this is not listened to.
+    pub mac1: Key,
+    /// Seals cookies.
+    pub cookie: Key,
+    /// Mixed into the handshake between two ends.
+    pub end_to_end_psk: Key,
+    /// Keys the mac of that handshake.
+    pub end_to_end_mac1: Key,
+}
+
+/// Why a text is no mesh secret.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SecretError {
+    /// It does not begin with `mk1-`.
+    Prefix,
+    /// It has too few characters or too many.
+    Length,
+    /// A character is none of the alphabet's, or the last one has bits that mean nothing.
+    Character,
+    /// The checksum does not fit: a typing error.
+    Checksum,
+}
+
+impl fmt::Display for SecretError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Prefix => "a mesh secret begins with mk1-",
+            Self::Length => "a mesh secret has 58 characters behind mk1-",
+            Self::Character => "a mesh secret has letters and the digits 2 to 7 behind mk1-",
+            Self::Checksum => "the mesh secret has a typing error: its checksum does not fit",
+        })
+    }
+}
+
+impl std::error::Error for SecretError {}
+
+/// HKDF-SHA256 with an empty salt.
+pub fn derive<const N: usize>(input: &[u8; 32], info: &[u8]) -> [u8; N] {
+    const { assert!(N <= 255 * 32) };
+    let mut output = [0; N];
+    Hkdf::<Sha256>::new(None, input)
+        .expand(info, &mut output)
+        .expect("fewer bytes than HKDF gives, by the assertion above");
+    output
+}
+
+/// Keyed BLAKE3 over the parts, the first 16 bytes of it.
+pub fn mac(key: &Key, parts: &[&[u8]]) -> [u8; 16] {
+    let mut hasher = blake3::Hasher::new_keyed(key.bytes());
+    for part in parts {
+        hasher.update(part);
+    }
+    let mut short = [0; 16];
+    short.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
+    short
+}
+
+/// Whether two macs are equal, in a time that does not tell where they differ.
+pub fn is_same(left: &[u8; 16], right: &[u8; 16]) -> bool {
+    left.ct_eq(right).into()
+}
+
+fn digit(bits: u32) -> char {
+    char::from(ALPHABET[(bits & 31) as usize])
+}
+
+fn decode(digits: &str) -> Result<Zeroizing<[u8; 36]>, SecretError> {
+    let mut bytes = Zeroizing::new([0; 36]);
+    let (mut bits, mut count, mut at) = (0_u32, 0, 0);
+    for character in digits.bytes() {
+        let value = match character.to_ascii_lowercase() {
+            letter @ b'a'..=b'z' => letter - b'a',
+            number @ b'2'..=b'7' => number - b'2' + 26,
+            _ => return Err(SecretError::Character),
+        };
+        bits = bits << 5 | u32::from(value);
+        count += 5;
+        if count >= 8 {
+            count -= 8;
+            bytes[at] = (bits >> count) as u8;
+            at += 1;
+        }
+    }
+    if bits & ((1 << count) - 1) != 0 {
+        return Err(SecretError::Character);
+    }
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn nothing_that_holds_a_key_shows_it() {
+        let secret = MeshSecret::new([0x5a; 32]);
+        let shown = format!("{:?} {:?}", secret, secret.derive());
+        for digits in ["5a", "90", "Zz"] {
+            assert!(!shown.contains(digits), "{shown}");
+        }
+        let text = secret.to_text();
+        assert!(!shown.contains(&text[4..12]));
+    }
+
+    #[test]
+    fn a_text_is_read_back_in_either_case_and_with_blanks_around() {
+        let secret = MeshSecret::new([7; 32]);
+        let text = secret.to_text();
+        assert_eq!(text.len(), 62);
+        for text in [
+            text.to_string(),
+            text.to_uppercase(),
+            format!("  {}\n", *text),
+        ] {
+            assert_eq!(MeshSecret::parse(&text), Ok(secret.clone()));
+        }
+    }
+
+    #[test]
+    fn every_other_text_is_refused_by_its_reason() {
+        let text = MeshSecret::new([7; 32]).to_text();
+        assert_eq!(MeshSecret::parse(""), Err(SecretError::Prefix));
+        assert_eq!(MeshSecret::parse(&text[4..]), Err(SecretError::Prefix));
+        assert_eq!(MeshSecret::parse(&text[..61]), Err(SecretError::Length));
+        assert_eq!(
+            MeshSecret::parse(&format!("{}a", *text)),
+            Err(SecretError::Length)
+        );
+        for odd in ["1", "0", "8", "=", "-", " "] {
+            let changed = format!("{}{odd}{}", &text[..20], &text[21..]);
+            assert_eq!(
+                MeshSecret::parse(&changed),
+                Err(SecretError::Character),
+                "{odd}"
+            );
+        }
+        // Not ASCII, and of a length that counts.
+        assert!(MeshSecret::parse(&format!("mk1-{}", "é".repeat(29))).is_err());
+        assert!(MeshSecret::parse("mké1-").is_err());
+        // The last digit has two bits that mean nothing.
+        let last = text.as_bytes()[61];
+        let value = ALPHABET.iter().position(|&digit| digit == last).unwrap();
+        assert_eq!(value % 4, 0);
+        let changed = format!("{}{}", &text[..61], char::from(ALPHABET[value + 1]));
+        assert_eq!(MeshSecret::parse(&changed), Err(SecretError::Character));
+    }
+
+    proptest! {
+        #[test]
+        fn every_secret_survives_its_text_and_no_changed_character_does(
+            bytes in any::<[u8; 32]>(), at in 4_usize..61, by in 1_usize..32,
+        ) {
+            let secret = MeshSecret::new(bytes);
+            let text = secret.to_text();
+            prop_assert_eq!(MeshSecret::parse(&text), Ok(secret));
+            let mut changed = text.as_bytes().to_vec();
+            let value = ALPHABET.iter().position(|&digit| digit == changed[at]).unwrap();
+            changed[at] = ALPHABET[(value + by) % 32];
+            let changed = String::from_utf8(changed).unwrap();
+            prop_assert_eq!(MeshSecret::parse(&changed), Err(SecretError::Checksum));
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! What a handshake needs to know of this node: its keys, its names, its wishes.
+
+use wire::NetId;
+
+use crate::seal::aead::Aead;
+use crate::seal::identity::{BINDING_LEN, Identity};
+use crate::seal::keys::MeshKeys;
+
+/// This node, as it introduces itself. Built at the start and shared, read-only.
+#[derive(Debug)]
+pub struct Local {
+    /// From the mesh secret.
+    pub keys: MeshKeys,
+    /// The node's own keys.
+    pub identity: Identity,
+    /// The netid it goes by.
+    pub netid: NetId,
+    /// This start of the node (S86).
+    pub boot: u64,
+    /// Whether the processor has AES instructions, so that AES-256-GCM is the faster.
+    pub aes: bool,
+    /// Whether it would go on in plain.
+    pub policy: Policy,
+    /// Its certificate, whole, if an authority gave it one.
+    pub certificate: Option<Vec<u8>>,
+    /// The authority's V; without it, certificates of others are refused.
+    pub authority: Option<[u8; 32]>,
+    /// Number of the newest revocation list it has.
+    pub revocation: Option<u64>,
+    /// The largest datagram it wants to receive; `None` says nothing about it.
+    pub receive_size: Option<u16>,
+    /// V's word for S, made once: signatures cost.
+    binding: [u8; BINDING_LEN],
+}
+
+/// Whether a node would go on in plain (record 5). Told, so that both sides' owners see it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Policy {
+    /// 1: never.
+    Sealed,
+    /// 2: where the other side cannot do otherwise; for the time of a migration.
+    Prefer,
+}
+
+impl Local {
+    /// A node without certificate, with AES if the caller says so.
+    ///
+    /// Cost: one signature.
+    pub fn new(keys: MeshKeys, identity: Identity, netid: NetId, boot: u64, aes: bool) -> Self {
+        let binding = identity.binding(&keys.mesh_id, netid);
+        Self {
+            keys,
+            identity,
+            netid,
+            boot,
+            aes,
+            policy: Policy::Sealed,
+            certificate: None,
+            authority: None,
+            revocation: None,
+            receive_size: None,
+            binding,
+        }
+    }
+
+    /// What it offers to seal with, best first.
+    pub const fn offer(&self) -> &'static [Aead] {
+        Aead::offer(self.aes)
+    }
+
+    /// V and V's word for S.
+    pub const fn binding(&self) -> &[u8; BINDING_LEN] {
+        &self.binding
+    }
+}
+
+impl Policy {
+    /// The number on the wire.
+    pub const fn to_byte(self) -> u8 {
+        match self {
+            Self::Sealed => 1,
+            Self::Prefer => 2,
+        }
+    }
+
+    /// The policy of a number, if there is one.
+    pub const fn from_byte(byte: u8) -> Option<Self> {
+        match byte {
+            1 => Some(Self::Sealed),
+            2 => Some(Self::Prefer),
+            _ => None,
+        }
+    }
+}

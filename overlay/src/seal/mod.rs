@@ -1,0 +1,29 @@
+//! PURE. Sealed links: keys, handshakes, sessions and the state of a peer (wire/SEALED.md).
+//!
+//! Nothing here reads a clock, draws a random number or touches a socket; `now`, 32 fresh random
+//! bytes at a time and datagrams come in. The way of a link:
+//!
+//! ```text
+//! datagram ae 01 ──> door (mac1, load, cookie, budgets) ──> peer ──> handshake (Noise)
+//! datagram ae 02..04 ──────────────── by its index ──────> peer          │
+//!                                                            │            v
+//!                                                            └──────> session
+//! datagram ae 05 ── by its index ──> session.open ──> frames ──> the plain rules
+//! ```
+//!
+//! - [`keys`]: the mesh secret and what is derived from it; [`identity`]: a node's own keys.
+//! - [`handshake`]: two ends of a Noise handshake, each with an error contract.
+//! - [`session`]: seals and opens, by `&self` from any worker; [`replay`] is its memory.
+//! - [`peer`]: one endpoint's states and deadlines; fills [`effect::Effects`].
+//! - [`door`]: what an INIT has to pass before anything costly is done; [`cookie`] is part of it.
+//!
+//! Read [`session::Session`] first, then [`peer::Peer`].
+
+pub mod aead;
+pub mod handshake;
+pub mod identity;
+pub mod keys;
+pub mod local;
+pub mod payload;
+pub mod replay;
+pub mod session;
