@@ -624,4 +624,4 @@ impl fmt::Debug for Answering {
 
 #[cfg(test)]
 #[path = "handshake_tests.rs"]
-mod tests;
+pub(crate) mod tests;

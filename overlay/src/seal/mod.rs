@@ -20,6 +20,9 @@
 //! Read [`session::Session`] first, then [`peer::Peer`].
 
 pub mod aead;
+pub mod cookie;
+pub mod door;
+pub mod effect;
 pub mod handshake;
 pub mod identity;
 pub mod keys;

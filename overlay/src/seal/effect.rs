@@ -1,0 +1,175 @@
+//! What a peer wants done. Filled by every call, drained by the driver; reused, never freed.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use rand_core::Rng;
+use wire::NetId;
+use wire::sealed::Control;
+
+use crate::seal::handshake::HandshakeError;
+use crate::seal::local::Local;
+use crate::seal::payload::Remote;
+use crate::seal::session::Session;
+use crate::time::Instant;
+
+/// One endpoint's machine, as the driver numbers them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PeerId(pub u32);
+
+/// What every call of a peer is given.
+pub struct Turn<'t> {
+    /// By a clock that does not stop in suspend.
+    pub now: Instant,
+    /// This node.
+    pub local: &'t Local,
+    /// A cryptographic generator: seeds, indices, challenges, jitter.
+    pub random: &'t mut dyn Rng,
+    /// All indices of this node.
+    pub indices: &'t mut Indices,
+    /// Where wishes go.
+    pub effects: &'t mut Effects,
+}
+
+/// One thing to do, in order.
+#[derive(Clone, Debug)]
+pub enum Effect {
+    /// Send a handshake datagram to the peer's endpoint.
+    Send(Box<[u8]>),
+    /// Seal a control frame with the session, send it, and note that on the session.
+    Control(Arc<Session>, Owned),
+    /// LINK datagrams may come for this session from now on: enter it by its local index.
+    Open(Arc<Session>),
+    /// None may come any more: drop every reference to the session of this local index.
+    Close(u32),
+    /// Seal what goes to this peer with this session from now on; with none, let it wait (S67).
+    Use(Option<Arc<Session>>),
+    /// Tell whoever wants to know.
+    Event(Event),
+}
+
+/// A control frame that owns its bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Owned {
+    /// Says that we live.
+    Keepalive,
+    /// To be sent back.
+    PathChallenge([u8; 8]),
+    /// What was sent.
+    PathResponse([u8; 8]),
+    /// We leave; why.
+    Close(u8),
+}
+
+/// Something that happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// The first session with this peer; who it is.
+    Up(Box<Remote>),
+    /// A further session took over; what the peer tells of itself may have changed.
+    Rekeyed(Box<Remote>),
+    /// No session is left.
+    Down(Gone),
+    /// An informed endpoint did not answer and is not dialed any more.
+    GaveUp,
+    /// A handshake datagram for us was refused.
+    Refused(HandshakeError),
+    /// A handshake ended with another key while a session is up: refused (S70).
+    OtherKey {
+        /// The netid that it goes by.
+        netid: NetId,
+        /// The key.
+        static_key: [u8; 32],
+    },
+}
+
+/// Why a peer is down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gone {
+    /// Nothing opened for 30 s.
+    Silent,
+    /// The last session's time was over and no other had come up.
+    Expired,
+    /// We left.
+    Left,
+}
+
+/// The queue. Owned by the driver, lent to every call of a peer.
+#[derive(Debug, Default)]
+pub struct Effects {
+    queue: Vec<Effect>,
+}
+
+impl Effects {
+    /// Adds one.
+    pub fn push(&mut self, effect: Effect) {
+        self.queue.push(effect);
+    }
+
+    /// Tells of something.
+    pub fn event(&mut self, event: Event) {
+        self.push(Effect::Event(event));
+    }
+
+    /// Takes all, in order; the memory stays.
+    pub fn drain(&mut self) -> impl Iterator<Item = Effect> + '_ {
+        self.queue.drain(..)
+    }
+
+    /// What waits, for tests.
+    pub fn as_slice(&self) -> &[Effect] {
+        &self.queue
+    }
+}
+
+impl Owned {
+    /// The frame, to be written.
+    pub const fn control(&self) -> Control<'static> {
+        match *self {
+            Self::Keepalive => Control::Keepalive,
+            Self::PathChallenge(bytes) => Control::PathChallenge(bytes),
+            Self::PathResponse(bytes) => Control::PathResponse(bytes),
+            Self::Close(reason) => Control::Close(reason),
+        }
+    }
+}
+
+/// Which indices are given out, and whose they are: how a datagram finds its peer (S8).
+#[derive(Debug, Default)]
+pub struct Indices {
+    owners: BTreeMap<u32, PeerId>,
+}
+
+impl Indices {
+    /// A random index that nobody has.
+    pub fn take(&mut self, owner: PeerId, random: &mut dyn Rng) -> u32 {
+        // Few thousands of 2^32 are taken: the first draw is all but always free.
+        loop {
+            let index = random.next_u32();
+            if let std::collections::btree_map::Entry::Vacant(vacant) = self.owners.entry(index) {
+                vacant.insert(owner);
+                return index;
+            }
+        }
+    }
+
+    /// Gives an index back.
+    pub fn release(&mut self, index: u32) {
+        self.owners.remove(&index);
+    }
+
+    /// Whose an index is.
+    pub fn owner(&self, index: u32) -> Option<PeerId> {
+        self.owners.get(&index).copied()
+    }
+
+    /// How many are given out.
+    pub fn len(&self) -> usize {
+        self.owners.len()
+    }
+
+    /// Whether none is given out.
+    pub fn is_empty(&self) -> bool {
+        self.owners.is_empty()
+    }
+}
