@@ -88,6 +88,8 @@ pub enum HandshakeError {
     NoAead,
     /// It is ourselves.
     Reflected,
+    /// Our own INIT is on its way to where this one came from, and goes first (S66).
+    Crossed,
     /// Neither binding nor certificate is good for the key and the netid.
     Credential,
     /// Our own payload does not fit: a certificate too long.

@@ -28,5 +28,9 @@ pub mod identity;
 pub mod keys;
 pub mod local;
 pub mod payload;
+pub mod peer;
 pub mod replay;
 pub mod session;
+
+#[cfg(test)]
+mod vectors;

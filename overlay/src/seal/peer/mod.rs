@@ -1,0 +1,537 @@
+//! One endpoint's machine: from no session to one, and from each session to the next (S60 to S71).
+//!
+//! ```text
+//!           dial              RESP                     first LINK on it
+//!  Idle ───────────> InitSent ─────> FinSent ────────────────────────────────┐
+//!   │                                                                        v
+//!   └── INIT ──> RespSent ── FIN ──────────────────────────────────────────> Up
+//!                                        rekey: the same again, beside Up ──┘ │
+//!  Idle or InitSent <── silent for 30 s, or the last session's time is over ──┘
+//! ```
+//!
+//! The states are not one field: a node that is Up may have sent an INIT and a RESP as well, and
+//! each lives and dies by itself. What sends is one session, `current`; what opens is that one,
+//! the few before it, and one that waits for its first LINK.
+//!
+//! No clock, no randomness, no I/O: each call gets a [`Turn`] and leaves [`Effect`]s. Sessions are
+//! shared with the workers, which note on them when something was heard or sent; the machine
+//! reads that once a second ([`Peer::next_timeout`]).
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use wire::NetId;
+use wire::sealed::{Control, INIT_LEN};
+
+use crate::seal::cookie;
+use crate::seal::effect::{Effect, Event, Gone, Owned, PeerId, Turn};
+use crate::seal::handshake::{Answering, Checked, HandshakeError, Initiation, Scope, Seed};
+use crate::seal::payload::Remote;
+use crate::seal::session::Session;
+use crate::time::{Duration, Instant};
+
+mod timers;
+mod upkeep;
+
+pub use timers::Timers;
+
+/// Handshakes of one endpoint that are half-open at most; a fifth displaces the oldest (S61).
+const HALF_OPEN_MAX: usize = 4;
+/// Sessions before the current one that still open (S64).
+const PREVIOUS_MAX: usize = 3;
+
+/// Why we speak with an endpoint, which decides how long we try (S60).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// The owner named it: never given up.
+    Configured,
+    /// A neighbor told of it: given up after three INITs.
+    Informed,
+    /// It came to us: never dialed, and rekeyed by us only while it is up.
+    Incoming,
+}
+
+/// Where a peer stands, for those who look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// Nothing is under way.
+    Idle,
+    /// We asked, or wait to ask again.
+    InitSent,
+    /// We answered and wait for the end of it.
+    RespSent,
+    /// A session seals.
+    Up,
+}
+
+/// The machine. Calls: by one owner.
+#[derive(Debug)]
+pub struct Peer {
+    id: PeerId,
+    kind: Kind,
+    timers: Timers,
+    /// Whom we call, once it is known.
+    called: NetId,
+    dial: Option<Dial>,
+    attempt: Option<Attempt>,
+    answers: VecDeque<HalfOpen>,
+    current: Option<Up>,
+    previous: VecDeque<Arc<Session>>,
+    cookie: Option<cookie::Held>,
+    looked_at: Instant,
+    /// Path challenges sent since something was last heard.
+    asked: usize,
+}
+
+/// INITs that go out until a session comes up.
+#[derive(Debug)]
+struct Dial {
+    tries: u32,
+    next_at: Instant,
+}
+
+/// Our own handshake.
+#[derive(Debug)]
+enum Attempt {
+    InitSent {
+        initiation: Box<Initiation>,
+        sent_at: Instant,
+        /// One COOKIE is read for each INIT (S39).
+        cookie_read: bool,
+    },
+    FinSent {
+        session: Arc<Session>,
+        remote: Box<Remote>,
+        fin: Box<[u8]>,
+        /// When the FIN first went out, and how often since.
+        sent_at: Instant,
+        repeated: usize,
+    },
+}
+
+/// The other side's handshake.
+#[derive(Debug)]
+struct HalfOpen {
+    answering: Box<Answering>,
+    from: SocketAddr,
+    ends_at: Instant,
+}
+
+/// The session that seals, and whom for.
+#[derive(Debug)]
+struct Up {
+    session: Arc<Session>,
+    remote: Box<Remote>,
+    rekey_at: Instant,
+    /// The FIN that made it, where we answered: its copies are answered too (S62).
+    fin: Box<[u8]>,
+}
+
+impl Peer {
+    /// A peer that is idle.
+    pub fn new(id: PeerId, kind: Kind, timers: Timers) -> Self {
+        Self {
+            id,
+            kind,
+            timers,
+            called: NetId::ANY,
+            dial: None,
+            attempt: None,
+            answers: VecDeque::new(),
+            current: None,
+            previous: VecDeque::new(),
+            cookie: None,
+            looked_at: Instant::ZERO,
+            asked: 0,
+        }
+    }
+
+    /// Where it stands.
+    pub fn state(&self) -> State {
+        if self.current.is_some() {
+            State::Up
+        } else if !self.answers.is_empty() {
+            State::RespSent
+        } else if self.attempt.is_some() || self.dial.is_some() {
+            State::InitSent
+        } else {
+            State::Idle
+        }
+    }
+
+    /// Who it is, while it is up.
+    pub fn remote(&self) -> Option<&Remote> {
+        self.current.as_ref().map(|up| &*up.remote)
+    }
+
+    /// The session that seals.
+    pub fn current(&self) -> Option<&Arc<Session>> {
+        self.current.as_ref().map(|up| &up.session)
+    }
+
+    /// Handshakes that we answered and that wait for their end.
+    pub fn half_open(&self) -> usize {
+        self.answers.len()
+    }
+
+    /// Sends INITs until a session comes up. Does nothing while it is up or already dialed.
+    /// `called` is [`NetId::ANY`] where it is not known.
+    pub fn dial(&mut self, turn: &mut Turn<'_>, called: NetId) {
+        self.called = called;
+        if self.current.is_none() && self.dial.is_none() {
+            self.begin(turn);
+        }
+    }
+
+    /// Answers an INIT that passed the door.
+    ///
+    /// State: one RESP goes out and one handshake more is half-open, for the door to count. Where
+    ///        it displaced an older one, gives where from that was. An attempt of our own goes on.
+    ///
+    /// # Errors
+    /// Nothing goes out: `Crossed`, `Reflected`, or what [`Answering::answer`] says.
+    pub fn handle_init(
+        &mut self,
+        turn: &mut Turn<'_>,
+        checked: &Checked<'_>,
+        from: SocketAddr,
+    ) -> Result<Option<SocketAddr>, HandshakeError> {
+        if let Some(Attempt::InitSent {
+            initiation,
+            sent_at,
+            ..
+        }) = &self.attempt
+        {
+            let (ours, theirs) = (*initiation.ephemeral(), checked.init().ephemeral());
+            if ours == theirs {
+                return Err(HandshakeError::Reflected);
+            }
+            if ours > theirs && turn.now.since(*sent_at) < self.timers.crossing {
+                return Err(HandshakeError::Crossed);
+            }
+        }
+        let index = turn.indices.take(self.id, turn.random);
+        let mut out = [0; INIT_LEN];
+        let seed = seed(turn);
+        let answered = Answering::answer(turn.local, checked, index, seed, Some(from), &mut out);
+        let (answering, _, len) = match answered {
+            Ok(answered) => answered,
+            Err(error) => {
+                turn.indices.release(index);
+                return Err(error);
+            }
+        };
+        let displaced = (self.answers.len() >= HALF_OPEN_MAX)
+            .then(|| self.answers.pop_front())
+            .flatten();
+        if let Some(oldest) = &displaced {
+            turn.indices.release(oldest.answering.index());
+        }
+        self.answers.push_back(HalfOpen {
+            answering: Box::new(answering),
+            from,
+            ends_at: turn.now + self.timers.half_open,
+        });
+        turn.effects.push(Effect::Send(out[..len].into()));
+        Ok(displaced.map(|oldest| oldest.from))
+    }
+
+    /// Reads a RESP. State: unchanged, unless it is the right one.
+    pub fn handle_resp(&mut self, turn: &mut Turn<'_>, from: SocketAddr, resp: &[u8]) {
+        let Some(Attempt::InitSent { initiation, .. }) = &mut self.attempt else {
+            return;
+        };
+        let mut fin = [0; INIT_LEN];
+        let (session, remote, len) =
+            match initiation.complete(turn.local, turn.now, resp, Some(from), &mut fin) {
+                Ok(completed) => completed,
+                Err(error) => return turn.effects.event(Event::Refused(error)),
+            };
+        if !self.is_same_key(&remote, turn) {
+            return;
+        }
+        let session = Arc::new(session);
+        let fin: Box<[u8]> = fin[..len].into();
+        // It can open before it may seal: the answer to FIN comes over it.
+        turn.effects.push(Effect::Open(Arc::clone(&session)));
+        turn.effects.push(Effect::Send(fin.clone()));
+        self.attempt = Some(Attempt::FinSent {
+            session,
+            remote: Box::new(remote),
+            fin,
+            sent_at: turn.now,
+            repeated: 0,
+        });
+    }
+
+    /// Reads a FIN; gives where from the handshake was that it ended, for the door's count. State:
+    /// unchanged, unless it is the right one.
+    pub fn handle_fin(&mut self, turn: &mut Turn<'_>, fin: &[u8]) -> Option<SocketAddr> {
+        if let Some(up) = &self.current
+            && *up.fin == *fin
+        {
+            let session = Arc::clone(&up.session);
+            turn.effects
+                .push(Effect::Control(session, Owned::Keepalive));
+            return None;
+        }
+        let receiver = u32::from_be_bytes(fin.get(8..12)?.try_into().ok()?);
+        let at = self
+            .answers
+            .iter()
+            .position(|half| half.answering.index() == receiver)?;
+        let half = self.answers.get_mut(at)?;
+        let (session, remote) = match half.answering.finish(turn.local, turn.now, fin) {
+            Ok(finished) => finished,
+            Err(error) => {
+                turn.effects.event(Event::Refused(error));
+                return None;
+            }
+        };
+        if !self.is_same_key(&remote, turn) {
+            return None;
+        }
+        let half = self.answers.remove(at)?;
+        let session = Arc::new(session);
+        turn.effects.push(Effect::Open(Arc::clone(&session)));
+        // An INIT of ours that waits for its answer has become needless.
+        if matches!(self.attempt, Some(Attempt::InitSent { .. })) {
+            self.give_up_attempt(turn);
+        }
+        self.promote(turn, session, Box::new(remote), fin.into());
+        Some(half.from)
+    }
+
+    /// Reads a COOKIE (S39): the next INIT carries it.
+    pub fn handle_cookie(&mut self, turn: &mut Turn<'_>, datagram: &[u8]) {
+        if let Some(Attempt::InitSent {
+            initiation,
+            cookie_read,
+            ..
+        }) = &mut self.attempt
+            && !*cookie_read
+        {
+            let (index, mac1) = (initiation.index(), initiation.mac1());
+            let keys = &turn.local.keys;
+            if let Some(held) = cookie::Held::open(turn.now, keys, index, mac1, datagram) {
+                *cookie_read = true;
+                self.cookie = Some(held);
+            }
+        }
+    }
+
+    /// The endpoint has another address now: a cookie for the former one is none (S10).
+    pub fn handle_moved(&mut self) {
+        self.cookie = None;
+    }
+
+    /// The first datagram opened on a session (`Opened::is_first`): the far end has it too, and an
+    /// initiator seals with it from now on.
+    pub fn handle_confirmed(&mut self, turn: &mut Turn<'_>, index: u32) {
+        if let Some(Attempt::FinSent { session, .. }) = &self.attempt
+            && session.local_index() == index
+            && let Some(Attempt::FinSent {
+                session, remote, ..
+            }) = self.attempt.take()
+        {
+            self.promote(turn, session, remote, Box::default());
+        }
+    }
+
+    /// A control frame opened on the session of this index.
+    pub fn handle_control(&mut self, turn: &mut Turn<'_>, index: u32, control: &Control<'_>) {
+        let Some(session) = self.opens(index) else {
+            return;
+        };
+        match control {
+            Control::PathChallenge(bytes) => {
+                let answer = Owned::PathResponse(*bytes);
+                turn.effects.push(Effect::Control(session, answer));
+            }
+            // Advice (S35): whether it is so, a challenge tells.
+            Control::Close(_) => self.challenge(turn),
+            _ => {}
+        }
+    }
+
+    /// Ends everything: says so to the far end, and is idle. A peer that is dropped must leave
+    /// first, or its indices stay taken. Gives where from its half-open handshakes were.
+    pub fn leave(&mut self, turn: &mut Turn<'_>, reason: u8, mut ended: impl FnMut(SocketAddr)) {
+        if let Some(up) = &self.current {
+            let session = Arc::clone(&up.session);
+            turn.effects
+                .push(Effect::Control(session, Owned::Close(reason)));
+        }
+        self.dial = None;
+        self.give_up_attempt(turn);
+        for half in self.answers.drain(..) {
+            turn.indices.release(half.answering.index());
+            ended(half.from);
+        }
+        self.fall(turn, Gone::Left);
+    }
+
+    /// Sends an INIT, and begins the count of tries if none is under way.
+    fn begin(&mut self, turn: &mut Turn<'_>) {
+        self.give_up_attempt(turn);
+        let tries = self.dial.as_ref().map_or(0, |dial| dial.tries);
+        let next_at = turn.now
+            + self
+                .timers
+                .retry(tries, self.current.is_some(), turn.random);
+        self.dial = Some(Dial {
+            tries: tries.saturating_add(1),
+            next_at,
+        });
+        let index = turn.indices.take(self.id, turn.random);
+        let cookie = self.cookie.as_ref().and_then(|held| held.get(turn.now));
+        let mut out = [0; INIT_LEN];
+        let seed = seed(turn);
+        let called = self.called;
+        match Initiation::begin(
+            turn.local,
+            Scope::Link,
+            index,
+            called,
+            cookie,
+            seed,
+            &mut out,
+        ) {
+            Ok((initiation, len)) => {
+                turn.effects.push(Effect::Send(out[..len].into()));
+                self.attempt = Some(Attempt::InitSent {
+                    initiation: Box::new(initiation),
+                    sent_at: turn.now,
+                    cookie_read: false,
+                });
+            }
+            Err(error) => {
+                turn.indices.release(index);
+                turn.effects.event(Event::Refused(error));
+            }
+        }
+    }
+
+    /// The session seals from now on; the one before it only opens.
+    fn promote(
+        &mut self,
+        turn: &mut Turn<'_>,
+        session: Arc<Session>,
+        remote: Box<Remote>,
+        fin: Box<[u8]>,
+    ) {
+        let rekey_at =
+            session.created_at() + self.timers.rekey(session.is_initiator(), turn.random);
+        let former = self.current.replace(Up {
+            session: Arc::clone(&session),
+            remote: remote.clone(),
+            rekey_at,
+            fin,
+        });
+        self.dial = None;
+        self.asked = 0;
+        session.note_heard(turn.now, false);
+        turn.effects.push(Effect::Use(Some(Arc::clone(&session))));
+        // Tells the far end that FIN arrived (S62), or that it may count on us (S63).
+        turn.effects
+            .push(Effect::Control(session, Owned::Keepalive));
+        match former {
+            Some(former) => {
+                self.previous.push_back(former.session);
+                turn.effects.event(Event::Rekeyed(remote));
+            }
+            None => turn.effects.event(Event::Up(remote)),
+        }
+        if self.previous.len() > PREVIOUS_MAX
+            && let Some(oldest) = self.previous.pop_front()
+        {
+            erase(turn, &oldest);
+        }
+    }
+
+    /// Whether a handshake ended with the key that is up, or none is up (S70).
+    fn is_same_key(&self, remote: &Remote, turn: &mut Turn<'_>) -> bool {
+        let is_same = self
+            .current
+            .as_ref()
+            .is_none_or(|up| up.remote.static_key == remote.static_key);
+        if !is_same {
+            turn.effects.event(Event::OtherKey {
+                netid: remote.netid,
+                static_key: remote.static_key,
+            });
+        }
+        is_same
+    }
+
+    /// The session of ours that opens under this index.
+    fn opens(&self, index: u32) -> Option<Arc<Session>> {
+        let waiting = match &self.attempt {
+            Some(Attempt::FinSent { session, .. }) => Some(session),
+            _ => None,
+        };
+        self.current()
+            .into_iter()
+            .chain(waiting)
+            .chain(&self.previous)
+            .find(|session| session.local_index() == index)
+            .cloned()
+    }
+
+    fn give_up_attempt(&mut self, turn: &mut Turn<'_>) {
+        match self.attempt.take() {
+            Some(Attempt::InitSent { initiation, .. }) => {
+                turn.indices.release(initiation.index());
+            }
+            Some(Attempt::FinSent { session, .. }) => erase(turn, &session),
+            None => {}
+        }
+    }
+
+    /// No session is left; what waited to be sealed waits on.
+    fn fall(&mut self, turn: &mut Turn<'_>, gone: Gone) {
+        for session in self.previous.drain(..) {
+            erase(turn, &session);
+        }
+        if let Some(up) = self.current.take() {
+            turn.effects.push(Effect::Use(None));
+            erase(turn, &up.session);
+            turn.effects.event(Event::Down(gone));
+        }
+    }
+
+    fn challenge(&self, turn: &mut Turn<'_>) {
+        if let Some(up) = &self.current {
+            let mut bytes = [0; 8];
+            turn.random.fill_bytes(&mut bytes);
+            let challenge = Owned::PathChallenge(bytes);
+            turn.effects
+                .push(Effect::Control(Arc::clone(&up.session), challenge));
+        }
+    }
+}
+
+fn erase(turn: &mut Turn<'_>, session: &Session) {
+    turn.indices.release(session.local_index());
+    turn.effects.push(Effect::Close(session.local_index()));
+}
+
+fn seed(turn: &mut Turn<'_>) -> Seed {
+    let mut seed = Seed::default();
+    turn.random.fill_bytes(&mut *seed);
+    seed
+}
+
+/// The earlier of two deadlines, if there are any.
+fn sooner(left: Option<Instant>, right: Option<Instant>) -> Option<Instant> {
+    left.into_iter().chain(right).min()
+}
+
+/// How long since `at`, or since `otherwise` where it never was.
+fn since(now: Instant, at: Option<Instant>, otherwise: Instant) -> Duration {
+    now.since(at.unwrap_or(otherwise))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,328 @@
+//! The golden vectors of `tests/vectors/sealed/` that follow from keys: made anew and compared.
+//!
+//! Each file is text of `key: value` lines, a blank line between scenes; bytes are hex. What the
+//! test makes is the whole file, so no line of it goes untested.
+
+use std::fmt::Write as _;
+
+use ed25519_dalek::{Signer, SigningKey};
+use wire::NetId;
+use wire::sealed::{Certificate, Frame, INIT_LEN, LINK_MIN_LEN, Prefix};
+use zeroize::Zeroizing;
+
+use crate::seal::aead::Aead;
+use crate::seal::cookie::{Held, Jar};
+use crate::seal::handshake::{Answering, Initiation, Scope, check_init};
+use crate::seal::identity::Identity;
+use crate::seal::keys::{Key, MeshSecret, derive, mac};
+use crate::seal::local::Local;
+use crate::seal::session::Session;
+use crate::time::Instant;
+
+/// Lines of a file.
+struct Text(String);
+
+impl Text {
+    fn new(about: &str) -> Self {
+        Self(format!("# {about}\n"))
+    }
+
+    fn scene(&mut self, name: &str) {
+        write!(self.0, "\nname: {name}\n").unwrap();
+    }
+
+    fn line(&mut self, key: &str, value: impl std::fmt::Display) {
+        writeln!(self.0, "{key}: {value}").unwrap();
+    }
+
+    fn hex(&mut self, key: &str, bytes: &[u8]) {
+        let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        self.line(key, hex);
+    }
+
+    #[track_caller]
+    fn is(&self, file: &str) {
+        if self.0 != file {
+            // Where a vector is meant to change, this is the file to put in its place.
+            println!("{}", self.0);
+            let differing = self
+                .0
+                .lines()
+                .zip(file.lines())
+                .find(|(made, read)| made != read);
+            panic!("the vectors differ: {differing:?}");
+        }
+    }
+}
+
+/// 32 bytes that rise from a number.
+fn rising(first: u8) -> [u8; 32] {
+    std::array::from_fn(|at| first.wrapping_add(at as u8))
+}
+
+fn secret() -> MeshSecret {
+    MeshSecret::new(rising(0x00))
+}
+
+/// The two nodes of all vectors.
+fn node(first: u8, netid: NetId, aes: bool) -> Local {
+    let identity = Identity::new(Key::new(rising(first)), &Key::new(rising(first + 0x20)));
+    Local::new(
+        secret().derive(),
+        identity,
+        netid,
+        0x0000_0001_0000_0000 + u64::from(first),
+        aes,
+    )
+}
+
+const NEAR: NetId = NetId(0x2a);
+const FAR: NetId = NetId(0x07);
+
+#[test]
+fn keys() {
+    let mut text = Text::new("What is derived from secrets. SEALED.md, \"Keys\".");
+    text.scene("a mesh");
+    text.hex("mesh_secret", &rising(0));
+    text.line("text", &**secret().to_text());
+    let keys = secret().derive();
+    text.hex("mesh_id", &keys.mesh_id);
+    text.hex("link_psk", keys.link_psk.bytes());
+    text.hex("mac1_key", keys.mac1.bytes());
+    text.hex("cookie_key", keys.cookie.bytes());
+    text.hex("end_to_end_psk", keys.end_to_end_psk.bytes());
+    text.hex("end_to_end_mac1_key", keys.end_to_end_mac1.bytes());
+    text.hex("broadcast_key_0", secret().broadcast_key(0).bytes());
+    text.hex("broadcast_key_258", secret().broadcast_key(258).bytes());
+    text.hex("mac_of_abc_by_mac1_key", &mac(&keys.mac1, &[b"abc"]));
+    for (name, first, netid) in [("a node", 0x40, NEAR), ("another node", 0x80, FAR)] {
+        let local = node(first, netid, true);
+        text.scene(name);
+        text.hex("x25519_secret", &rising(first));
+        text.hex("ed25519_secret", &rising(first + 0x20));
+        text.hex("s", local.identity.public());
+        text.hex("v", &local.identity.signing_public());
+        text.line("netid_from_s", local.identity.netid(&keys.mesh_id));
+        text.line("netid", netid);
+        text.hex("binding", local.binding());
+    }
+    text.is(include_str!("../../../tests/vectors/sealed/keys.txt"));
+}
+
+/// A whole handshake between the two nodes; writes it down and gives both sessions.
+fn handshake(text: &mut Text, scope: Scope, aes: bool, cookie: Option<&[u8; 16]>) -> [Session; 2] {
+    let (near, far) = (node(0x40, NEAR, aes), node(0x80, FAR, true));
+    let (near_index, far_index) = (0x0a0b_0c0d, 0x0102_0304);
+    let (near_from, far_from) = ("192.0.2.5:44204".parse(), "[2001:db8::7]:44204".parse());
+    let mut out = [0; INIT_LEN];
+    text.line("initiator", "a node");
+    text.line("responder", "another node");
+    text.hex("initiator_ephemeral_secret", &rising(0xc0));
+    text.hex("responder_ephemeral_secret", &rising(0xe0));
+    let (seed, called) = (Zeroizing::new(rising(0xc0)), FAR);
+    let begun = Initiation::begin(&near, scope, near_index, called, cookie, seed, &mut out);
+    let (mut initiation, len) = begun.unwrap();
+    let init = out[..len].to_vec();
+    text.hex("init", &init);
+    let checked = check_init(&far.keys, scope, &init).unwrap();
+    let seed = Zeroizing::new(rising(0xe0));
+    let answered = Answering::answer(&far, &checked, far_index, seed, near_from.ok(), &mut out);
+    let (mut answering, _, len) = answered.unwrap();
+    let resp = out[..len].to_vec();
+    text.hex("resp", &resp);
+    let now = Instant::ZERO;
+    let (ours, _, len) = initiation
+        .complete(&near, now, &resp, far_from.ok(), &mut out)
+        .unwrap();
+    text.hex("fin", &out[..len]);
+    let (theirs, _) = answering.finish(&far, now, &out[..len]).unwrap();
+    text.line("aead", ours.aead().to_byte());
+    [ours, theirs]
+}
+
+fn link(text: &mut Text, name: &str, session: &Session, message: &[u8]) {
+    let mut out = vec![0; message.len() + 34];
+    session.seal_into(message, &mut out).unwrap();
+    text.hex(name, &out);
+}
+
+#[test]
+fn handshakes_of_links() {
+    let mut text = Text::new(
+        "Handshakes of links, all three messages, and the first LINK of each side. The nodes are\n\
+         # those of keys.txt. SEALED.md, \"Handshake\" and \"Sessions\".",
+    );
+    for (name, aes) in [
+        ("with AES-256-GCM", true),
+        ("with ChaCha20-Poly1305", false),
+    ] {
+        text.scene(name);
+        let [ours, theirs] = handshake(&mut text, Scope::Link, aes, None);
+        let hello = b"\xac\x01\x01\x80\x01\x02\x03\x04\0\0\0\x2a\0\0\0\0";
+        text.hex("message", hello);
+        link(&mut text, "link_0_of_initiator", &ours, hello);
+        link(&mut text, "link_1_of_initiator", &ours, hello);
+        let mut keepalive = vec![0; LINK_MIN_LEN + 4];
+        Frame::Control(wire::sealed::Control::Keepalive)
+            .emit(&mut keepalive[16..])
+            .unwrap();
+        theirs.seal(&mut keepalive).unwrap();
+        text.hex("keepalive_of_responder", &keepalive);
+    }
+    text.is(include_str!("../../../tests/vectors/sealed/handshake.txt"));
+}
+
+#[test]
+fn handshakes_of_ends() {
+    let mut text = Text::new(
+        "A handshake between two ends, as Data payloads, and the first E-DATA of each side. The\n\
+         # nodes are those of keys.txt. SEALED.md, \"End to end\".",
+    );
+    text.scene("with AES-256-GCM");
+    let scope = Scope::EndToEnd {
+        initiator: NEAR,
+        responder: FAR,
+    };
+    let [ours, theirs] = handshake(&mut text, scope, true, None);
+    let packet = b"\x45\0\0\x14\0\0\0\0\x40\xfd\0\0\x0a\0\0\x01\x0a\0\0\x02";
+    text.hex("payload", packet);
+    for (name, session, src, dst) in [
+        ("data_of_initiator", &ours, NEAR, FAR),
+        ("data_of_responder", &theirs, FAR, NEAR),
+    ] {
+        let mut payload = [&[0; 16][..], packet, &[0; 16]].concat();
+        session.seal_data(src, dst, &mut payload).unwrap();
+        text.hex(name, &payload);
+    }
+    text.is(include_str!("../../../tests/vectors/sealed/endtoend.txt"));
+}
+
+#[test]
+fn sessions() {
+    let mut text = Text::new(
+        "From the keys of Noise Split() to a LINK. SEALED.md S29, S30: the key of a direction, then\n\
+         # the LINK of counter 0 that holds one message.",
+    );
+    let (local, remote) = (0x0a0b_0c0d, 0x0102_0304_u32);
+    for (name, aead) in [
+        ("ChaCha20-Poly1305", Aead::ChaCha20Poly1305),
+        ("AES-256-GCM", Aead::Aes256Gcm),
+    ] {
+        text.scene(name);
+        text.line("aead", aead.to_byte());
+        text.hex("split_initiator", &rising(0x10));
+        text.hex("split_responder", &rising(0x30));
+        text.line("initiator_index", "0a0b0c0d");
+        text.line("responder_index", "01020304");
+        let info = [
+            &b"link-aead v1"[..],
+            &[aead.to_byte()],
+            &u32::to_be_bytes(local),
+            &remote.to_be_bytes(),
+        ]
+        .concat();
+        text.hex("info", &info);
+        text.hex("key_of_initiator", &derive::<32>(&rising(0x10), &info));
+        text.hex("key_of_responder", &derive::<32>(&rising(0x30), &info));
+        let terms = crate::seal::session::Terms {
+            local,
+            remote,
+            is_initiator: true,
+            aead,
+            info: b"link-aead v1",
+        };
+        let (first, second) = (Key::new(rising(0x10)), Key::new(rising(0x30)));
+        let session = Session::new(Instant::ZERO, terms, &first, &second);
+        text.hex("message", b"hi");
+        link(&mut text, "link_0", &session, b"hi");
+        link(&mut text, "link_1", &session, b"hi");
+    }
+    text.is(include_str!("../../../tests/vectors/sealed/session.txt"));
+}
+
+#[test]
+fn cookies() {
+    let mut text = Text::new(
+        "An INIT under load, its COOKIE, and the INIT that follows. SEALED.md, \"Under load\".",
+    );
+    text.scene("from 192.0.2.5 port 44204");
+    let (near, far) = (node(0x40, NEAR, true), node(0x80, FAR, true));
+    let from = "192.0.2.5:44204".parse().unwrap();
+    let jar = Jar::new(Instant::ZERO, Key::new(rising(0x50)));
+    let mut out = [0; INIT_LEN];
+    let seed = || Zeroizing::new(rising(0xc0));
+    let begun = Initiation::begin(&near, Scope::Link, 0x0a0b_0c0d, FAR, None, seed(), &mut out);
+    let (initiation, _) = begun.unwrap();
+    let checked = check_init(&far.keys, Scope::Link, &out).unwrap();
+    let nonce = std::array::from_fn(|at| at as u8);
+    let cookie = jar.answer(&far.keys, checked.init(), from, nonce).unwrap();
+    let held = Held::open(
+        Instant::ZERO,
+        &near.keys,
+        0x0a0b_0c0d,
+        initiation.mac1(),
+        &cookie,
+    )
+    .unwrap();
+    text.hex("cookie_secret", &rising(0x50));
+    text.hex("mac1_of_init", initiation.mac1());
+    text.hex("cookie", held.get(Instant::ZERO).unwrap());
+    text.hex("datagram", &cookie);
+    let cookie = held.get(Instant::ZERO);
+    Initiation::begin(
+        &near,
+        Scope::Link,
+        0x0a0b_0c0d,
+        FAR,
+        cookie,
+        seed(),
+        &mut out,
+    )
+    .unwrap();
+    let checked = check_init(&far.keys, Scope::Link, &out).unwrap();
+    assert!(jar.accepts(checked.init(), from));
+    text.hex("mac2_of_next_init", checked.init().mac2);
+    text.is(include_str!("../../../tests/vectors/sealed/cookie.txt"));
+}
+
+#[test]
+fn certificates() {
+    let mut text = Text::new("Certificates that an authority signed. SEALED.md, \"Identity\".");
+    let authority = SigningKey::from_bytes(&rising(0x70));
+    let local = node(0x40, NEAR, true);
+    let fields = Certificate::of(
+        local.keys.mesh_id,
+        NEAR,
+        *local.identity.public(),
+        local.identity.signing_public(),
+    );
+    let mut named = fields;
+    (named.not_before, named.not_after) = (1_700_000_000, 1_707_776_000);
+    (named.serial, named.rate_class, named.name) = (7, 2, "van 3");
+    let prefixes = [
+        Prefix::V4([10, 0, 0, 0], 8),
+        Prefix::V6(
+            std::array::from_fn(|at| [0xfd, 0x93][..].get(at).copied().unwrap_or(0)),
+            48,
+        ),
+    ];
+    let scenes = [
+        ("the shortest", fields, &[][..]),
+        ("with a name and two prefixes", named, &prefixes[..]),
+    ];
+    for (name, fields, prefixes) in scenes {
+        text.scene(name);
+        text.hex("authority_secret", &rising(0x70));
+        text.hex("authority", &authority.verifying_key().to_bytes());
+        let mut bytes = [0; 400];
+        let len = fields.emit_unsigned(prefixes, &mut bytes).unwrap();
+        let signature = authority.sign(&[b"mesh-cert v1", &bytes[..len]].concat());
+        text.hex(
+            "certificate",
+            &[&bytes[..len], &signature.to_bytes()].concat(),
+        );
+    }
+    text.is(include_str!(
+        "../../../tests/vectors/sealed/certificate.txt"
+    ));
+}
