@@ -11,3 +11,4 @@ mod nolock;
 mod protocol;
 #[cfg(feature = "daemon")]
 mod rig;
+mod sealed;

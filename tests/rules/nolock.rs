@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What every packet goes through, from the root of the workspace.
-const PATHS: [&str; 14] = [
+const PATHS: [&str; 17] = [
     "overlay/src/daemon/port.rs",
     "overlay/src/daemon/worker.rs",
     "overlay/src/daemon/worker",
@@ -18,6 +18,9 @@ const PATHS: [&str; 14] = [
     "overlay/src/node/hash.rs",
     "overlay/src/node/snapshot.rs",
     "overlay/src/pump",
+    "overlay/src/seal/aead.rs",
+    "overlay/src/seal/replay.rs",
+    "overlay/src/seal/session.rs",
     "tuntap/src/batch.rs",
     "tuntap/src/offload",
     "wire/src",

@@ -10,7 +10,7 @@ use wire::sealed::TAG_LEN;
 
 use crate::seal::keys::Key;
 
-/// Which AEAD (S28).
+/// Which AEAD (S19).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Aead {
     /// 1: every node has it.
@@ -46,7 +46,7 @@ impl Aead {
         }
     }
 
-    /// The counter from which on no plaintext of this length is sealed (S31).
+    /// The counter from which on no plaintext of this length is sealed (S22).
     pub const fn seal_limit(self, plaintext_len: usize) -> u64 {
         match self {
             Self::ChaCha20Poly1305 => wire::sealed::COUNTER_LIMIT,
@@ -55,7 +55,7 @@ impl Aead {
         }
     }
 
-    /// Failed openings after which a session ends (S31).
+    /// Failed openings after which a session ends (S22).
     pub const fn failure_limit(self) -> u64 {
         match self {
             Self::ChaCha20Poly1305 => 1 << 36,
@@ -63,7 +63,7 @@ impl Aead {
         }
     }
 
-    /// The count after which the initiator rekeys (S65).
+    /// The count after which the initiator rekeys (S46).
     pub const fn rekey_after(self, large: bool) -> u64 {
         match self {
             Self::ChaCha20Poly1305 => 1 << 40,
@@ -80,7 +80,7 @@ impl Aead {
     }
 }
 
-/// Bytes of plaintext above which a datagram counts as large (S31).
+/// Bytes of plaintext above which a datagram counts as large (S22).
 pub const LARGE: usize = 2_048;
 
 /// A key that seals, or opens, by counter. Calls: from any thread at once.
@@ -129,7 +129,7 @@ impl DirectionKey {
             .ok()
     }
 
-    /// S30: the byte order is the one that Noise defines for the AEAD.
+    /// S21: the byte order is the one that Noise defines for the AEAD.
     fn nonce(&self, counter: u64) -> Nonce {
         let mut nonce = [0; 12];
         nonce[4..].copy_from_slice(&match self.aead {

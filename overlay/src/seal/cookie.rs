@@ -2,7 +2,7 @@
 //!
 //! The answering side has [`Jar`]: a secret that is drawn anew every two minutes, and no memory of
 //! anybody. The asking side holds the one [`Held`] cookie of an endpoint. Source: SEALED.md S10,
-//! S36 to S39.
+//! S27 to S30.
 
 use std::fmt;
 use std::net::SocketAddr;

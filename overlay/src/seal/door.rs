@@ -1,4 +1,4 @@
-//! The door: what an INIT has to pass before anything costly is done for it (S36 to S40).
+//! The door: what an INIT has to pass before anything costly is done for it (S27 to S31).
 //!
 //! ```text
 //! form ─> mac1 ─> key ─> load? ── no ──────────────┬─> rate of the prefix ─> room ─> Admit

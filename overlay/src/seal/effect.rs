@@ -42,7 +42,7 @@ pub enum Effect {
     Open(Arc<Session>),
     /// None may come any more: drop every reference to the session of this local index.
     Close(u32),
-    /// Seal what goes to this peer with this session from now on; with none, let it wait (S67).
+    /// Seal what goes to this peer with this session from now on; with none, let it wait (S48).
     Use(Option<Arc<Session>>),
     /// Tell whoever wants to know.
     Event(Event),
@@ -74,7 +74,7 @@ pub enum Event {
     GaveUp,
     /// A handshake datagram for us was refused.
     Refused(HandshakeError),
-    /// A handshake ended with another key while a session is up: refused (S70).
+    /// A handshake ended with another key while a session is up: refused (S51).
     OtherKey {
         /// The netid that it goes by.
         netid: NetId,

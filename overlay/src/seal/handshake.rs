@@ -88,7 +88,7 @@ pub enum HandshakeError {
     NoAead,
     /// It is ourselves.
     Reflected,
-    /// Our own INIT is on its way to where this one came from, and goes first (S66).
+    /// Our own INIT is on its way to where this one came from, and goes first (S47).
     Crossed,
     /// Neither binding nor certificate is good for the key and the netid.
     Credential,
@@ -191,7 +191,7 @@ impl Initiation {
         self.index
     }
 
-    /// The ephemeral key, which decides between two that begin at once (S66).
+    /// The ephemeral key, which decides between two that begin at once (S47).
     pub const fn ephemeral(&self) -> &[u8; 32] {
         &self.ephemeral
     }
@@ -477,7 +477,7 @@ impl Scope {
         mac1
     }
 
-    /// The netid inside must be the one on the message that carried it (S82).
+    /// The netid inside must be the one on the message that carried it (S56).
     fn check_netid(self, is_initiator: bool, netid: NetId) -> Result<(), HandshakeError> {
         match self {
             Self::Link => Ok(()),

@@ -2,7 +2,7 @@
 //!
 //! Two pairs, drawn independently: X25519 for handshakes, whose public key is S, and Ed25519 for
 //! signatures, whose public key is V. A [`binding`](Identity::binding) is V's word for S; a
-//! certificate is the mesh authority's word for both. Source: SEALED.md S3, S4, S13, S43 to S51.
+//! certificate is the mesh authority's word for both. Source: SEALED.md S3, S4, S13, S32 to S40.
 
 use std::fmt;
 
@@ -48,7 +48,7 @@ impl Identity {
         &self.secret
     }
 
-    /// V, and its signature that S is this node's under this netid (S43).
+    /// V, and its signature that S is this node's under this netid (S32).
     pub fn binding(&self, mesh_id: &[u8; 16], netid: NetId) -> [u8; BINDING_LEN] {
         let signature = self.signing.sign(&bound(mesh_id, netid, &self.public));
         let mut binding = [0; BINDING_LEN];
@@ -96,7 +96,7 @@ pub fn verify_certificate(certificate: &Certificate<'_>, authority: &[u8; 32]) -
         && !is_low_order(&certificate.static_key)
 }
 
-/// Whether the signature is the key's, strictly (S51): the one place where signatures are judged.
+/// Whether the signature is the key's, strictly (S40): the one place where signatures are judged.
 pub fn verify(key: &[u8; 32], message: &[u8], signature: &[u8; 64]) -> bool {
     let Ok(key) = VerifyingKey::from_bytes(key) else {
         return false;

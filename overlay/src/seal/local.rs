@@ -15,7 +15,7 @@ pub struct Local {
     pub identity: Identity,
     /// The netid it goes by.
     pub netid: NetId,
-    /// This start of the node (S86).
+    /// This start of the node (S60).
     pub boot: u64,
     /// Whether the processor has AES instructions, so that AES-256-GCM is the faster.
     pub aes: bool,

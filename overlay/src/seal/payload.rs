@@ -32,7 +32,7 @@ pub struct Remote {
     /// S, which the handshake proved.
     pub static_key: [u8; 32],
     /// The netid that a binding or a certificate gives to S. Whether it is *its* netid, by pin or
-    /// list, is decided above (S45).
+    /// list, is decided above (S34).
     pub netid: NetId,
     /// V.
     pub signing_key: [u8; 32],

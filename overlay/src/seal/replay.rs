@@ -15,9 +15,9 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// Counters that are remembered below and with the highest (S32).
+/// Counters that are remembered below and with the highest (S23).
 pub const WINDOW: u64 = 8_192;
-/// A counter further ahead than this is refused (S32).
+/// A counter further ahead than this is refused (S23).
 pub const LEAP: u64 = 1 << 24;
 
 /// The window, and one slot more: its ends share no slot.
@@ -131,7 +131,7 @@ mod tests {
     use proptest::prelude::*;
     use std::collections::HashSet;
 
-    /// The rule of S32, word by word.
+    /// The rule of S23, word by word.
     #[derive(Default)]
     struct Oracle {
         seen: HashSet<u64>,

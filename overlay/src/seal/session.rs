@@ -2,7 +2,7 @@
 //!
 //! All by `&self`, from any worker at once, without a lock and without an allocation: the counter
 //! to seal with is an atomic, keys are only read, and the window of what was opened is lock-free
-//! ([`Window`]). The order of opening is *peek, open, commit* (S32): nothing that is not authentic
+//! ([`Window`]). The order of opening is *peek, open, commit* (S23): nothing that is not authentic
 //! changes anything but a count of failures.
 //!
 //! One type serves both carriers: `seal`/`open` for LINK datagrams, `seal_data`/`open_data` for the
@@ -73,7 +73,7 @@ pub struct Terms {
 pub enum SealError {
     /// The buffer has no room.
     NoRoom,
-    /// The session has sealed all that it may: only a new one helps (S31).
+    /// The session has sealed all that it may: only a new one helps (S22).
     Exhausted,
 }
 
@@ -99,9 +99,9 @@ pub enum OpenError {
 pub struct Opened<'d> {
     /// The frames of a LINK, or the payload of an E-DATA.
     pub plaintext: &'d mut [u8],
-    /// Whether its counter is the highest so far, which alone may begin a move (S72).
+    /// Whether its counter is the highest so far, which alone may begin a move (S53).
     pub is_newest: bool,
-    /// Whether it is the first that this session opened, which confirms it (S63).
+    /// Whether it is the first that this session opened, which confirms it (S44).
     pub is_first: bool,
 }
 
@@ -242,7 +242,7 @@ impl Session {
         self.open_behind(header, &associated, payload)
     }
 
-    /// Whether its count asks for a successor (S65); its age is the peer's business.
+    /// Whether its count asks for a successor (S46); its age is the peer's business.
     pub fn is_worn(&self) -> bool {
         let most = self.next.load(Relaxed).max(self.window.end());
         let after = self.aead().rekey_after(self.large.load(Relaxed));

@@ -200,7 +200,7 @@ fn handshakes_of_ends() {
 #[test]
 fn sessions() {
     let mut text = Text::new(
-        "From the keys of Noise Split() to a LINK. SEALED.md S29, S30: the key of a direction, then\n\
+        "From the keys of Noise Split() to a LINK. SEALED.md S20, S21: the key of a direction, then\n\
          # the LINK of counter 0 that holds one message.",
     );
     let (local, remote) = (0x0a0b_0c0d, 0x0102_0304_u32);

@@ -1,4 +1,4 @@
-//! The certificate: who a node is, by the mesh authority's word (S46, S47).
+//! The certificate: who a node is, by the mesh authority's word (S35, S36).
 //!
 //! Reading is canonical: a certificate has one form, so that none can be told apart from itself by
 //! its bytes. Signatures are verified elsewhere.
@@ -19,7 +19,7 @@ pub const PREFIXES_MAX: usize = 8;
 /// Bytes of the longest certificate.
 pub const CERTIFICATE_MAX_LEN: usize =
     CERTIFICATE_MIN_LEN + NAME_MAX_LEN + PREFIXES_MAX * PREFIX_LEN;
-/// The rights that are defined: originate, forward, inform, relay, administer (S49).
+/// The rights that are defined: originate, forward, inform, relay, administer (S38).
 pub const RIGHTS: u16 = 0b1_1111;
 
 const VERSION: u8 = 1;
@@ -69,7 +69,7 @@ impl<'d> Certificate<'d> {
     /// Reads a whole certificate, and nothing that is not canonical.
     ///
     /// # Errors
-    /// S47.
+    /// S36.
     pub fn parse(bytes: &'d [u8]) -> Result<Self, SealedError> {
         if bytes.len() < CERTIFICATE_MIN_LEN {
             return Err(fault(Part::Certificate, Problem::Truncated));

@@ -1,4 +1,4 @@
-//! COOKIE: an answer that costs nothing, for whoever asks under load (S36 to S39).
+//! COOKIE: an answer that costs nothing, for whoever asks under load (S27 to S30).
 
 use nom::Parser;
 use nom::number::complete::{be_u16, be_u32};

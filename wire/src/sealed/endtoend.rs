@@ -1,4 +1,4 @@
-//! End-to-end sealing: payloads of Data that begin with `c8` (S80).
+//! End-to-end sealing: payloads of Data that begin with `c8` (S54).
 //!
 //! The handshake and the session are those of a link with other first bytes, without mac2 and
 //! without padding; broadcast has a header of its own.
@@ -20,7 +20,7 @@ pub const BROADCAST_HEADER_LEN: usize = 24;
 pub const SIGNATURE_LEN: usize = 64;
 /// Bytes of a broadcast that holds nothing.
 pub const BROADCAST_MIN_LEN: usize = BROADCAST_HEADER_LEN + TAG_LEN + SIGNATURE_LEN;
-/// Bytes of the associated data of E-DATA: src, dst, kind, header (S83).
+/// Bytes of the associated data of E-DATA: src, dst, kind, header (S57).
 pub const ASSOCIATED_LEN: usize = 9 + LINK_HEADER_LEN;
 
 const CARRIER: Carrier = Carrier {
@@ -110,7 +110,7 @@ pub const fn data_header(header: LinkHeader) -> [u8; LINK_HEADER_LEN] {
     header.to_bytes_as(SEALED, SealedKind::Link.to_byte() - 1)
 }
 
-/// The associated data of an E-DATA (S83).
+/// The associated data of an E-DATA (S57).
 pub fn associated(src: NetId, dst: NetId, header: &[u8; LINK_HEADER_LEN]) -> [u8; ASSOCIATED_LEN] {
     let mut bytes = [0; ASSOCIATED_LEN];
     bytes[0..4].copy_from_slice(&src.0.to_be_bytes());

@@ -1,4 +1,4 @@
-//! What a LINK holds once it is open: messages and controls, one behind the other (S33).
+//! What a LINK holds once it is open: messages and controls, one behind the other (S24).
 //!
 //! ```text
 //! 0lll llll llll llll                     a message of l bytes follows

@@ -25,7 +25,7 @@ pub const LINK_HEADER_LEN: usize = 16;
 pub const TAG_LEN: usize = 16;
 /// Bytes of a LINK that holds nothing.
 pub const LINK_MIN_LEN: usize = LINK_HEADER_LEN + TAG_LEN;
-/// No datagram has a counter from here on (S31).
+/// No datagram has a counter from here on (S22).
 pub const COUNTER_LIMIT: u64 = 1 << 44;
 
 /// The header of a LINK, or of an E-DATA, which differs in its first byte alone.
@@ -47,7 +47,7 @@ impl LinkHeader {
         Self::parse_as(SEALED_MAGIC, SealedKind::Link.to_byte(), datagram)
     }
 
-    /// The header's bytes, which are the associated data of the seal too (S30).
+    /// The header's bytes, which are the associated data of the seal too (S21).
     pub const fn to_bytes(self) -> [u8; LINK_HEADER_LEN] {
         self.to_bytes_as(SEALED_MAGIC, SealedKind::Link.to_byte())
     }

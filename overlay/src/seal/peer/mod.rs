@@ -1,4 +1,4 @@
-//! One endpoint's machine: from no session to one, and from each session to the next (S60 to S71).
+//! One endpoint's machine: from no session to one, and from each session to the next (S41 to S52).
 //!
 //! ```text
 //!           dial              RESP                     first LINK on it
@@ -36,12 +36,12 @@ mod upkeep;
 
 pub use timers::Timers;
 
-/// Handshakes of one endpoint that are half-open at most; a fifth displaces the oldest (S61).
+/// Handshakes of one endpoint that are half-open at most; a fifth displaces the oldest (S42).
 const HALF_OPEN_MAX: usize = 4;
-/// Sessions before the current one that still open (S64).
+/// Sessions before the current one that still open (S45).
 const PREVIOUS_MAX: usize = 3;
 
-/// Why we speak with an endpoint, which decides how long we try (S60).
+/// Why we speak with an endpoint, which decides how long we try (S41).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// The owner named it: never given up.
@@ -97,7 +97,7 @@ enum Attempt {
     InitSent {
         initiation: Box<Initiation>,
         sent_at: Instant,
-        /// One COOKIE is read for each INIT (S39).
+        /// One COOKIE is read for each INIT (S30).
         cookie_read: bool,
     },
     FinSent {
@@ -124,7 +124,7 @@ struct Up {
     session: Arc<Session>,
     remote: Box<Remote>,
     rekey_at: Instant,
-    /// The FIN that made it, where we answered: its copies are answered too (S62).
+    /// The FIN that made it, where we answered: its copies are answered too (S43).
     fin: Box<[u8]>,
 }
 
@@ -303,7 +303,7 @@ impl Peer {
         Some(half.from)
     }
 
-    /// Reads a COOKIE (S39): the next INIT carries it.
+    /// Reads a COOKIE (S30): the next INIT carries it.
     pub fn handle_cookie(&mut self, turn: &mut Turn<'_>, datagram: &[u8]) {
         if let Some(Attempt::InitSent {
             initiation,
@@ -349,7 +349,7 @@ impl Peer {
                 let answer = Owned::PathResponse(*bytes);
                 turn.effects.push(Effect::Control(session, answer));
             }
-            // Advice (S35): whether it is so, a challenge tells.
+            // Advice (S26): whether it is so, a challenge tells.
             Control::Close(_) => self.challenge(turn),
             _ => {}
         }
@@ -433,7 +433,7 @@ impl Peer {
         self.asked = 0;
         session.note_heard(turn.now, false);
         turn.effects.push(Effect::Use(Some(Arc::clone(&session))));
-        // Tells the far end that FIN arrived (S62), or that it may count on us (S63).
+        // Tells the far end that FIN arrived (S43), or that it may count on us (S44).
         turn.effects
             .push(Effect::Control(session, Owned::Keepalive));
         match former {
@@ -450,7 +450,7 @@ impl Peer {
         }
     }
 
-    /// Whether a handshake ended with the key that is up, or none is up (S70).
+    /// Whether a handshake ended with the key that is up, or none is up (S51).
     fn is_same_key(&self, remote: &Remote, turn: &mut Turn<'_>) -> bool {
         let is_same = self
             .current

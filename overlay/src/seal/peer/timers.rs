@@ -7,32 +7,32 @@ use crate::time::Duration;
 /// Each field's default is the document's value; tests shorten them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timers {
-    /// INIT again after these, then after the last of them each time, +-20 % (S60). Shorter ones
+    /// INIT again after these, then after the last of them each time, +-20 % (S41). Shorter ones
     /// than a round trip never succeed.
     pub retry: [Duration; 5],
     /// No wait is longer than this while a session is up: the far end lives, and the time is short.
     pub retry_up: Duration,
-    /// For how long after our INIT one of the far end counts as sent at the same time (S66).
+    /// For how long after our INIT one of the far end counts as sent at the same time (S47).
     pub crossing: Duration,
     /// INITs to an informed endpoint.
     pub informed_tries: u32,
-    /// How long an answered handshake waits for its FIN (S61).
+    /// How long an answered handshake waits for its FIN (S42).
     pub half_open: Duration,
-    /// FIN again, this long after it first went out (S63).
+    /// FIN again, this long after it first went out (S44).
     pub fin_again: [Duration; 3],
     /// How long FIN waits for the first LINK.
     pub fin_lifetime: Duration,
-    /// A session's age at which its initiator begins the next, +-10 % (S65).
+    /// A session's age at which its initiator begins the next, +-10 % (S46).
     pub rekey: Duration,
     /// The age at which its responder does.
     pub rekey_responder: Duration,
-    /// A session's age at which it is erased (S64).
+    /// A session's age at which it is erased (S45).
     pub session_lifetime: Duration,
-    /// Keepalive: a message came, and nothing was sent for so long (S68).
+    /// Keepalive: a message came, and nothing was sent for so long (S49).
     pub answer_within: Duration,
     /// Keepalive: nothing was sent for so long.
     pub idle: Duration,
-    /// Challenges: a message was sent since something was last heard, so long ago (S69).
+    /// Challenges: a message was sent since something was last heard, so long ago (S50).
     pub ask: [Duration; 4],
     /// Challenges: no message was sent, yet nothing was heard either.
     pub ask_idle: [Duration; 4],

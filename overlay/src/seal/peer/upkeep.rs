@@ -106,7 +106,7 @@ impl Peer {
         self.begin(turn);
     }
 
-    /// Ages, silence, keepalives: S64, S65, S68, S69.
+    /// Ages, silence, keepalives: S45, S46, S49, S50.
     fn look(&mut self, turn: &mut Turn<'_>) {
         let lifetime = self.timers.session_lifetime;
         self.previous.retain(|session| {
