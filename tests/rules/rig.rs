@@ -179,6 +179,7 @@ impl Rig {
             snapshot: Arc::new(snapshot).into(),
             wakes: vec![seat.wake.clone()],
             phase: Default::default(),
+            is_realtime: Default::default(),
         });
         let reads: &'static AtomicU64 = Box::leak(Box::default());
         let (near, near_reports) = mpsc::channel(64);
