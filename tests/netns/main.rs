@@ -13,6 +13,7 @@ mod lab_net;
 mod mtu;
 mod nat;
 mod ping;
+mod priority;
 mod restart;
 mod scale;
 mod strict;

@@ -24,18 +24,22 @@ use overlay::node::snapshot::{LinkEntry, NeighborSet};
 use overlay::pump::count::{Counters, Total};
 use overlay::pump::rx::{RxBatch, Span};
 use overlay::pump::tx::TxBatch;
-use overlay::route::address::Mesh;
+use overlay::route::address::{Mesh, mac};
 use overlay::route::known::Known;
 use overlay::route::learned::Learned;
 use overlay::route::routes::Routes;
+use overlay::route::storm::StormRates;
+use overlay::route::switch::Switch;
+use overlay::route::tap::Tap;
 use overlay::route::tun::Tun;
 use overlay::route::underlay::Underlay;
 use overlay::time::Instant;
-use overlay_tests::packets::{UDP, packet};
+use overlay_tests::packets::{UDP, in_frame, packet};
 use rand_chacha::ChaCha12Rng;
 use rand_core::SeedableRng;
 use tokio::sync::mpsc;
-use tuntap::{Device, MergingEnded};
+use tuntap::{Device, MergingEnded, Mode};
+use wire::service::ETHERNET_FRAME;
 use wire::{Flags, HEADER_LEN, Header, Kind, NetId};
 
 use crate::noalloc::allocations;
@@ -145,6 +149,7 @@ pub(crate) struct Rig {
     reads: &'static AtomicU64,
     /// What the driver was told that the device no longer merges.
     pub(crate) ended: Vec<MergingEnded>,
+    mode: Mode,
     pub(crate) peer: Far,
     other: Far,
 }
@@ -152,6 +157,18 @@ pub(crate) struct Rig {
 impl Rig {
     pub(crate) fn new(device: Box<dyn Device>) -> Self {
         let (peer, other) = (Far::new(), Far::new());
+        let mode = device.info().mode;
+        let port = match mode {
+            Mode::Tun => {
+                let learned = Arc::new(Learned::new(KeyedHasher(1, 2)));
+                Port::tun(Tun::new(MTU, learned), MTU)
+            }
+            Mode::Tap => {
+                let rates = StormRates::default();
+                let switch = Switch::new(ME, Mesh::default(), rates, KeyedHasher(1, 2));
+                Port::tap(Tap::new(MTU, Arc::new(switch)), MTU)
+            }
+        };
         let links = vec![
             link(0, PEER, peer.address()),
             link(1, OTHER, other.address()),
@@ -179,17 +196,17 @@ impl Rig {
             snapshot: Arc::new(snapshot).into(),
             wakes: vec![seat.wake.clone()],
             phase: Default::default(),
+            is_realtime: Default::default(),
         });
         let reads: &'static AtomicU64 = Box::leak(Box::default());
         let (near, near_reports) = mpsc::channel(64);
         let (strangers, stranger_reports) = mpsc::channel(64);
-        let learned = Arc::new(Learned::new(KeyedHasher(1, 2)));
         let worker = Worker::new(Parts {
             shared: shared.clone(),
             seat,
             clock: Clock::counting(reads),
             batch: overlay::pump::tx::MAX_BATCH,
-            port: Port::tun(Tun::new(MTU, learned), MTU),
+            port,
             reports: Reports { near, strangers },
             nonces: ChaCha12Rng::from_seed([7; 32]),
         });
@@ -201,6 +218,7 @@ impl Rig {
             _commands: commands,
             reads,
             ended: Vec::new(),
+            mode,
             peer,
             other,
         }
@@ -230,18 +248,26 @@ impl Rig {
         self.shared.counters.total(total)
     }
 
-    /// The packets that PEER sends us, a train.
-    pub(crate) fn to_me() -> Vec<Vec<u8>> {
+    /// What PEER sends us, a train of packets or frames.
+    pub(crate) fn to_me(mode: Mode) -> Vec<Vec<u8>> {
         let derived = Mesh::default();
         let (peer, me) = (derived.address(PEER), derived.address(ME));
-        (0..PACKETS)
-            .map(|n| packet(UDP, (peer, me), n, &[0x5A; SIZE]))
-            .collect()
+        let payload = |n| {
+            let packet = packet(UDP, (peer, me), n, &[0x5A; SIZE]);
+            match mode {
+                Mode::Tun => packet,
+                Mode::Tap => {
+                    let frame = in_frame((mac(PEER), mac(ME)), &packet);
+                    [&[ETHERNET_FRAME], &frame[..]].concat()
+                }
+            }
+        };
+        (0..PACKETS).map(payload).collect()
     }
 
     /// Lets `PACKETS` come from the device and from PEER, for us and for OTHER, in each turn.
     pub(crate) fn run(mut self, mut send: impl FnMut(), mut came: impl FnMut(u32)) {
-        let to_me = Self::to_me();
+        let to_me = Self::to_me(self.mode);
         let mut nonce = 0;
         for turn in 0..WARM_UP + TURNS {
             send();

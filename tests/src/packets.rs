@@ -61,6 +61,23 @@ pub fn single_packet(packet: &[u8], is_finished: bool) -> Vec<u8> {
     [&virtio(0, 0, field)[..], &packet].concat()
 }
 
+/// Bytes of the header of [`in_frame`].
+pub const ETHERNET_LEN: usize = 14;
+
+/// An Ethernet header for IPv6 in front of a packet, from one end to the other.
+pub fn in_frame((from, to): ([u8; 6], [u8; 6]), packet: &[u8]) -> Vec<u8> {
+    [&to[..], &from, &[0x86, 0xDD], packet].concat()
+}
+
+/// What [`super_packet`] gives, with an Ethernet header between its virtio header and the packet.
+pub fn super_frame(ends: ([u8; 6], [u8; 6]), whole: &[u8]) -> Vec<u8> {
+    let (virtio, packet) = whole.split_at(10);
+    let mut virtio = virtio.to_vec();
+    // Where the checksum counts from.
+    virtio[6..8].copy_from_slice(&((IPV6_LEN + ETHERNET_LEN) as u16).to_ne_bytes());
+    [virtio, in_frame(ends, packet)].concat()
+}
+
 /// `struct virtio_net_hdr` with a checksum to be made.
 fn virtio(kind: u8, size: usize, field: usize) -> [u8; 10] {
     let mut bytes = [1, kind, 0, 0, 0, 0, 0, 0, 0, 0];

@@ -11,7 +11,7 @@
 //! A running node is two loops: the [`driver`] owns everything that waits for time, the [`worker`]
 //! moves packets; [`shared`] is what lies between them.
 //!
-//! [`clock`] is the one reader of the clock, [`paths`] knows where files belong, [`error`] is how a
+//! [`clock`] is the one reader of the clock, [`priority`] says how soon threads run, [`paths`] knows where files belong, [`error`] is how a
 //! command ends that could not do what it was asked to. Read [`config::Config`] first.
 
 pub mod admin;
@@ -31,6 +31,7 @@ pub mod paths;
 pub mod peers;
 pub mod pinging;
 pub mod port;
+pub mod priority;
 pub mod remembering;
 pub mod render;
 pub mod report;

@@ -99,6 +99,9 @@ pub struct DeviceReport {
     /// Data threads: 1 for everything, or 2, one for each way.
     #[serde(default)]
     pub threads: u16,
+    /// Whether they run before ordinary programs.
+    #[serde(default)]
+    pub realtime: bool,
     /// Hardware addresses (per VLAN) the learning switch knows, on both sides; `null` unless `tap`.
     pub stations: Option<u64>,
 }

@@ -9,7 +9,7 @@
 //! A worker never waits for the driver: what finds a channel full is dropped and counted.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use arc_swap::ArcSwap;
@@ -67,6 +67,8 @@ pub struct Shared {
     pub wakes: Vec<Arc<EventFd>>,
     /// How far the node has come; see [`Phase`].
     pub phase: AtomicU8,
+    /// The workers run before ordinary programs.
+    pub is_realtime: AtomicBool,
 }
 
 /// Which ways of the data path a worker serves. A way has one worker, so that no flow is reordered.

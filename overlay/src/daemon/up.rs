@@ -11,13 +11,12 @@
 use std::io::Write;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use arc_swap::ArcSwap;
 use ipnet::{IpNet, Ipv6Net};
-use nix::unistd::{getpid, getsid};
 use rand_chacha::ChaCha12Rng;
 use rand_core::{Rng, SeedableRng};
-use rustix::process::setpriority_process;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tuntap::{OffloadChoice, OpenConfig, OpenError, Watch};
@@ -25,7 +24,7 @@ use tuntap::{OffloadChoice, OpenConfig, OpenError, Watch};
 use super::admin::{listen::ControlSocket, server};
 use super::args::{DeviceMode, OffloadMode, UpArgs};
 use super::clock::Clock;
-use super::config::{Config, HashKind};
+use super::config::{Config, HashKind, Priority};
 use super::device::DeviceKeeper;
 use super::driver::{self, Driver, Ended, Inputs};
 use super::error::Failure;
@@ -33,6 +32,7 @@ use super::log;
 use super::paths::Places;
 use super::peers;
 use super::port::Port;
+use super::priority;
 use super::shared::{Duty, NEAR, Phase, Reports, STRANGERS, Seat, Shared, Snapshot};
 use super::state::{self, Remembered, StateDir};
 use super::worker::{self, Worker};
@@ -111,7 +111,7 @@ impl Start {
 pub fn up(args: &UpArgs) -> Result<(), Failure> {
     let start = Start::prepare(args)?;
     // Before there are other threads, which inherit it.
-    take_priority(start.config.nice);
+    priority::take_nice(start.config.nice);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         // Under a flood the driver is always ready; clients and signals are looked after between.
@@ -119,21 +119,6 @@ pub fn up(args: &UpArgs) -> Result<(), Failure> {
         .build()
         .map_err(|error| Failure::at_work("cannot start the runtime", "").because(error))?;
     runtime.block_on(run(start))
-}
-
-/// Takes a nice value. The kernel may weigh it within the process's session only, and sessions
-/// against each other (autogroups, sched(7)); so what leads a session, which is its own then,
-/// weighs that too.
-fn take_priority(nice: i32) {
-    if let Err(error) = setpriority_process(None, nice) {
-        tracing::debug!(%error, nice, "the priority stays as it was");
-    }
-    // The leader of another process namespace's session has number 0 here.
-    if getsid(None).is_ok_and(|leader| leader == getpid())
-        && let Err(error) = std::fs::write("/proc/self/autogroup", nice.to_string())
-    {
-        tracing::debug!(%error, nice, "the session's priority stays as it was");
-    }
 }
 
 async fn run(start: Start) -> Result<(), Failure> {
@@ -208,6 +193,7 @@ async fn run(start: Start) -> Result<(), Failure> {
         sockets,
         wakes: seats.iter().map(|seat| seat.wake.clone()).collect(),
         phase: Default::default(),
+        is_realtime: Default::default(),
     });
 
     // 3. The data path.
@@ -228,9 +214,16 @@ async fn run(start: Start) -> Result<(), Failure> {
             reports: reports.clone(),
             nonces: ChaCha12Rng::from_seed(seed_of(&mut rng)),
         });
+        let wanted = config.device.priority;
+        let shared = shared.clone();
         let thread = std::thread::Builder::new()
             .name("data".to_owned())
-            .spawn(move || worker.run())
+            .spawn(move || {
+                if wanted == Priority::Realtime && priority::take_realtime() {
+                    shared.is_realtime.store(true, Relaxed);
+                }
+                worker.run();
+            })
             .map_err(|error| Failure::at_work("cannot start a data thread", "").because(error))?;
         data.push(thread);
     }

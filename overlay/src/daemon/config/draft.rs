@@ -14,7 +14,9 @@ use super::words::{
     DEVICE_NAME_LIMIT, choice_of, device_name, list, log_filter, mesh_name, netid, node_name, path,
     peer, security, unknown,
 };
-use super::{Config, Dedupe, Device, Files, Forwarding, HashKind, Links, NAME, OnLoss, Security};
+use super::{
+    Config, Dedupe, Device, Files, Forwarding, HashKind, Links, NAME, OnLoss, Priority, Security,
+};
 use crate::pump::tx::MAX_BATCH;
 
 /// Smallest MTU at which the kernel keeps IPv6 on a device (RFC 8200 section 5).
@@ -63,6 +65,7 @@ impl Default for Draft {
                 offload: OffloadMode::Auto,
                 batch: MAX_BATCH as u16,
                 threads: None,
+                priority: Priority::Realtime,
                 on_loss: OnLoss::Keep,
             },
             nice: -15,
@@ -133,6 +136,12 @@ impl Draft {
             }
             "device.threads" => {
                 device.threads = Some(given.whole(1, 2, "data threads")? as u16);
+            }
+            "device.priority" => {
+                device.priority = given.choice(&[
+                    ("realtime", Priority::Realtime),
+                    ("normal", Priority::Normal),
+                ])?;
             }
             "device.name" => {
                 self.device_name = Some(device_name(given)?);

@@ -67,9 +67,9 @@ pub struct Config {
     /// Storm control of a TAP device.
     pub storm: Storm,
     /// The process's nice value, and that of its session if it leads one, where the system permits
-    /// it; a control group's weight counts before both. Default -15, -20 to 19. The lower, the
-    /// sooner the daemon moves packets where programs want all processors too. Too high: packets
-    /// wait for some programs' time slices. Too low: a flood takes the programs' time.
+    /// it; a control group's weight counts before both. Default -15, -20 to 19. It is for all that is
+    /// not real-time ([`Device::priority`]). Too high: neighbors and clients are answered late while
+    /// programs want all processors. Too low: a flood takes the programs' time.
     pub nice: i32,
     /// Files and logs.
     pub files: Files,
@@ -148,8 +148,20 @@ pub struct Device {
     /// Data threads, 1 or 2: one for everything, or one for each way. `None`: two from 4 processors
     /// on. Two where there is no processor to spare: slower, since they wait for each other's.
     pub threads: Option<u16>,
+    /// How soon data threads run. Default: real-time.
+    pub priority: Priority,
     /// What to do when it disappears. Default: keep.
     pub on_loss: OnLoss,
+}
+
+/// How soon a packet is looked at where programs want all processors too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Priority {
+    /// Before all ordinary programs, where the system permits it. A flood of packets may take up to
+    /// 19 of 20 parts of a processor's time from them.
+    Realtime,
+    /// As the nice value says: packets wait for some programs' time slices.
+    Normal,
 }
 
 /// What to do when the device disappears.

@@ -28,6 +28,11 @@ const SETTINGS: &[Setting] = &[
     setting("device.address", "", "--address, a list"),
     setting("device.mtu", "", "--mtu"),
     setting(
+        "device.priority",
+        "\"realtime\"",
+        "Data threads run before all ordinary programs where the system permits it (\"realtime\"), or as \"nice\" says (\"normal\").",
+    ),
+    setting(
         "device.on_loss",
         "\"keep\"",
         "When the device disappears: keep forwarding for others and make it again (\"keep\"), or end (\"exit\").",
@@ -45,7 +50,7 @@ const SETTINGS: &[Setting] = &[
     setting(
         "nice",
         "-15",
-        "Nice value of the process, -20 to 19, where the system permits it; the lower, the shorter packets wait while programs want all processors too.",
+        "Nice value of what is not real-time, -20 to 19, where the system permits it; the lower, the sooner neighbors and clients are answered while programs want all processors.",
     ),
     setting(
         "forwarding",

@@ -52,6 +52,7 @@ fn the_defaults_are_those_of_the_contract() {
     assert_eq!(config.device.batch, 256);
     assert_eq!(config.nice, -15);
     assert_eq!(config.device.on_loss, OnLoss::Keep);
+    assert_eq!(config.device.priority, Priority::Realtime);
     assert_eq!(
         (config.dedupe.memory, config.dedupe.hash),
         (256 << 20, HashKind::Fast)
@@ -136,7 +137,7 @@ fn every_key_can_stand_in_the_file() {
         log_format = "json"
         forwarding = "flood"
         nice = -3
-        device = { mode = "tap", name = "tap9", address = ["10.77.0.1/24"], mtu = 1500, batch = 8, threads = 2, on_loss = "exit" }
+        device = { mode = "tap", name = "tap9", address = ["10.77.0.1/24"], mtu = 1500, batch = 8, threads = 2, priority = "normal", on_loss = "exit" }
         dedupe = { memory = "16MiB", hash = "blake3" }
         [limits]
         candidates = 64
@@ -155,6 +156,7 @@ fn every_key_can_stand_in_the_file() {
     assert_eq!(config.nice, -3);
     assert_eq!(config.device.batch, 8);
     assert_eq!(config.device.threads, Some(2));
+    assert_eq!(config.device.priority, Priority::Normal);
     assert_eq!(config.dedupe.memory, 16 << 20);
     assert_eq!(config.limits.candidates, 64);
     assert_eq!(config.timers.ping_after, Duration::from_millis(500));
