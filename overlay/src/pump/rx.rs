@@ -53,6 +53,8 @@ pub struct RxBatch {
 
 /// Buffers of a batch.
 pub const RX_BUFFERS: usize = 16;
+/// Messages of a batch whose kernel messages were taken apart: four in each datagram of full trains.
+pub const MESSAGES: usize = 4_096;
 /// Bytes of one buffer: the largest datagram, or a whole train of them.
 pub const RX_BUFFER_LEN: usize = 65_536;
 
@@ -95,6 +97,16 @@ impl RxBatch {
     /// Forgets what was received, before the next round.
     pub fn clear(&mut self) {
         self.messages.clear();
+    }
+
+    /// Notes one message made of a kernel message; returns whether there was room for it (at most
+    /// [`MESSAGES`]).
+    pub fn replace(&mut self, message: RxMessage) -> bool {
+        let room = self.messages.len() < MESSAGES;
+        if room {
+            self.messages.push(message);
+        }
+        room
     }
 
     /// Notes one kernel message; returns whether there was room for it (at most [`Self::buffers`]).

@@ -39,7 +39,14 @@ pub enum Effect {
     /// Seal a control frame with the session, send it, and note that on the session.
     Control(Arc<Session>, Owned),
     /// LINK datagrams may come for this session from now on: enter it by its local index.
-    Open(Arc<Session>),
+    Open {
+        /// The session.
+        session: Arc<Session>,
+        /// The netid that its handshake proved, as far as a key can.
+        netid: NetId,
+        /// The key.
+        static_key: [u8; 32],
+    },
     /// None may come any more: drop every reference to the session of this local index.
     Close(u32),
     /// Seal what goes to this peer with this session from now on; with none, let it wait (S48).

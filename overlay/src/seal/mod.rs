@@ -26,11 +26,14 @@ pub mod effect;
 pub mod handshake;
 pub mod identity;
 pub mod keys;
+pub mod links;
 pub mod local;
+pub mod opening;
 pub mod payload;
 pub mod peer;
 pub mod replay;
 pub mod session;
+pub mod sessions;
 
 #[cfg(test)]
 mod vectors;

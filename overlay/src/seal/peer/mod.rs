@@ -254,7 +254,7 @@ impl Peer {
         let session = Arc::new(session);
         let fin: Box<[u8]> = fin[..len].into();
         // It can open before it may seal: the answer to FIN comes over it.
-        turn.effects.push(Effect::Open(Arc::clone(&session)));
+        turn.effects.push(open(&session, &remote));
         turn.effects.push(Effect::Send(fin.clone()));
         self.attempt = Some(Attempt::FinSent {
             session,
@@ -294,7 +294,7 @@ impl Peer {
         }
         let half = self.answers.remove(at)?;
         let session = Arc::new(session);
-        turn.effects.push(Effect::Open(Arc::clone(&session)));
+        turn.effects.push(open(&session, &remote));
         // An INIT of ours that waits for its answer has become needless.
         if matches!(self.attempt, Some(Attempt::InitSent { .. })) {
             self.give_up_attempt(turn);
@@ -509,6 +509,14 @@ impl Peer {
             turn.effects
                 .push(Effect::Control(Arc::clone(&up.session), challenge));
         }
+    }
+}
+
+fn open(session: &Arc<Session>, remote: &Remote) -> Effect {
+    Effect::Open {
+        session: Arc::clone(session),
+        netid: remote.netid,
+        static_key: remote.static_key,
     }
 }
 

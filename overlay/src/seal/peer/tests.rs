@@ -85,7 +85,7 @@ impl End {
                     out.push(sealed(&session, Frame::Control(owned.control())));
                     session.note_sent(now, false);
                 }
-                Effect::Open(session) => {
+                Effect::Open { session, .. } => {
                     assert!(
                         self.sessions
                             .insert(session.local_index(), session)

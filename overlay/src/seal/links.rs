@@ -1,0 +1,425 @@
+//! All sealed endpoints of a node: whose datagram this is, what it makes happen, what may be said.
+//!
+//! ```text
+//!  control's datagrams ──> send ──> session? ── yes ──> sealed, out
+//!                                      └────── no ───> waits; dial
+//!  handshakes, notices ──> handle_* ──> door, peer ──> Wish::{Send, Publish, Event}
+//! ```
+//!
+//! The node above knows nothing of all this: it says Hello to an endpoint, and that waits here until
+//! a session has come up. What never comes up costs it what an endpoint costs that does not answer.
+//!
+//! Identity: the first key seen under a netid is pinned (S34); another one does not come up.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
+
+use rand_chacha::ChaCha12Rng;
+use rand_core::Rng;
+use wire::NetId;
+use wire::sealed::{Control, Frame, LINK_HEADER_LEN, SealedKind, TAG_LEN};
+
+use crate::id::{Endpoint, Path};
+use crate::keyed::KeyedHasher;
+use crate::seal::door::{Arrival, Door, Limits, Verdict};
+use crate::seal::effect::{Effect, Effects, Event, Indices, Owned, PeerId, Turn};
+use crate::seal::keys::Key;
+use crate::seal::local::Local;
+use crate::seal::peer::{Kind, Peer, State, Timers};
+use crate::seal::session::{LINK_OVERHEAD, Session};
+use crate::seal::sessions::{Opens, SessionSet};
+use crate::time::Instant;
+
+/// Datagrams of control that wait for one endpoint's session: an introduction and its repetition.
+/// Data does not wait, since a link carries none before control has proved it.
+const WAITING: usize = 8;
+/// Endpoints at once; an incoming one above that is dropped, a dialed one displaces an idle one.
+const ENDPOINTS: usize = 2_048;
+
+/// What the caller is to do, in order.
+#[derive(Debug)]
+pub enum Wish {
+    /// Send this datagram.
+    Send(Path, Box<[u8]>),
+    /// [`Links::sessions`] changed: publish it.
+    Publish,
+    /// Tell the owner.
+    Notice(Endpoint, Notice),
+}
+
+/// Something that an owner wants to know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Notice {
+    /// What a peer tells.
+    Peer(Event),
+    /// A node came with a key that is not the one its netid is pinned to.
+    Unpinned {
+        /// The netid.
+        netid: NetId,
+        /// The other key.
+        static_key: [u8; 32],
+    },
+}
+
+#[derive(Debug)]
+struct Entry {
+    peer: Peer,
+    path: Path,
+    waiting: VecDeque<Box<[u8]>>,
+    using: Option<Arc<Session>>,
+}
+
+/// The machine. Calls: by one owner.
+pub struct Links {
+    local: Local,
+    timers: Timers,
+    door: Door,
+    indices: Indices,
+    random: ChaCha12Rng,
+    peers: BTreeMap<PeerId, Entry>,
+    by_endpoint: HashMap<Endpoint, PeerId, KeyedHasher>,
+    next_id: u32,
+    pins: BTreeMap<NetId, [u8; 32]>,
+    sessions: SessionSet,
+    effects: Effects,
+    wishes: Vec<Wish>,
+}
+
+impl Links {
+    /// A node without endpoints.
+    pub fn new(
+        now: Instant,
+        local: Local,
+        timers: Timers,
+        hasher: KeyedHasher,
+        mut random: ChaCha12Rng,
+    ) -> Self {
+        let mut secret = [0; 32];
+        random.fill_bytes(&mut secret);
+        Self {
+            local,
+            timers,
+            door: Door::new(now, Limits::default(), Key::new(secret)),
+            indices: Indices::default(),
+            random,
+            peers: BTreeMap::new(),
+            by_endpoint: HashMap::with_hasher(hasher),
+            next_id: 0,
+            pins: BTreeMap::new(),
+            sessions: SessionSet::new(hasher),
+            effects: Effects::default(),
+            wishes: Vec::new(),
+        }
+    }
+
+    /// What workers are to use.
+    pub fn sessions(&self) -> &SessionSet {
+        &self.sessions
+    }
+
+    /// Takes what is to be done.
+    pub fn drain(&mut self) -> impl Iterator<Item = Wish> + '_ {
+        self.wishes.drain(..)
+    }
+
+    /// Remembers which key a netid had.
+    pub fn pin(&mut self, netid: NetId, static_key: [u8; 32]) {
+        self.pins.insert(netid, static_key);
+    }
+
+    /// The keys seen so far.
+    pub fn pins(&self) -> impl Iterator<Item = (NetId, &[u8; 32])> {
+        self.pins.iter().map(|(netid, key)| (*netid, key))
+    }
+
+    /// Seals a datagram of control for an endpoint and sends it; without a session it waits, the
+    /// oldest giving way, and the endpoint is dialed.
+    pub fn send(&mut self, now: Instant, path: &Path, datagram: &[u8]) {
+        let Some(id) = self.find_or_add(path, Kind::Informed) else {
+            return;
+        };
+        let Some(entry) = self.peers.get_mut(&id) else {
+            return;
+        };
+        if let Some(session) = &entry.using {
+            let mut out = vec![0; datagram.len() + LINK_OVERHEAD];
+            if session.seal_into(datagram, &mut out).is_ok() {
+                session.note_sent(now, true);
+                self.wishes.push(Wish::Send(*path, out.into_boxed_slice()));
+            }
+            return;
+        }
+        if entry.waiting.len() == WAITING {
+            entry.waiting.pop_front();
+        }
+        entry.waiting.push_back(datagram.into());
+        self.with(now, id, |peer, turn| peer.dial(turn, NetId::ANY));
+    }
+
+    /// Takes a datagram of a handshake; `waiting` more of them wait behind it.
+    ///
+    /// Returns whether it was of use to somebody.
+    pub fn handle(&mut self, now: Instant, path: &Path, datagram: &[u8], waiting: usize) -> bool {
+        let from = path.endpoint.remote;
+        match SealedKind::of(datagram) {
+            Ok(SealedKind::Init) => self.handle_init(now, path, datagram, waiting),
+            Ok(kind @ (SealedKind::Resp | SealedKind::Fin | SealedKind::Cookie)) => {
+                // The receiver index, which alone finds the peer (S8).
+                let at = if kind == SealedKind::Cookie { 4 } else { 8 };
+                let index = datagram
+                    .get(at..at + 4)
+                    .and_then(|word| word.try_into().ok());
+                let owner = index.and_then(|word| self.indices.owner(u32::from_be_bytes(word)));
+                let Some(id) = owner else {
+                    return false;
+                };
+                let mut ended = None;
+                self.with(now, id, |peer, turn| match kind {
+                    SealedKind::Resp => peer.handle_resp(turn, from, datagram),
+                    SealedKind::Fin => ended = peer.handle_fin(turn, datagram),
+                    _ => peer.handle_cookie(turn, datagram),
+                });
+                if let Some(from) = ended {
+                    self.door.leave(from);
+                }
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Takes the notice that a session's first datagram was opened.
+    pub fn handle_confirmed(&mut self, now: Instant, index: u32) {
+        if let Some(id) = self.indices.owner(index) {
+            self.with(now, id, |peer, turn| peer.handle_confirmed(turn, index));
+        }
+    }
+
+    /// Takes a control frame that was opened on a session.
+    pub fn handle_control(&mut self, now: Instant, index: u32, control: &Control<'_>) {
+        if let Some(id) = self.indices.owner(index) {
+            self.with(now, id, |peer, turn| {
+                peer.handle_control(turn, index, control);
+            });
+        }
+    }
+
+    /// When [`Self::handle_timeout`] has something to do at the latest.
+    pub fn next_timeout(&self) -> Option<Instant> {
+        self.peers
+            .values()
+            .filter_map(|entry| entry.peer.next_timeout())
+            .min()
+    }
+
+    /// Does what is due. Early calls are harmless.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        let due: Vec<PeerId> = self
+            .peers
+            .iter()
+            .filter(|(_, entry)| entry.peer.next_timeout().is_some_and(|at| at <= now))
+            .map(|(id, _)| *id)
+            .collect();
+        for id in due {
+            let mut ended = Vec::new();
+            self.with(now, id, |peer, turn| {
+                peer.handle_timeout(turn, |from| ended.push(from));
+            });
+            for from in ended {
+                self.door.leave(from);
+            }
+            self.forget_if_idle(id);
+        }
+    }
+
+    /// Tells every far end that we leave.
+    pub fn leave(&mut self, now: Instant) {
+        const SHUTDOWN: u8 = 0;
+        let all: Vec<PeerId> = self.peers.keys().copied().collect();
+        for id in all {
+            self.with(now, id, |peer, turn| peer.leave(turn, SHUTDOWN, |_| {}));
+        }
+    }
+
+    fn handle_init(&mut self, now: Instant, path: &Path, datagram: &[u8], waiting: usize) -> bool {
+        let from = path.endpoint.remote;
+        let arrival = Arrival {
+            from,
+            is_configured: false,
+            waiting,
+            datagram,
+        };
+        let keys = &self.local.keys;
+        let checked = match self.door.judge(now, keys, &arrival, &mut self.random) {
+            Verdict::Admit(checked) => checked,
+            Verdict::Cookie(cookie) => {
+                self.wishes.push(Wish::Send(*path, Box::new(cookie)));
+                return true;
+            }
+            Verdict::Drop(_) => return false,
+        };
+        let Some(id) = self.find_or_add(path, Kind::Incoming) else {
+            return false;
+        };
+        let mut answered = Ok(None);
+        self.with(now, id, |peer, turn| {
+            answered = peer.handle_init(turn, &checked, from);
+        });
+        if let Ok(displaced) = &answered {
+            self.door.enter(from);
+            if let Some(displaced) = displaced {
+                self.door.leave(*displaced);
+            }
+        }
+        self.forget_if_idle(id);
+        answered.is_ok()
+    }
+
+    /// The endpoint's peer, made if there is room.
+    fn find_or_add(&mut self, path: &Path, kind: Kind) -> Option<PeerId> {
+        if let Some(id) = self.by_endpoint.get(&path.endpoint) {
+            return Some(*id);
+        }
+        if self.peers.len() >= ENDPOINTS {
+            return None;
+        }
+        let id = PeerId(self.next_id);
+        self.next_id = self.next_id.wrapping_add(1);
+        let entry = Entry {
+            peer: Peer::new(id, kind, self.timers),
+            path: *path,
+            waiting: VecDeque::new(),
+            using: None,
+        };
+        self.peers.insert(id, entry);
+        self.by_endpoint.insert(path.endpoint, id);
+        Some(id)
+    }
+
+    fn forget_if_idle(&mut self, id: PeerId) {
+        let is_idle = |entry: &Entry| entry.peer.state() == State::Idle;
+        if self.peers.get(&id).is_some_and(is_idle)
+            && let Some(entry) = self.peers.remove(&id)
+        {
+            self.by_endpoint.remove(&entry.path.endpoint);
+        }
+    }
+
+    /// Calls a peer, and carries out what comes of it.
+    fn with(&mut self, now: Instant, id: PeerId, call: impl FnOnce(&mut Peer, &mut Turn<'_>)) {
+        let Some(entry) = self.peers.get_mut(&id) else {
+            return;
+        };
+        let mut effects = std::mem::take(&mut self.effects);
+        let mut turn = Turn {
+            now,
+            local: &self.local,
+            random: &mut self.random,
+            indices: &mut self.indices,
+            effects: &mut effects,
+        };
+        call(&mut entry.peer, &mut turn);
+        // 1. Nobody comes up under a netid that is another's.
+        let other = turn.effects.as_slice().iter().find_map(|effect| {
+            let Effect::Open {
+                netid, static_key, ..
+            } = effect
+            else {
+                return None;
+            };
+            let pinned = self.pins.get(netid)?;
+            (pinned != static_key).then_some((*netid, *static_key))
+        });
+        if let Some((netid, static_key)) = other {
+            const REPLACED: u8 = 2;
+            let _ = turn.effects.drain().count();
+            entry.peer.leave(&mut turn, REPLACED, |_| {});
+            let notice = Notice::Unpinned { netid, static_key };
+            self.wishes.push(Wish::Notice(entry.path.endpoint, notice));
+        }
+        // 2. The rest, in order.
+        let mut changed = false;
+        for effect in effects.drain() {
+            changed |= carry_out(
+                now,
+                effect,
+                entry,
+                &mut self.sessions,
+                &mut self.pins,
+                &mut self.wishes,
+            );
+        }
+        self.effects = effects;
+        if changed {
+            self.wishes.push(Wish::Publish);
+        }
+        // 3. What waited for this session, behind the news of it.
+        if let Some(session) = &entry.using {
+            for datagram in entry.waiting.drain(..) {
+                let mut out = vec![0; datagram.len() + LINK_OVERHEAD];
+                if session.seal_into(&datagram, &mut out).is_ok() {
+                    session.note_sent(now, true);
+                    self.wishes
+                        .push(Wish::Send(entry.path, out.into_boxed_slice()));
+                }
+            }
+        }
+    }
+}
+
+/// One effect; whether it changed the sessions.
+fn carry_out(
+    now: Instant,
+    effect: Effect,
+    entry: &mut Entry,
+    sessions: &mut SessionSet,
+    pins: &mut BTreeMap<NetId, [u8; 32]>,
+    wishes: &mut Vec<Wish>,
+) -> bool {
+    let path = entry.path;
+    match effect {
+        Effect::Send(datagram) => wishes.push(Wish::Send(path, datagram)),
+        Effect::Control(session, control) => {
+            if let Some(datagram) = seal_control(&session, &control) {
+                session.note_sent(now, false);
+                wishes.push(Wish::Send(path, datagram));
+            }
+        }
+        Effect::Open { session, netid, .. } => {
+            sessions.open(Opens {
+                session,
+                path,
+                netid,
+            });
+            return true;
+        }
+        Effect::Close(index) => {
+            sessions.close(index);
+            return true;
+        }
+        Effect::Use(session) => {
+            sessions.seal(path.endpoint, session.clone());
+            entry.using = session;
+            return true;
+        }
+        Effect::Event(event) => {
+            if let Event::Up(remote) = &event {
+                pins.entry(remote.netid).or_insert(remote.static_key);
+            }
+            wishes.push(Wish::Notice(path.endpoint, Notice::Peer(event)));
+        }
+    }
+    false
+}
+
+fn seal_control(session: &Session, control: &Owned) -> Option<Box<[u8]>> {
+    let frame = Frame::Control(control.control());
+    let mut out = vec![0; LINK_HEADER_LEN + frame.len() + TAG_LEN];
+    frame.emit(out.get_mut(LINK_HEADER_LEN..)?)?;
+    session.seal(&mut out).ok()?;
+    Some(out.into_boxed_slice())
+}
+
+#[cfg(test)]
+#[path = "links_tests.rs"]
+mod tests;

@@ -1,0 +1,366 @@
+//! Two nodes' sealed endpoints, and the worker's half of opening, over a wire in memory.
+
+use rand_core::SeedableRng;
+use wire::{Flags, HEADER_LEN, Header, Kind as MessageKind};
+
+use super::*;
+use crate::id::{LinkId, SocketId};
+use crate::node::snapshot::{LinkEntry, NeighborSet};
+use crate::pump::count::{Counters, DropReason};
+use crate::pump::rx::{RxBatch, RxMessage, Span};
+use crate::seal::effect::Gone;
+use crate::seal::handshake::tests::{FAR, NEAR, node};
+use crate::seal::opening::{Opening, Porter};
+
+const NOW: Instant = Instant::from_secs(100);
+
+/// One node: the machine, and a worker that opens.
+struct End {
+    links: Links,
+    opening: Opening,
+    counters: Counters,
+    neighbors: NeighborSet,
+    /// How the other one sees us.
+    path: Path,
+    /// Messages that got through.
+    messages: Vec<Vec<u8>>,
+    notices: Vec<Notice>,
+}
+
+/// What a worker hands to the driver.
+#[derive(Default)]
+struct Handed {
+    handshakes: Vec<(Path, Vec<u8>)>,
+    confirmed: Vec<u32>,
+    challenges: Vec<(u32, [u8; 8])>,
+}
+
+impl Porter for Handed {
+    fn handshake(&mut self, path: Path, datagram: &[u8]) {
+        self.handshakes.push((path, datagram.to_vec()));
+    }
+    fn confirmed(&mut self, index: u32) {
+        self.confirmed.push(index);
+    }
+    fn control(&mut self, index: u32, control: &Control<'_>) {
+        if let Control::PathChallenge(bytes) = control {
+            self.challenges.push((index, *bytes));
+        }
+    }
+}
+
+fn path(last: u8) -> Path {
+    Path::to(Endpoint::new(
+        SocketId(0),
+        ([192, 0, 2, last], 44_204).into(),
+    ))
+}
+
+fn end(secret: u8, key: u8, netid: NetId, last: u8) -> End {
+    let local = node(secret, key, netid, true);
+    let random = ChaCha12Rng::from_seed([key; 32]);
+    let hasher = KeyedHasher(1, 2);
+    End {
+        links: Links::new(NOW, local, Timers::default(), hasher, random),
+        opening: Opening::default(),
+        counters: Counters::default(),
+        neighbors: NeighborSet::empty(),
+        path: path(last),
+        messages: Vec::new(),
+        notices: Vec::new(),
+    }
+}
+
+fn near() -> End {
+    end(1, 10, NEAR, 1)
+}
+
+fn far() -> End {
+    end(1, 20, FAR, 2)
+}
+
+fn message(kind: MessageKind, flags: Flags, src: NetId) -> Vec<u8> {
+    let mut bytes = vec![0; HEADER_LEN];
+    Header {
+        kind,
+        flags,
+        nonce: 7,
+        src,
+        dst: NetId::ANY,
+    }
+    .emit(&mut bytes);
+    bytes
+}
+
+fn hello(src: NetId) -> Vec<u8> {
+    message(MessageKind::Hello, Flags::NO_FORWARD, src)
+}
+
+impl End {
+    /// A datagram from `from` arrives.
+    fn receive(&mut self, now: Instant, from: Path, datagram: &[u8]) {
+        let mut rx = RxBatch::default();
+        rx.arena_mut()[..datagram.len()].copy_from_slice(datagram);
+        let len = datagram.len() as u32;
+        rx.push(RxMessage {
+            span: Span { start: 0, len },
+            stride: len,
+            path: from,
+            interface: 0,
+            truncated: false,
+        });
+        let mut handed = Handed::default();
+        self.opening.open(
+            now,
+            self.links.sessions(),
+            &self.neighbors,
+            &mut rx,
+            &self.counters,
+            &mut handed,
+        );
+        for message in rx.messages() {
+            self.messages.push(message.span.of(rx.arena()).to_vec());
+        }
+        for (path, datagram) in handed.handshakes {
+            self.links.handle(now, &path, &datagram, 0);
+        }
+        for index in handed.confirmed {
+            self.links.handle_confirmed(now, index);
+        }
+        for (index, bytes) in handed.challenges {
+            let control = Control::PathChallenge(bytes);
+            self.links.handle_control(now, index, &control);
+        }
+    }
+
+    fn take(&mut self) -> Vec<(Path, Box<[u8]>)> {
+        let mut sent = Vec::new();
+        let wishes: Vec<_> = self.links.drain().collect();
+        for wish in wishes {
+            match wish {
+                Wish::Send(path, datagram) => sent.push((path, datagram)),
+                Wish::Publish => {}
+                Wish::Notice(_, notice) => self.notices.push(notice),
+            }
+        }
+        sent
+    }
+
+    fn is_up(&self, other: &Self) -> bool {
+        self.links.sessions().seals(&other.path.endpoint).is_some()
+    }
+
+    fn is_told(&self, is_so: impl Fn(&Event) -> bool) -> bool {
+        let mut notices = self.notices.iter();
+        notices.any(|notice| matches!(notice, Notice::Peer(event) if is_so(event)))
+    }
+}
+
+/// Lets both speak until nothing is on the wire.
+fn settle(now: Instant, left: &mut End, right: &mut End) -> Vec<Box<[u8]>> {
+    let mut wire = Vec::new();
+    for _ in 0..20 {
+        let (to_right, to_left) = (left.take(), right.take());
+        if to_right.is_empty() && to_left.is_empty() {
+            return wire;
+        }
+        for (_, datagram) in to_right {
+            right.receive(now, left.path, &datagram);
+            wire.push(datagram);
+        }
+        for (_, datagram) in to_left {
+            left.receive(now, right.path, &datagram);
+            wire.push(datagram);
+        }
+    }
+    panic!("they never stop");
+}
+
+#[test]
+fn what_control_says_waits_for_the_session_and_arrives_behind_it() {
+    let (mut near, mut far) = (near(), far());
+    let to = far.path;
+    near.links.send(NOW, &to, &hello(NEAR));
+    near.links.send(
+        NOW,
+        &to,
+        &message(MessageKind::Ping, Flags::NO_FORWARD, NetId(99)),
+    );
+    let wire = settle(NOW, &mut near, &mut far);
+    assert!(near.is_up(&far) && far.is_up(&near));
+    assert_eq!(far.messages[0], hello(NEAR));
+    assert_eq!(far.messages.len(), 2);
+    // Nothing of it was to be seen on the way.
+    assert!(wire.iter().all(|datagram| datagram[0] == 0xAE));
+    // And the way back.
+    let back = near.path;
+    far.links.send(NOW, &back, &hello(FAR));
+    settle(NOW, &mut near, &mut far);
+    assert_eq!(near.messages, [hello(FAR)]);
+    assert!(near.is_told(|event| matches!(event, Event::Up(remote) if remote.netid == FAR)));
+}
+
+#[test]
+fn a_node_of_another_mesh_stays_outside_and_gets_no_answer() {
+    let (mut near, mut stranger) = (near(), end(2, 20, FAR, 2));
+    let to = near.path;
+    stranger.links.send(NOW, &to, &hello(FAR));
+    for (_, datagram) in stranger.take() {
+        near.receive(NOW, stranger.path, &datagram);
+    }
+    assert!(near.take().is_empty() && near.links.peers.is_empty());
+    assert!(!near.is_up(&stranger));
+}
+
+#[test]
+fn plain_datagrams_do_not_get_past_the_opening() {
+    let mut near = near();
+    near.receive(NOW, path(2), &hello(FAR));
+    near.receive(NOW, path(2), &[]);
+    near.receive(NOW, path(2), &[0xAE]);
+    near.receive(NOW, path(2), &[0xAE, 5, 0, 0, 1, 2, 3, 4]);
+    assert!(near.messages.is_empty());
+    assert_eq!(near.counters.dropped(DropReason::NotSealed), 1);
+    assert_eq!(near.counters.dropped(DropReason::Malformed), 3);
+}
+
+#[test]
+fn a_recorded_datagram_is_dropped_the_second_time_and_a_spoilt_one_always() {
+    let (mut near, mut far) = (near(), far());
+    let to = far.path;
+    near.links.send(NOW, &to, &hello(NEAR));
+    settle(NOW, &mut near, &mut far);
+    near.links.send(NOW, &to, &hello(NEAR));
+    let (_, datagram) = near.take().remove(0);
+    let mut spoilt = datagram.clone();
+    spoilt[20] ^= 1;
+    far.messages.clear();
+    far.receive(NOW, near.path, &spoilt);
+    far.receive(NOW, near.path, &datagram);
+    far.receive(NOW, near.path, &datagram);
+    // From elsewhere too: no endpoint moves.
+    far.receive(NOW, path(9), &datagram);
+    assert_eq!(far.messages.len(), 1);
+    assert_eq!(far.counters.dropped(DropReason::Replayed), 2);
+    assert_eq!(far.counters.dropped(DropReason::Forged), 1);
+}
+
+#[test]
+fn nobody_introduces_another_node_over_a_session() {
+    let (mut near, mut far) = (near(), far());
+    let to = far.path;
+    let spoofed = [
+        hello(NetId(77)),
+        message(MessageKind::Pong, Flags::NO_FORWARD, NetId(77)),
+        message(MessageKind::Inform, Flags::NO_FORWARD, NetId(77)),
+        message(MessageKind::Data, Flags::NONE, NetId(77)),
+    ];
+    near.links.send(NOW, &to, &hello(NEAR));
+    settle(NOW, &mut near, &mut far);
+    far.messages.clear();
+    for message in &spoofed {
+        near.links.send(NOW, &to, message);
+    }
+    settle(NOW, &mut near, &mut far);
+    assert!(far.messages.is_empty());
+    assert_eq!(far.counters.dropped(DropReason::SpoofedControl), 4);
+    // Once the link is live, others' messages go on over it; introductions still do not.
+    let link = LinkEntry {
+        id: LinkId(1),
+        netid: NEAR,
+        neighbor: 0,
+        path: near.path,
+        stats: Arc::default(),
+    };
+    far.neighbors = NeighborSet::new(vec![link], [], KeyedHasher(1, 2));
+    for message in &spoofed {
+        near.links.send(NOW, &to, message);
+    }
+    settle(NOW, &mut near, &mut far);
+    assert_eq!(far.messages, [spoofed[3].clone()]);
+}
+
+#[test]
+fn another_key_under_a_pinned_netid_does_not_come_up_from_either_side() {
+    for dials in [true, false] {
+        let (mut near, mut far) = (near(), far());
+        near.links.pin(FAR, [9; 32]);
+        let (to, back) = (far.path, near.path);
+        if dials {
+            near.links.send(NOW, &to, &hello(NEAR));
+        } else {
+            far.links.send(NOW, &back, &hello(FAR));
+        }
+        settle(NOW, &mut near, &mut far);
+        assert!(!near.is_up(&far));
+        assert!(near.messages.is_empty());
+        let alarmed = |notice: &Notice| matches!(notice, Notice::Unpinned { netid: FAR, .. });
+        assert!(near.notices.iter().any(alarmed));
+        assert!(near.links.sessions().is_empty());
+    }
+}
+
+#[test]
+fn a_silent_endpoint_is_given_up_and_leaves_nothing_behind() {
+    let mut near = near();
+    let mut now = NOW;
+    near.links.send(now, &path(2), &hello(NEAR));
+    let mut inits = 0;
+    while let Some(at) = near.links.next_timeout() {
+        assert!(now < NOW + crate::time::Duration::from_secs(60));
+        inits += near.take().len();
+        now = now.max(at);
+        near.links.handle_timeout(now);
+    }
+    near.take();
+    assert_eq!(inits, 3);
+    assert!(near.is_told(|event| *event == Event::GaveUp));
+    assert!(near.links.peers.is_empty() && near.links.by_endpoint.is_empty());
+    assert!(near.links.indices.is_empty());
+}
+
+#[test]
+fn who_leaves_or_falls_silent_is_told_of_and_forgotten() {
+    let (mut near, mut far) = (near(), far());
+    let to = far.path;
+    near.links.send(NOW, &to, &hello(NEAR));
+    settle(NOW, &mut near, &mut far);
+    let mut now = NOW;
+    // Nobody answers any more.
+    while far.is_up(&near) {
+        let at = far.links.next_timeout().unwrap();
+        assert!(at <= NOW + crate::time::Duration::from_secs(40));
+        now = now.max(at);
+        far.links.handle_timeout(now);
+        far.take();
+    }
+    assert!(far.is_told(|event| *event == Event::Down(Gone::Silent)));
+    near.links.leave(now);
+    near.take();
+    assert!(!near.is_up(&far));
+    assert!(near.links.indices.is_empty());
+}
+
+#[test]
+fn a_thousand_strangers_leave_no_endpoint_behind() {
+    let mut near = near();
+    let mut now = NOW;
+    for last in 0..1_000_u16 {
+        let mut stranger = far();
+        let [high, low] = last.to_be_bytes();
+        let remote = ([198, 18, high, low], 1).into();
+        let to = near.path;
+        stranger.links.send(now, &to, &hello(FAR));
+        let from = Path::to(Endpoint::new(SocketId(0), remote));
+        for (_, init) in stranger.take() {
+            near.receive(now, from, &init);
+        }
+    }
+    assert!(near.links.peers.len() <= 256, "{}", near.links.peers.len());
+    while let Some(at) = near.links.next_timeout() {
+        now = now.max(at);
+        near.links.handle_timeout(now);
+    }
+    assert!(near.links.peers.is_empty() && near.links.indices.is_empty());
+    assert_eq!(near.links.door.half_open(), 0);
+}

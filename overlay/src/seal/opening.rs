@@ -1,0 +1,185 @@
+//! From what was received to what the plain rules judge: LINK datagrams are opened in place.
+//!
+//! ```text
+//!   | ae 05 ... | l | message | tag | ae 05 ... |      a train as received
+//!                   ^ span                             its messages, where they lie
+//! ```
+//!
+//! After this step a batch holds what a plain node would have received on the same links, and
+//! nothing else: what is not sealed does not get past it (S25, no downgrade).
+
+use wire::sealed::{Control, Frame, Frames, LINK_HEADER_LEN, LinkHeader, SealedKind};
+use wire::{Header, Kind, NetId};
+
+use crate::id::Path;
+use crate::node::snapshot::NeighborSet;
+use crate::pump::count::{Counters, DropReason, Total};
+use crate::pump::rx::{RX_BUFFERS, RxBatch, RxMessage, Span};
+use crate::seal::session::OpenError;
+use crate::seal::sessions::{Opens, SessionSet};
+use crate::time::Instant;
+
+/// Who takes what is not for the plain rules.
+pub trait Porter {
+    /// A datagram of a handshake, whole.
+    fn handshake(&mut self, path: Path, datagram: &[u8]);
+    /// The first datagram opened on the session of this index.
+    fn confirmed(&mut self, index: u32);
+    /// A control frame that asks for something.
+    fn control(&mut self, index: u32, control: &Control<'_>);
+}
+
+/// One worker's scratch memory for opening.
+#[derive(Debug)]
+pub struct Opening {
+    received: Vec<RxMessage>,
+}
+
+impl Default for Opening {
+    fn default() -> Self {
+        Self {
+            received: Vec::with_capacity(RX_BUFFERS),
+        }
+    }
+}
+
+impl Opening {
+    /// Replaces the batch's messages by what was sealed in them.
+    ///
+    /// State: counts what does not open; sessions note what they opened and when.
+    /// Cost:  no allocation, no lock.
+    pub fn open(
+        &mut self,
+        now: Instant,
+        sessions: &SessionSet,
+        neighbors: &NeighborSet,
+        rx: &mut RxBatch,
+        counters: &Counters,
+        porter: &mut impl Porter,
+    ) {
+        self.received.clear();
+        self.received.extend_from_slice(rx.messages());
+        rx.clear();
+        for message in &self.received {
+            let mut at = message.span.start;
+            let end = at + message.span.len;
+            while at < end || message.span.len == 0 {
+                let len = message.stride.max(1).min(end - at);
+                let span = Span { start: at, len };
+                let outcome = if message.truncated && at + len == end {
+                    Err(DropReason::RxTruncated)
+                } else {
+                    open_one(now, (sessions, neighbors), rx, *message, span, porter)
+                };
+                if let Err(reason) = outcome {
+                    counters.add(Total::Received, 1);
+                    counters.count(reason);
+                }
+                at += len;
+                if message.span.len == 0 {
+                    break;
+                }
+            }
+        }
+    }
+}
+
+/// Opens one datagram, and adds its messages to the batch.
+fn open_one(
+    now: Instant,
+    (sessions, neighbors): (&SessionSet, &NeighborSet),
+    rx: &mut RxBatch,
+    message: RxMessage,
+    span: Span,
+    porter: &mut impl Porter,
+) -> Result<(), DropReason> {
+    let datagram = span.of_mut(rx.arena_mut());
+    match SealedKind::of(datagram) {
+        Ok(SealedKind::Link) => {}
+        Ok(_) => {
+            porter.handshake(message.path, datagram);
+            return Ok(());
+        }
+        Err(_) if datagram.first() == Some(&wire::MAGIC) => return Err(DropReason::NotSealed),
+        Err(_) => return Err(DropReason::Malformed),
+    }
+    let header = LinkHeader::parse(datagram).map_err(|_| DropReason::Malformed)?;
+    let opens = sessions
+        .opens(header.receiver)
+        .ok_or(DropReason::UnknownSession)?;
+    let opened = opens.session.open(datagram).map_err(|error| match error {
+        OpenError::Malformed => DropReason::Malformed,
+        OpenError::Replayed | OpenError::TooOld | OpenError::TooFar => DropReason::Replayed,
+        OpenError::Forged | OpenError::Spent => DropReason::Forged,
+    })?;
+    let (is_first, plaintext_len) = (opened.is_first, opened.plaintext.len());
+    if is_first {
+        porter.confirmed(header.receiver);
+    }
+    let is_live = neighbors.find(&opens.path.endpoint).is_some();
+    let mut holds_message = false;
+    let mut refused = None;
+    let mut at = span.start + LINK_HEADER_LEN as u32;
+    let end = at + plaintext_len as u32;
+    while at < end {
+        let rest = Span {
+            start: at,
+            len: end - at,
+        };
+        let Some(Ok(frame)) = Frames::new(rest.of(rx.arena())).next() else {
+            break;
+        };
+        let len = frame.len() as u32;
+        match frame {
+            Frame::Message(inner) => {
+                holds_message = true;
+                if !may_say(opens, is_live, inner) {
+                    refused = Some(DropReason::SpoofedControl);
+                } else {
+                    let inner_len = inner.len() as u32;
+                    let has_room = rx.replace(RxMessage {
+                        span: Span {
+                            start: at + (len - inner_len),
+                            len: inner_len,
+                        },
+                        stride: inner_len,
+                        path: Path {
+                            endpoint: opens.path.endpoint,
+                            local: message.path.local,
+                        },
+                        interface: message.interface,
+                        truncated: false,
+                    });
+                    if !has_room {
+                        refused = Some(DropReason::FramesFull);
+                    }
+                }
+            }
+            Frame::Control(control) => {
+                if matches!(control, Control::PathChallenge(_) | Control::Close(_)) {
+                    porter.control(header.receiver, &control);
+                }
+            }
+        }
+        at += len;
+    }
+    opens.session.note_heard(now, holds_message);
+    refused.map_or(Ok(()), Err)
+}
+
+/// Whether the far end may speak under this message's src: whoever has no live link here yet, or
+/// says what stays on the link, is honored under the netid that the handshake proved alone (S25).
+/// A Ping is not asked, since a challenge has a src that names nobody (R28).
+fn may_say(opens: &Opens, is_live: bool, message: &[u8]) -> bool {
+    let Ok(header) = Header::parse(message) else {
+        // Judged, and counted, by the plain rules.
+        return true;
+    };
+    let is_direct = header.flags.no_forward() || header.dst == NetId::ANY;
+    let binds = match header.kind {
+        Kind::Ping => false,
+        Kind::Hello | Kind::Inform | Kind::Pong => is_direct || !is_live,
+        _ => !is_live,
+    };
+    !binds || header.src == opens.netid
+}

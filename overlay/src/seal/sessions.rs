@@ -1,0 +1,74 @@
+//! What workers know of the sealed links: which session opens what comes, and which seals what goes.
+//!
+//! Built by the driver when sessions come and go, read whole by workers, like the
+//! [`NeighborSet`](crate::node::snapshot::NeighborSet).
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::id::{Endpoint, NetId, Path};
+use crate::keyed::KeyedHasher;
+use crate::seal::session::Session;
+
+/// A session that opens, and whose it is.
+#[derive(Clone, Debug)]
+pub struct Opens {
+    /// The session.
+    pub session: Arc<Session>,
+    /// The endpoint that it counts for, wherever its datagrams come from.
+    pub path: Path,
+    /// Who the handshake proved to be there.
+    pub netid: NetId,
+}
+
+/// All sessions at one moment.
+#[derive(Clone, Debug)]
+pub struct SessionSet {
+    opening: HashMap<u32, Opens, KeyedHasher>,
+    sealing: HashMap<Endpoint, Arc<Session>, KeyedHasher>,
+}
+
+impl SessionSet {
+    /// A set without sessions.
+    pub fn new(hasher: KeyedHasher) -> Self {
+        Self {
+            opening: HashMap::with_hasher(hasher),
+            sealing: HashMap::with_hasher(hasher),
+        }
+    }
+
+    /// What opens a datagram with this receiver index (S8).
+    pub fn opens(&self, index: u32) -> Option<&Opens> {
+        self.opening.get(&index)
+    }
+
+    /// What seals for this endpoint.
+    pub fn seals(&self, endpoint: &Endpoint) -> Option<&Arc<Session>> {
+        self.sealing.get(endpoint)
+    }
+
+    /// How many endpoints can be sealed for.
+    pub fn len(&self) -> usize {
+        self.sealing.len()
+    }
+
+    /// Whether none can.
+    pub fn is_empty(&self) -> bool {
+        self.sealing.is_empty()
+    }
+
+    pub(in crate::seal) fn open(&mut self, opens: Opens) {
+        self.opening.insert(opens.session.local_index(), opens);
+    }
+
+    pub(in crate::seal) fn close(&mut self, index: u32) {
+        self.opening.remove(&index);
+    }
+
+    pub(in crate::seal) fn seal(&mut self, endpoint: Endpoint, session: Option<Arc<Session>>) {
+        match session {
+            Some(session) => drop(self.sealing.insert(endpoint, session)),
+            None => drop(self.sealing.remove(&endpoint)),
+        }
+    }
+}
