@@ -171,6 +171,7 @@ impl Node {
                 neighbors: neighbors.clone(),
                 routes: Arc::new(Routes::new(ME, Mesh::default(), &[], [], [], 1)),
                 underlay: Arc::new(Underlay::default()),
+                sessions: None,
                 known: Arc::new(Known::new([PEER, NEXT])),
             },
             pump: Pump::default(),

@@ -60,6 +60,7 @@ impl Bench {
             neighbors: Arc::new(NeighborSet::empty()),
             routes: Arc::new(Routes::new(ME, Mesh::default(), &[], [], [], 1)),
             underlay: Arc::new(Underlay::default()),
+            sessions: None,
             known: Arc::new(Known::new([PEER])),
         };
         Self {

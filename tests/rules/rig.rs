@@ -182,6 +182,7 @@ impl Rig {
             neighbors: Arc::new(NeighborSet::new(links, [], KeyedHasher(1, 2))),
             routes: Arc::new(Routes::new(ME, Mesh::default(), &[], [], [], 1)),
             underlay: Arc::new(Underlay::default()),
+            sessions: None,
             known: Arc::new(Known::new([PEER, OTHER])),
         };
         let (seat, commands) = Seat::new(Duty::All).expect("a descriptor is left");
@@ -207,7 +208,11 @@ impl Rig {
             clock: Clock::counting(reads),
             batch: overlay::pump::tx::MAX_BATCH,
             port,
-            reports: Reports { near, strangers },
+            reports: Reports {
+                near,
+                strangers,
+                seals: mpsc::channel(1).0,
+            },
             nonces: ChaCha12Rng::from_seed([7; 32]),
         });
         Self {

@@ -19,6 +19,7 @@ pub struct Alarms {
     bridge_loop: Option<(Instant, Option<NetId>)>,
     wrong_mode: Option<(Instant, NetId)>,
     storm: Option<(Instant, u64)>,
+    other_key: Option<(Instant, NetId)>,
 }
 
 impl Alarms {
@@ -41,6 +42,11 @@ impl Alarms {
     /// This node has a TAP device where we have a TUN device, or the other way round.
     pub fn wrong_mode(&mut self, now: Instant, netid: NetId) {
         self.wrong_mode = Some((now, netid));
+    }
+
+    /// A node came with another key than the one its netid is bound to.
+    pub fn other_key(&mut self, now: Instant, netid: NetId) {
+        self.other_key = Some((now, netid));
     }
 
     /// Notes whether storm control dropped anything since the last call. Once a second.
@@ -66,6 +72,12 @@ impl Alarms {
         {
             let text = format!("node {netid} names another --mesh; its addresses are not used");
             lines.push(line(Level::Alarm, "mesh_mismatch", text));
+        }
+        if let Some((at, netid)) = self.other_key
+            && recent(at)
+        {
+            let text = format!("a node calls itself {netid} and has another key; it is refused");
+            lines.push(line(Level::Alarm, "other_key", text));
         }
         if let Some((at, text)) = &self.own_address
             && recent(*at)

@@ -26,6 +26,8 @@ use crate::pump::count::Counters;
 use crate::route::known::Known;
 use crate::route::routes::Routes;
 use crate::route::underlay::Underlay;
+use crate::seal::effect::Owned;
+use crate::seal::sessions::SessionSet;
 
 /// Bytes of a control datagram that are handed over; the messages have at most 38, and what
 /// follows is ignored (A8).
@@ -34,6 +36,8 @@ pub const CONTROL_LEN: usize = 64;
 pub const NEAR: usize = 1_024;
 /// Messages of strangers that may wait; few, so that they cannot delay the others.
 pub const STRANGERS: usize = 256;
+/// Handshakes and notices of sealed links that may wait.
+pub const SEALS: usize = 512;
 /// Commands that may wait for a worker.
 const COMMANDS: usize = 4;
 
@@ -46,6 +50,8 @@ pub struct Snapshot {
     pub routes: Arc<Routes>,
     /// Our own link traffic, should it turn up inside the overlay.
     pub underlay: Arc<Underlay>,
+    /// What seals and opens; `None` in plain.
+    pub sessions: Option<Arc<SessionSet>>,
     /// Which nodes there are; kept up to date, to the second, in TAP mode only.
     pub known: Arc<Known>,
 }
@@ -158,6 +164,17 @@ impl Shared {
     }
 }
 
+/// What a worker found out about sealed links.
+#[derive(Debug)]
+pub enum SealReport {
+    /// A datagram of a handshake.
+    Handshake(Path, Box<[u8]>),
+    /// The first datagram opened on the session of this index.
+    Confirmed(u32),
+    /// A control frame that asks for something, on the session of this index.
+    Control(u32, Owned),
+}
+
 /// From the worker to the driver.
 #[derive(Debug)]
 pub enum Report {
@@ -218,4 +235,6 @@ pub struct Reports {
     pub near: mpsc::Sender<Report>,
     /// For everyone else.
     pub strangers: mpsc::Sender<Report>,
+    /// For sealed links.
+    pub seals: mpsc::Sender<SealReport>,
 }

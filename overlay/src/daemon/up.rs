@@ -33,7 +33,7 @@ use super::paths::Places;
 use super::peers;
 use super::port::Port;
 use super::priority;
-use super::shared::{Duty, NEAR, Phase, Reports, STRANGERS, Seat, Shared, Snapshot};
+use super::shared::{Duty, NEAR, Phase, Reports, SEALS, STRANGERS, Seat, Shared, Snapshot};
 use super::state::{self, Remembered, StateDir};
 use super::worker::{self, Worker};
 use crate::budget::Rate;
@@ -188,6 +188,7 @@ async fn run(start: Start) -> Result<(), Failure> {
             neighbors: Arc::new(NeighborSet::empty()),
             routes: directory.routes(),
             underlay: Arc::new(Underlay::default()),
+            sessions: None,
             known: Arc::new(Known::default()),
         }),
         sockets,
@@ -199,10 +200,15 @@ async fn run(start: Start) -> Result<(), Failure> {
     // 3. The data path.
     let (near, near_rx) = mpsc::channel(NEAR);
     let (strangers, strangers_rx) = mpsc::channel(STRANGERS);
+    let (seals, seals_rx) = mpsc::channel(SEALS);
     let mut hasher = || KeyedHasher(rng.next_u64(), rng.next_u64());
     let learned = Arc::new(Learned::new(hasher()));
     let switch = switch(&config, netid, mesh, hasher());
-    let reports = Reports { near, strangers };
+    let reports = Reports {
+        near,
+        strangers,
+        seals,
+    };
     let mut data = Vec::new();
     for seat in seats {
         let worker = Worker::new(worker::Parts {
@@ -257,6 +263,7 @@ async fn run(start: Start) -> Result<(), Failure> {
         clock,
         shared: shared.clone(),
         control,
+        links: None,
         directory,
         device,
         state,
@@ -270,6 +277,7 @@ async fn run(start: Start) -> Result<(), Failure> {
     let inputs = Inputs {
         near: near_rx,
         strangers: strangers_rx,
+        seals: seals_rx,
         admin,
         resolved,
         stop,

@@ -34,10 +34,11 @@ use super::clock::Clock;
 use super::port::Port;
 use super::shared::{Command, Duty, Phase, Reports, Seat, Shared, Snapshot};
 use crate::id::SocketId;
-use crate::link::udp::{MAX_SOCKETS, Receiver, Sender};
+use crate::link::udp::{MAX_SOCKETS, Outbound, Receiver, Sender};
 use crate::pump::rx::RxBatch;
 use crate::pump::tx::TxBatch;
 use crate::pump::{Outgoing, Pump, Scene};
+use crate::seal::opening::Opening;
 use crate::time::{Duration, Instant};
 
 /// Batches of one source in one turn.
@@ -63,6 +64,7 @@ pub struct Worker {
     rx: RxBatch,
     tx: TxBatch,
     receiver: Receiver,
+    opening: Opening,
     sender: Sender,
     read: ReadBatch,
     outgoing: Vec<Outgoing>,
@@ -115,6 +117,7 @@ impl Worker {
             nonces,
         } = parts;
         let now = clock.now();
+        let sealed = shared.snapshot.load().sessions.is_some();
         let hand = Hand::new(now, reports, shared.counters.clone());
         let mut worker = Self {
             shared,
@@ -130,7 +133,11 @@ impl Worker {
             rx: RxBatch::with_buffers(batch),
             tx: TxBatch::with_capacity(TX_ITEMS),
             receiver: Receiver::default(),
-            sender: Sender::with_chunk(batch),
+            opening: Opening::default(),
+            sender: match sealed {
+                true => Sender::with_chunk(batch).sealing(),
+                false => Sender::with_chunk(batch),
+            },
             read: ReadBatch::new(1, wire::HEADER_LEN, 1),
             outgoing: Vec::with_capacity(TX_ITEMS),
             delivery: Delivery::default(),
@@ -266,6 +273,7 @@ impl Worker {
                 rx,
                 tx,
                 receiver,
+                opening,
                 sender,
                 hand,
                 ..
@@ -279,6 +287,9 @@ impl Worker {
                     return;
                 }
             };
+            if let Some(sessions) = &snapshot.sessions {
+                opening.open(now, sessions, &snapshot.neighbors, rx, counters, hand);
+            }
             let scene = Scene {
                 flood: &shared.flood,
                 neighbors: &snapshot.neighbors,
@@ -286,14 +297,13 @@ impl Worker {
                 device_index: self.device.as_ref().map_or(0, |device| device.info().index),
             };
             pump.receive(now, scene, rx, tx, hand);
-            sender.flush(
-                &shared.sockets,
-                now,
-                rx.arena(),
-                tx,
-                &snapshot.neighbors,
+            let to = Outbound {
+                sockets: &shared.sockets,
+                neighbors: &snapshot.neighbors,
+                sessions: snapshot.sessions.as_deref(),
                 counters,
-            );
+            };
+            sender.flush_to(&to, now, rx.arena(), tx);
             self.write(now, snapshot);
             self.ask_for_memory(now);
             if received < self.rx.buffers() {

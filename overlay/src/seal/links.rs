@@ -142,11 +142,9 @@ impl Links {
             return;
         };
         if let Some(session) = &entry.using {
-            let mut out = vec![0; datagram.len() + LINK_OVERHEAD];
-            if session.seal_into(datagram, &mut out).is_ok() {
-                session.note_sent(now, true);
-                self.wishes.push(Wish::Send(*path, out.into_boxed_slice()));
-            }
+            let sealed = seal_message(now, session, datagram);
+            self.wishes
+                .extend(sealed.map(|sealed| Wish::Send(*path, sealed)));
             return;
         }
         if entry.waiting.len() == WAITING {
@@ -154,6 +152,12 @@ impl Links {
         }
         entry.waiting.push_back(datagram.into());
         self.with(now, id, |peer, turn| peer.dial(turn, NetId::ANY));
+    }
+
+    /// Seals a datagram for an endpoint, to be sent otherwise; `None` without a session.
+    pub fn seal(&self, now: Instant, path: &Path, datagram: &[u8]) -> Option<Box<[u8]>> {
+        let session = self.sessions.seals(&path.endpoint)?;
+        seal_message(now, session, datagram)
     }
 
     /// Takes a datagram of a handshake; `waiting` more of them wait behind it.
@@ -356,12 +360,9 @@ impl Links {
         // 3. What waited for this session, behind the news of it.
         if let Some(session) = &entry.using {
             for datagram in entry.waiting.drain(..) {
-                let mut out = vec![0; datagram.len() + LINK_OVERHEAD];
-                if session.seal_into(&datagram, &mut out).is_ok() {
-                    session.note_sent(now, true);
-                    self.wishes
-                        .push(Wish::Send(entry.path, out.into_boxed_slice()));
-                }
+                let sealed = seal_message(now, session, &datagram);
+                self.wishes
+                    .extend(sealed.map(|sealed| Wish::Send(entry.path, sealed)));
             }
         }
     }
@@ -410,6 +411,13 @@ fn carry_out(
         }
     }
     false
+}
+
+fn seal_message(now: Instant, session: &Session, message: &[u8]) -> Option<Box<[u8]>> {
+    let mut out = vec![0; message.len() + LINK_OVERHEAD];
+    session.seal_into(message, &mut out).ok()?;
+    session.note_sent(now, true);
+    Some(out.into_boxed_slice())
 }
 
 fn seal_control(session: &Session, control: &Owned) -> Option<Box<[u8]>> {

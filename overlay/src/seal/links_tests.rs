@@ -42,7 +42,7 @@ impl Porter for Handed {
     fn confirmed(&mut self, index: u32) {
         self.confirmed.push(index);
     }
-    fn control(&mut self, index: u32, control: &Control<'_>) {
+    fn frame(&mut self, index: u32, control: &Control<'_>) {
         if let Control::PathChallenge(bytes) = control {
             self.challenges.push((index, *bytes));
         }

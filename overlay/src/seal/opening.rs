@@ -26,7 +26,7 @@ pub trait Porter {
     /// The first datagram opened on the session of this index.
     fn confirmed(&mut self, index: u32);
     /// A control frame that asks for something.
-    fn control(&mut self, index: u32, control: &Control<'_>);
+    fn frame(&mut self, index: u32, control: &Control<'_>);
 }
 
 /// One worker's scratch memory for opening.
@@ -157,7 +157,7 @@ fn open_one(
             }
             Frame::Control(control) => {
                 if matches!(control, Control::PathChallenge(_) | Control::Close(_)) {
-                    porter.control(header.receiver, &control);
+                    porter.frame(header.receiver, &control);
                 }
             }
         }

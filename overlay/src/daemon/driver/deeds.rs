@@ -15,6 +15,8 @@ use crate::node::snapshot::{LinkEntry, NeighborSet};
 use crate::pump::count::Total;
 use crate::route::directory::{Alarm, Effect as DirectoryEffect};
 use crate::route::underlay::Underlay;
+use crate::seal::links::Links;
+use crate::seal::session::LINK_OVERHEAD;
 use crate::time::Instant;
 
 impl Driver {
@@ -25,6 +27,7 @@ impl Driver {
             let mut effects = std::mem::take(&mut self.effects);
             let mut deeds = Deeds {
                 shared: &self.shared,
+                links: self.links.as_deref_mut(),
                 events: Vec::new(),
             };
             carry_out(
@@ -44,6 +47,7 @@ impl Driver {
             }
         }
         self.carry_out_directory(now);
+        self.carry_out_sealing(now);
     }
 
     fn on_event(&mut self, now: Instant, event: Event) {
@@ -97,6 +101,12 @@ impl Driver {
     /// The kernel has to know, since it is what cuts.
     fn narrow(&mut self, now: Instant, path: &Path, size: u16) {
         let link = path.endpoint;
+        let overhead = if self.links.is_some() {
+            LINK_OVERHEAD
+        } else {
+            0
+        };
+        let size = size.saturating_add(overhead as u16);
         if let Err(error) = self.shared.sockets.teach(path, size)
             && let Some(suppressed) = self.limiter.pass(now, "path_mtu")
         {
@@ -173,20 +183,19 @@ impl Driver {
         self.shared.flood.enter(now, &datagram);
         let snapshot = self.shared.snapshot.load();
         let wanted = |netid| only.is_none_or(|one| one == netid);
-        for link in snapshot
-            .neighbors
-            .links()
-            .iter()
-            .filter(|link| wanted(link.netid))
-        {
-            send(&self.shared, &link.path, &datagram, Some(link));
+        let links = snapshot.neighbors.links().iter();
+        for link in links.filter(|link| wanted(link.netid)) {
+            match &mut self.links {
+                Some(sealed) => sealed.send(now, &link.path, &datagram),
+                None => send(&self.shared, &link.path, &datagram, Some(link)),
+            }
             count_on(link, &datagram);
         }
     }
 }
 
 /// Sends one datagram of the control plane and counts it.
-fn send(shared: &Shared, path: &Path, datagram: &[u8], link: Option<&LinkEntry>) {
+pub(super) fn send(shared: &Shared, path: &Path, datagram: &[u8], link: Option<&LinkEntry>) {
     match shared.sockets.send_to(path, datagram, link) {
         Ok(()) => shared.counters.add(Total::Sent, 1),
         Err(error) => shared.counters.count(error.reason()),
@@ -206,23 +215,36 @@ fn count_on(link: &LinkEntry, datagram: &[u8]) {
 /// Control's effects as deeds.
 struct Deeds<'s> {
     shared: &'s Shared,
+    /// Sealed links; `None` in plain.
+    links: Option<&'s mut Links>,
     events: Vec<Event>,
 }
 
 impl Outlet for Deeds<'_> {
-    fn send(&mut self, _now: Instant, path: &Path, link: Option<LinkId>, datagram: &[u8]) {
+    fn send(&mut self, now: Instant, path: &Path, link: Option<LinkId>, datagram: &[u8]) {
         let snapshot = self.shared.snapshot.load();
         let mut links = snapshot.neighbors.links().iter();
         let link = links.find(|entry| Some(entry.id) == link);
-        send(self.shared, path, datagram, link);
+        match &mut self.links {
+            Some(sealed) => sealed.send(now, path, datagram),
+            None => send(self.shared, path, datagram, link),
+        }
         if let Some(link) = link {
             count_on(link, datagram);
         }
     }
 
-    fn probe(&mut self, _now: Instant, path: &Path, link: LinkId, datagram: &[u8]) {
+    fn probe(&mut self, now: Instant, path: &Path, link: LinkId, datagram: &[u8]) {
+        let sealed = match &mut self.links {
+            Some(links) => match links.seal(now, path, datagram) {
+                Some(sealed) => Some(sealed),
+                None => return,
+            },
+            None => None,
+        };
         // One that does not fit is no loss: that it does not arrive is what it is to tell.
-        if self.shared.sockets.probe(path, datagram).is_err() {
+        let whole = sealed.as_deref().unwrap_or(datagram);
+        if self.shared.sockets.probe(path, whole).is_err() {
             return;
         }
         self.shared.counters.add(Total::Sent, 1);
@@ -233,10 +255,13 @@ impl Outlet for Deeds<'_> {
         }
     }
 
-    fn flood(&mut self, _now: Instant, datagram: &[u8]) {
+    fn flood(&mut self, now: Instant, datagram: &[u8]) {
         let snapshot = self.shared.snapshot.load();
         for link in snapshot.neighbors.links() {
-            send(self.shared, &link.path, datagram, Some(link));
+            match &mut self.links {
+                Some(sealed) => sealed.send(now, &link.path, datagram),
+                None => send(self.shared, &link.path, datagram, Some(link)),
+            }
             count_on(link, datagram);
         }
     }

@@ -16,6 +16,7 @@
 mod deeds;
 mod housekeeping;
 mod inputs;
+mod sealing;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -34,13 +35,14 @@ use super::log::Limiter;
 use super::peers::Resolved;
 use super::pinging::Pinging;
 use super::remembering::Remembering;
-use super::shared::{Phase, Report, Shared};
+use super::shared::{Phase, Report, SealReport, Shared};
 use super::state::{Remembered, StateDir};
 use crate::node::control::Control;
 use crate::node::effect::Effects;
 use crate::route::directory::{Directory, Effect as DirectoryEffect};
 use crate::route::learned::Learned;
 use crate::route::switch::Switch;
+use crate::seal::links::Links;
 use crate::time::{Duration, Instant};
 
 /// Housekeeping that needs no precise time: the seen table, the state file, route checks.
@@ -55,6 +57,8 @@ pub struct Inputs {
     pub near: mpsc::Receiver<Report>,
     /// Reports of the worker on strangers.
     pub strangers: mpsc::Receiver<Report>,
+    /// Reports of the worker on sealed links.
+    pub seals: mpsc::Receiver<SealReport>,
     /// Questions of clients.
     pub admin: mpsc::Receiver<AdminRequest>,
     /// Addresses of named peers.
@@ -69,6 +73,8 @@ pub struct Driver {
     pub(super) clock: Clock,
     pub(super) shared: Arc<Shared>,
     pub(super) control: Control,
+    /// Sealed links; `None` in plain.
+    pub(super) links: Option<Box<Links>>,
     pub(super) directory: Directory,
     pub(super) device: DeviceKeeper,
     pub(super) alarms: Alarms,
@@ -100,6 +106,8 @@ pub struct Parts {
     pub shared: Arc<Shared>,
     /// The control plane.
     pub control: Control,
+    /// Sealed links; `None` in plain.
+    pub links: Option<Box<Links>>,
     /// The claims.
     pub directory: Directory,
     /// The device's keeper.
@@ -124,6 +132,7 @@ impl Driver {
             clock,
             shared,
             control,
+            links,
             directory,
             device,
             state,
@@ -142,6 +151,7 @@ impl Driver {
             clock,
             shared,
             control,
+            links,
             directory,
             device,
             alarms: Alarms::default(),
@@ -188,6 +198,7 @@ impl Driver {
                 written = self.remembering.ended() => self.on_written(written),
                 Some(opened) = self.device.opened() => self.on_device(opened, &mut watch),
                 Some(report) = inputs.near.recv() => self.on_report(report),
+                Some(report) = inputs.seals.recv() => self.on_seal(report, inputs.seals.len()),
                 Some(report) = inputs.strangers.recv() => self.on_report(report),
                 () = tokio::time::sleep(sleep) => {}
             }
@@ -210,7 +221,9 @@ impl Driver {
             .iter()
             .filter_map(|(_, pinging, _)| pinging.next_timeout());
         let network = self.network_changed_at.map(|at| at + DEBOUNCE);
+        let links = self.links.as_ref().and_then(|links| links.next_timeout());
         pingings
+            .chain(links)
             .chain(self.control.next_timeout())
             .chain(self.directory.next_timeout())
             .chain(network)
@@ -221,6 +234,9 @@ impl Driver {
 
     fn on_timeout(&mut self, now: Instant) {
         self.control.handle_timeout(now, &mut self.effects);
+        if let Some(links) = &mut self.links {
+            links.handle_timeout(now);
+        }
         self.directory
             .handle_timeout(now, &mut self.directory_effects);
         self.poll_pingings(now);
@@ -253,6 +269,10 @@ impl Driver {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         let now = self.clock.now();
+        if let Some(links) = &mut self.links {
+            links.leave(now);
+            self.carry_out_sealing(now);
+        }
         let written = self.remembering.finish(now, &proven).await;
         self.on_written(written);
     }

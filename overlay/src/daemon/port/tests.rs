@@ -26,6 +26,7 @@ fn snapshot() -> Snapshot {
         neighbors: Arc::new(NeighborSet::empty()),
         routes: Arc::new(Routes::new(ME, Mesh::default(), &[], [], [], 1)),
         underlay: Arc::new(Underlay::default()),
+        sessions: None,
         known: Arc::new(Known::new([A])),
     }
 }

@@ -17,14 +17,17 @@ use std::sync::Arc;
 
 use tuntap::MergingEnded;
 use wire::Header;
+use wire::sealed::Control;
 
 use super::TX_ITEMS;
 use crate::budget::{Buckets, Rate};
-use crate::daemon::shared::{CONTROL_LEN, NEAR, Report, Reports};
+use crate::daemon::shared::{CONTROL_LEN, NEAR, Report, Reports, SealReport};
 use crate::id::{NetId, Path};
 use crate::node::snapshot::LinkEntry;
 use crate::pump::count::{Counters, DropReason};
 use crate::pump::{Arrival, Packet, Sink};
+use crate::seal::effect::Owned;
+use crate::seal::opening::Porter;
 use crate::time::{Duration, Instant};
 
 /// How often the driver is told that a node's device is of another mode.
@@ -107,6 +110,12 @@ impl Hand {
         }
     }
 
+    fn seal(&self, report: SealReport) {
+        if self.reports.seals.try_send(report).is_err() {
+            self.counters.count(DropReason::ControlFull);
+        }
+    }
+
     fn far(&self, report: Report) {
         if self.reports.strangers.try_send(report).is_err() {
             self.counters.count(DropReason::StrangerFull);
@@ -173,6 +182,26 @@ impl Sink for Hand {
     }
 }
 
+impl Porter for Hand {
+    fn handshake(&mut self, path: Path, datagram: &[u8]) {
+        self.seal(SealReport::Handshake(path, datagram.into()));
+    }
+
+    fn confirmed(&mut self, index: u32) {
+        // Missed, the peer finds it out by itself within a second.
+        self.seal(SealReport::Confirmed(index));
+    }
+
+    fn frame(&mut self, index: u32, control: &Control<'_>) {
+        let owned = match control {
+            Control::PathChallenge(bytes) => Owned::PathChallenge(*bytes),
+            Control::Close(reason) => Owned::Close(*reason),
+            _ => return,
+        };
+        self.seal(SealReport::Control(index, owned));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use tokio::sync::mpsc;
@@ -183,7 +212,12 @@ mod tests {
     fn hand() -> (Hand, mpsc::Receiver<Report>) {
         let (near, reports) = mpsc::channel(NEAR);
         let (strangers, _) = mpsc::channel(1);
-        let reports_of = Reports { near, strangers };
+        let (seals, _) = mpsc::channel(1);
+        let reports_of = Reports {
+            near,
+            strangers,
+            seals,
+        };
         let counters = Arc::new(Counters::default());
         (Hand::new(Instant::ZERO, reports_of, counters), reports)
     }

@@ -9,6 +9,7 @@ use wire::HEADER_LEN;
 use super::{ROUNDS, Worker};
 use crate::daemon::port::Sending;
 use crate::daemon::shared::Snapshot;
+use crate::link::udp::Outbound;
 use crate::pump::Outgoing;
 use crate::pump::count::{DropReason, Total};
 use crate::pump::rx::Span;
@@ -90,14 +91,13 @@ impl Worker {
             tx,
         );
         counters.add(Total::Originated, outgoing.len() as u64);
-        sender.flush(
-            &shared.sockets,
-            now,
-            read.arena(),
-            tx,
-            &snapshot.neighbors,
-            &counters,
-        );
+        let to = Outbound {
+            sockets: &shared.sockets,
+            neighbors: &snapshot.neighbors,
+            sessions: snapshot.sessions.as_deref(),
+            counters: &counters,
+        };
+        sender.flush_to(&to, now, read.arena(), tx);
     }
 
     /// Edits a packet while it is ours alone, puts the service byte in front of a frame, and notes

@@ -105,6 +105,8 @@ pub enum SendError {
     Unreachable,
     /// Larger than UDP carries even in fragments.
     TooBig,
+    /// There is no session that seals for the far end.
+    NoSession,
     /// Something else, such as a firewall rule.
     Other,
 }
@@ -116,6 +118,7 @@ impl SendError {
             Self::NoBuffer => DropReason::TxNoBuffer,
             Self::Unreachable => DropReason::TxUnreachable,
             Self::TooBig => DropReason::TxTooBig,
+            Self::NoSession => DropReason::NoSession,
             Self::Other => DropReason::TxError,
         }
     }
@@ -127,6 +130,7 @@ impl std::fmt::Display for SendError {
             Self::NoBuffer => "the queue to the network is full",
             Self::Unreachable => "the far end cannot be reached",
             Self::TooBig => "the datagram is too large for the path",
+            Self::NoSession => "no session seals for the far end",
             Self::Other => "the system refused the datagram",
         })
     }

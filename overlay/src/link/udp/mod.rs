@@ -61,7 +61,7 @@ use socket2::Socket;
 pub use bind::{DEFAULT_PORT, MAX_SOCKETS, SOCKET_BUFFER};
 pub use error::{BindError, SendError};
 pub use receive::Receiver;
-pub use send::Sender;
+pub use send::{Outbound, Sender};
 
 use crate::id::{Path, SocketId};
 use crate::node::snapshot::{LinkEntry, NeighborSet};

@@ -151,6 +151,8 @@ pub(super) struct Tally {
     /// As above.
     pub(super) too_big: u64,
     /// As above.
+    pub(super) no_session: u64,
+    /// As above.
     pub(super) other: u64,
 }
 
@@ -161,17 +163,19 @@ impl Tally {
             SendError::NoBuffer => &mut self.no_buffer,
             SendError::Unreachable => &mut self.unreachable,
             SendError::TooBig => &mut self.too_big,
+            SendError::NoSession => &mut self.no_session,
             SendError::Other => &mut self.other,
         };
         *count += n as u64;
     }
 
     /// The reasons and how many were dropped for each.
-    pub(super) fn dropped(&self) -> [(SendError, u64); 4] {
+    pub(super) fn dropped(&self) -> [(SendError, u64); 5] {
         [
             (SendError::NoBuffer, self.no_buffer),
             (SendError::Unreachable, self.unreachable),
             (SendError::TooBig, self.too_big),
+            (SendError::NoSession, self.no_session),
             (SendError::Other, self.other),
         ]
     }

@@ -16,10 +16,15 @@ use crate::node::snapshot::{LinkEntry, NeighborSet};
 use crate::pump::count::{Counters, DropReason, Total};
 use crate::pump::rx::Span;
 use crate::pump::tx::TxBatch;
+use crate::seal::session::{LINK_OVERHEAD, Session};
+use crate::seal::sessions::SessionSet;
 use crate::time::Instant;
+use wire::sealed::FRAME_MAX_LEN;
 
 /// Links that a sender keeps a memory of without allocating: the most a [`NeighborSet`] holds.
 const LINKS: usize = 1_024;
+/// Bytes of sealed datagrams at once: a chunk of full-size ones, and any single one.
+const SEALED_LEN: usize = 512 * 1_024;
 /// Most entries taken from an error queue at once, so that a storm of them cannot hold a worker.
 const REPORTS: usize = 64;
 
@@ -32,6 +37,21 @@ pub struct Sender {
     chunk: usize,
     spans: Vec<Span>,
     memories: Vec<LinkMemory>,
+    /// Where datagrams are sealed for one link after the other; nothing in plain.
+    sealed: Vec<u8>,
+}
+
+/// What a batch is sent by.
+#[derive(Clone, Copy, Debug)]
+pub struct Outbound<'s> {
+    /// Through which sockets.
+    pub sockets: &'s UdpSockets,
+    /// To whom.
+    pub neighbors: &'s NeighborSet,
+    /// Sealed with what; `None` in plain.
+    pub sessions: Option<&'s SessionSet>,
+    /// Counts.
+    pub counters: &'s Counters,
 }
 
 impl Default for Sender {
@@ -55,16 +75,18 @@ impl Sender {
             chunk,
             spans: Vec::with_capacity(chunk),
             memories: Vec::with_capacity(LINKS),
+            sealed: Vec::new(),
         }
     }
 
-    /// Sends every message of `tx` to every link except those of the neighbor it came from.
-    ///
-    /// Shape:  `arena` is the one that the spans of `tx` were made for.
-    /// State:  counts each copy as sent or dropped, in `counters` and in its link's stats.
-    /// Borrows: nothing; the kernel has copied what it took when this returns.
-    /// Cost:   one system call for up to a chunk of copies to one link; never waits, never allocates.
-    /// Drops:  TxNoBuffer, TxUnreachable, TxTooBig, TxError.
+    /// Takes the memory that sealing needs.
+    #[must_use]
+    pub fn sealing(mut self) -> Self {
+        self.sealed = vec![0; SEALED_LEN];
+        self
+    }
+
+    /// [`Self::flush_to`] in plain.
     pub fn flush(
         &mut self,
         sockets: &UdpSockets,
@@ -74,6 +96,29 @@ impl Sender {
         neighbors: &NeighborSet,
         counters: &Counters,
     ) {
+        let to = Outbound {
+            sockets,
+            neighbors,
+            sessions: None,
+            counters,
+        };
+        self.flush_to(&to, now, arena, tx);
+    }
+
+    /// Sends every message of `tx` to every link except those of the neighbor it came from.
+    ///
+    /// Shape:  `arena` is the one that the spans of `tx` were made for.
+    /// State:  counts each copy as sent or dropped, in `counters` and in its link's stats.
+    /// Borrows: nothing; the kernel has copied what it took when this returns.
+    /// Cost:   one system call for up to a chunk of copies to one link; never waits, never allocates.
+    /// Drops:  TxNoBuffer, TxUnreachable, TxTooBig, NoSession, TxError.
+    pub fn flush_to(&mut self, to: &Outbound<'_>, now: Instant, arena: &[u8], tx: &TxBatch) {
+        let Outbound {
+            sockets,
+            neighbors,
+            sessions,
+            counters,
+        } = *to;
         if tx.is_empty() {
             return;
         }
@@ -86,7 +131,9 @@ impl Sender {
             if memory.link != link.id {
                 *memory = LinkMemory::new(link.id);
             }
-            memory.whole = whole_of(link);
+            let session = sessions.map(|sessions| sessions.seals(&link.path.endpoint));
+            let overhead = if session.is_some() { LINK_OVERHEAD } else { 0 };
+            memory.whole = whole_of(link).map(|whole| whole + overhead);
             let mut tally = Tally::default();
             let mut spans = tx
                 .items()
@@ -95,7 +142,23 @@ impl Sender {
                 .map(|item| item.span);
             loop {
                 self.spans.clear();
-                self.spans.extend(spans.by_ref().take(self.chunk));
+                let mut source = arena;
+                match session {
+                    None => self.spans.extend(spans.by_ref().take(self.chunk)),
+                    Some(None) => tally.drop(SendError::NoSession, spans.by_ref().count()),
+                    Some(Some(session)) => {
+                        let dropped = seal(
+                            session,
+                            arena,
+                            spans.by_ref(),
+                            self.chunk,
+                            (&mut self.sealed, &mut self.spans),
+                        );
+                        tally.drop(SendError::NoSession, dropped);
+                        session.note_sent(now, true);
+                        source = &self.sealed;
+                    }
+                }
                 if self.spans.is_empty() {
                     break;
                 }
@@ -107,7 +170,7 @@ impl Sender {
                     tally.drop(SendError::Other, self.spans.len());
                     continue;
                 };
-                let mut run = Run::new(socket, link.path, arena, &self.spans, |report| {
+                let mut run = Run::new(socket, link.path, source, &self.spans, |report| {
                     attribute(report, link.path.endpoint.socket, neighbors, counters);
                 });
                 deliver(&mut run, memory, now, &mut tally);
@@ -115,6 +178,36 @@ impl Sender {
             count(&tally, link, now, counters);
         }
     }
+}
+
+/// Seals the next messages for one link, one LINK each, one behind the other, so that equal ones
+/// leave as a train: at most `chunk`, or as many as there is room for. Gives how many could not be
+/// sealed, as the session is worn out.
+fn seal(
+    session: &Session,
+    arena: &[u8],
+    messages: impl Iterator<Item = Span>,
+    chunk: usize,
+    (sealed, spans): (&mut [u8], &mut Vec<Span>),
+) -> usize {
+    let (mut end, mut dropped) = (0, 0);
+    for message in messages {
+        match session.seal_into(message.of(arena), &mut sealed[end..]) {
+            Ok(len) => {
+                spans.push(Span {
+                    start: end as u32,
+                    len: len as u32,
+                });
+                end += len;
+            }
+            Err(_) => dropped += 1,
+        }
+        // The longest message that a frame holds must find room.
+        if spans.len() == chunk || sealed.len() - end < FRAME_MAX_LEN + LINK_OVERHEAD {
+            break;
+        }
+    }
+    dropped
 }
 
 /// The largest datagram that may go whole on a link, if there is a limit.
