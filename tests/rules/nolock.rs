@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What every packet goes through, from the root of the workspace.
-const PATHS: [&str; 14] = [
+const PATHS: [&str; 15] = [
     "overlay/src/daemon/port.rs",
     "overlay/src/daemon/worker.rs",
     "overlay/src/daemon/worker",
@@ -20,6 +20,7 @@ const PATHS: [&str; 14] = [
     "overlay/src/pump",
     "tuntap/src/batch.rs",
     "tuntap/src/offload",
+    "tuntap/src/queue.rs",
     "wire/src",
 ];
 
