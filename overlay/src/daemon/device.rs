@@ -249,3 +249,68 @@ fn open_again(config: &OpenConfig, sender: &mpsc::Sender<Queues>) {
         wait = (wait * 2).min(longest);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{Receiver, sync_channel};
+
+    use tuntap::{DeviceInfo, MemoryDevice, Mode};
+
+    use super::*;
+
+    /// A device of this name, by which its handles can be told.
+    fn device(name: &str) -> Box<dyn Device> {
+        let info = DeviceInfo {
+            name: name.to_owned(),
+            mode: Mode::Tun,
+            index: 1,
+            mtu: 1_400,
+            offload: Offload::None,
+        };
+        Box::new(MemoryDevice::pair(info).0)
+    }
+
+    /// The names of what workers of these duties are handed of these queues.
+    fn handed(duties: &[Duty], queues: &[&str]) -> Vec<Option<String>> {
+        let (workers, seats): (Vec<_>, Vec<Receiver<Command>>) = duties
+            .iter()
+            .map(|&duty| {
+                let (sender, seat) = sync_channel(1);
+                ((duty, sender), seat)
+            })
+            .unzip();
+        let (keeper, _) = DeviceKeeper::open(None, OnLoss::Keep, workers).unwrap();
+        keeper.hand_over(queues.iter().map(|name| device(name)).collect());
+        let name = |seat: &Receiver<Command>| match seat.try_recv() {
+            Ok(Command::Device(device)) => Some(device.info().name.clone()),
+            Err(_) => None,
+        };
+        seats.iter().map(name).collect()
+    }
+
+    #[test]
+    fn each_reader_has_a_queue_of_its_own_and_who_only_writes_shares_one() {
+        use Duty::{All, In, Out};
+        for (duties, queues, expected) in [
+            (vec![All], vec!["a"], vec![Some("a")]),
+            (vec![Out, In], vec!["a"], vec![Some("a"); 2]),
+            (
+                vec![Out, Out, In],
+                vec!["a", "b"],
+                vec![Some("a"), Some("b"), Some("a")],
+            ),
+            // An interface that was there has one queue.
+            (
+                vec![Out, Out, In],
+                vec!["a"],
+                vec![Some("a"), None, Some("a")],
+            ),
+        ] {
+            let expected: Vec<_> = expected
+                .iter()
+                .map(|name| name.map(str::to_owned))
+                .collect();
+            assert_eq!(handed(&duties, &queues), expected, "{duties:?}");
+        }
+    }
+}
