@@ -41,10 +41,11 @@ fn add_raw_host(machine: &Namespace) -> Box<dyn Device> {
         link_local: None,
         addresses: Vec::new(),
         offload: OffloadChoice::Auto,
+        queues: 1,
     };
-    let opened = machine.run(|| tuntap::open(&config)).unwrap().unwrap();
+    let mut opened = machine.run(|| tuntap::open(&config)).unwrap().unwrap();
     machine.add_port("br0", "host0").unwrap();
-    opened.device
+    opened.queues.remove(0)
 }
 
 /// How often this very frame is among those that wait.

@@ -91,8 +91,9 @@ fn through_the_kernel() {
         link_local: None,
         addresses: vec![ipnet::Ipv6Net::new(me, 64).expect("64 is a length").into()],
         offload: OffloadChoice::Auto,
+        queues: 1,
     });
-    let rig = Rig::new(opened.expect("root opens a TUN").device);
+    let rig = Rig::new(opened.expect("root opens a TUN").queues.remove(0));
     let socket = UdpSocket::bind((me, 0x1235)).expect("the address is ours");
     socket.set_nonblocking(true).expect("a socket");
     // A kernel without it sends the datagrams one by one.

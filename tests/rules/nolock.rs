@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What every packet goes through, from the root of the workspace.
-const PATHS: [&str; 17] = [
+const PATHS: [&str; 18] = [
     "overlay/src/daemon/port.rs",
     "overlay/src/daemon/worker.rs",
     "overlay/src/daemon/worker",
@@ -23,6 +23,7 @@ const PATHS: [&str; 17] = [
     "overlay/src/seal/session.rs",
     "tuntap/src/batch.rs",
     "tuntap/src/offload",
+    "tuntap/src/queue.rs",
     "wire/src",
 ];
 

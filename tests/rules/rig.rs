@@ -11,8 +11,9 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::SyncSender;
 
 use overlay::daemon::clock::Clock;
+use overlay::daemon::duty::Duty;
 use overlay::daemon::port::Port;
-use overlay::daemon::shared::{Command, Duty, Report, Reports, Seat, Shared, Snapshot};
+use overlay::daemon::shared::{Command, Report, Reports, Seat, Shared, Snapshot};
 use overlay::daemon::worker::{Parts, Worker};
 use overlay::id::{Endpoint, LinkId, Path, SocketId};
 use overlay::keyed::KeyedHasher;

@@ -61,7 +61,8 @@ pub enum OpenError {
         /// The kernel's refusal.
         source: io::Error,
     },
-    /// An interface of this name exists and is of another kind or mode. It is left as it was.
+    /// An interface of this name exists and is of another kind or mode, or has several queues. It is
+    /// left as it was.
     WrongKind {
         /// The name asked for.
         name: String,
@@ -163,8 +164,8 @@ impl fmt::Display for OpenError {
             ),
             Self::WrongKind { mode, .. } => write!(
                 f,
-                "an interface of this name exists and is not a {mode} device (remove it, or \
-                 choose another name with --dev)"
+                "an interface of this name exists and is not a {mode} device with one queue \
+                 (remove it, or choose another name with --dev)"
             ),
             Self::AddressRefused { address, .. } => write!(f, "address {address} refused"),
             Self::Step { step, .. } => write!(f, "cannot {step}"),
@@ -242,7 +243,7 @@ mod tests {
             (
                 libc::EINVAL,
                 "cannot open device mesh0: an interface of this name exists and is not a tun \
-                 device (remove it, or choose another name with --dev)",
+                 device with one queue (remove it, or choose another name with --dev)",
             ),
             (
                 libc::ENOENT,

@@ -5,7 +5,7 @@
 //! wire format.
 //!
 //! ```text
-//!   open(config) -> Opened { device, skipped }          once at start, again after a loss
+//!   open(config) -> Opened { queues, skipped }          once at start, again after a loss
 //!
 //!   kernel --packet--> Device::read_batch  --> ReadBatch   packets with headroom, in one arena
 //!   kernel <--packet-- Device::write_batch <-- slices      each with a WriteOutcome
@@ -16,7 +16,8 @@
 //! 1. [`open()`] creates the interface, sets MTU and MAC, keeps the kernel from inventing a
 //!    link-local address, adds the addresses and brings the interface up. The interface lives as
 //!    long as the [`Device`].
-//! 2. One worker thread owns the [`Device`], waits for [`Device::readiness`] and moves batches.
+//! 2. A worker thread owns a [`Device`], waits for [`Device::readiness`] and moves batches; where
+//!    several read, each has a queue of its own.
 //! 3. The control plane owns a [`Watch`] and learns there that the interface went down, was
 //!    deleted, or that the host's own addresses and routes changed.
 //!
@@ -34,6 +35,7 @@ mod netlink;
 mod offload;
 mod open;
 mod plain;
+mod queue;
 mod watch;
 
 pub use batch::{OFFLOAD_READ_SLOTS, READ_SLOTS, ReadBatch, Slot};

@@ -1,8 +1,8 @@
 //! The one place of this crate where memory and descriptors are taken on trust.
 //!
 //! `tun-tap` hands out its descriptor as a bare number. Here it becomes a borrow again, so that
-//! nobody else has to promise that it is open. A device with a virtio header it cannot make at all;
-//! that takes two `ioctl`s.
+//! nobody else has to promise that it is open. A device with a virtio header, or with several queues,
+//! it cannot make at all; that takes some `ioctl`s.
 #![expect(
     unsafe_code,
     reason = "tun-tap offers its descriptor only as a number; ioctl"
@@ -25,14 +25,40 @@ pub(crate) fn descriptor(iface: &Iface) -> BorrowedFd<'_> {
     unsafe { BorrowedFd::borrow_raw(iface.as_raw_fd()) }
 }
 
-/// Creates a device with a virtio header in front of each packet; returns it with its name.
+/// What a queue is opened as.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Flavor {
+    /// Which kind of packets.
+    pub(crate) mode: Mode,
+    /// A virtio header stands in front of each packet.
+    pub(crate) virtio: bool,
+    /// It is one of several queues.
+    pub(crate) several: bool,
+    /// The interface must not exist.
+    pub(crate) exclusive: bool,
+}
+
+impl Flavor {
+    fn flags(self) -> libc::c_int {
+        let kind = match self.mode {
+            Mode::Tun => libc::IFF_TUN,
+            Mode::Tap => libc::IFF_TAP,
+        };
+        let asked = [
+            (self.virtio, libc::IFF_VNET_HDR),
+            (self.several, libc::IFF_MULTI_QUEUE),
+            (self.exclusive, libc::IFF_TUN_EXCL),
+        ];
+        let asked = asked.into_iter().filter(|(is_asked, _)| *is_asked);
+        asked.fold(kind | libc::IFF_NO_PI, |flags, (_, flag)| flags | flag)
+    }
+}
+
+/// Opens a queue of the interface `name`, and creates the interface if there is none; returns the
+/// queue with the interface's name.
 ///
 /// Shape: `name` shorter than `IFNAMSIZ`, which the caller has checked; a longer one is refused.
-pub(crate) fn create_offload(name: &str, mode: Mode) -> io::Result<(File, String)> {
-    let kind = match mode {
-        Mode::Tun => libc::IFF_TUN,
-        Mode::Tap => libc::IFF_TAP,
-    };
+pub(crate) fn open_queue(name: &str, flavor: Flavor) -> io::Result<(File, String)> {
     let file = OpenOptions::new()
         .read(true)
         .write(true)
@@ -46,8 +72,7 @@ pub(crate) fn create_offload(name: &str, mode: Mode) -> io::Result<(File, String
     for (to, from) in request.ifr_name.iter_mut().zip(name.bytes()) {
         *to = from as libc::c_char;
     }
-    let flags = kind | libc::IFF_NO_PI | libc::IFF_VNET_HDR;
-    request.ifr_ifru.ifru_flags = flags as libc::c_short;
+    request.ifr_ifru.ifru_flags = flavor.flags() as libc::c_short;
     // SAFETY: `TUNSETIFF` reads and writes one `ifreq`, which `request` is and outlives the call.
     let result = unsafe { libc::ioctl(file.as_raw_fd(), libc::TUNSETIFF, &mut request) };
     if result < 0 {
@@ -57,6 +82,19 @@ pub(crate) fn create_offload(name: &str, mode: Mode) -> io::Result<(File, String
     let name = name.map(|letter| *letter as u8).collect::<Vec<_>>();
     let name = String::from_utf8(name).map_err(|_| io::ErrorKind::InvalidData)?;
     Ok((file, name))
+}
+
+/// Keeps packets from a queue, which can be written to all the same.
+pub(crate) fn detach_queue(queue: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: all members of `ifreq` are plain numbers, for which zeros are values.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    request.ifr_ifru.ifru_flags = libc::IFF_DETACH_QUEUE as libc::c_short;
+    // SAFETY: `TUNSETQUEUE` reads one `ifreq`, which `request` is and outlives the call.
+    let result = unsafe { libc::ioctl(queue.as_raw_fd(), libc::TUNSETQUEUE, &mut request) };
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
 }
 
 /// What a device may be told to hand over unfinished: `TUN_F_*` of the kernel's `linux/if_tun.h`.

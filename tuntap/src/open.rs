@@ -34,6 +34,9 @@ pub struct OpenConfig {
     pub addresses: Vec<IpNet>,
     /// Whether to move super-packets.
     pub offload: OffloadChoice,
+    /// Queues to read from, one for each thread that reads: 1 to 256. Packets of one flow come from
+    /// one queue. Several are to be had of a new interface only: one that is there has one.
+    pub queues: u16,
 }
 
 /// Whether a device shall move super-packets.
@@ -61,8 +64,9 @@ impl OpenConfig {
 /// A device that is up.
 #[derive(Debug)]
 pub struct Opened {
-    /// The device. Dropping it deletes the interface, its addresses and its routes.
-    pub device: Box<dyn Device>,
+    /// The device: a handle for each queue, at least one, each of which reads its own and writes.
+    /// Dropping all of them deletes the interface, its addresses and its routes.
+    pub queues: Vec<Box<dyn Device>>,
     /// IPv6 addresses that it goes without, because this host has no IPv6.
     pub skipped: Vec<SkippedAddress>,
 }
@@ -93,29 +97,59 @@ const QUEUE_LEN: u32 = 1_000;
 /// See [`OpenError`]; no interface is left then.
 pub fn open(config: &OpenConfig) -> Result<Opened, OpenError> {
     check(config)?;
-    let device =
+    let queues =
         create(config).map_err(|error| OpenError::from_create(&config.name, config.mode, error))?;
-    let info = device.info();
+    // All are handles on the one interface.
+    let info = queues[0].info();
     let skipped = netlink::block_on(async |netlink| Ok(configure(netlink, info, config).await))
         .map_err(|error| {
         OpenError::from_step(&info.name, "reach the kernel by netlink", error)
     })??;
-    Ok(Opened { device, skipped })
+    Ok(Opened { queues, skipped })
 }
 
 /// Step 2.
-fn create(config: &OpenConfig) -> io::Result<Box<dyn Device>> {
+fn create(config: &OpenConfig) -> io::Result<Vec<Box<dyn Device>>> {
+    match create_with(config, config.queues) {
+        // An interface that is there, or a kernel that has no more: one queue, or none.
+        Err(error) if config.queues > 1 && is_refusal(&error) => {
+            create_with(config, 1).map_err(|_| error)
+        }
+        created => created,
+    }
+}
+
+/// The interface with that many queues.
+fn create_with(config: &OpenConfig, queues: u16) -> io::Result<Vec<Box<dyn Device>>> {
     let OpenConfig {
         name, mode, mtu, ..
     } = config;
     if config.offload != OffloadChoice::Off {
-        match OffloadDevice::create(name, *mode, *mtu) {
-            Ok(device) => return Ok(Box::new(device)),
+        match OffloadDevice::create(name, *mode, *mtu, queues) {
+            Ok(devices) => return Ok(boxed(devices)),
             Err(error) if config.offload == OffloadChoice::Auto && is_lacking(&error) => {}
             Err(error) => return Err(error),
         }
     }
-    Ok(Box::new(PlainDevice::create(name, *mode, *mtu)?))
+    if queues > 1 {
+        return Ok(boxed(PlainDevice::create_several(
+            name, *mode, *mtu, queues,
+        )?));
+    }
+    Ok(boxed(vec![PlainDevice::create(name, *mode, *mtu)?]))
+}
+
+fn boxed(devices: Vec<impl Device + 'static>) -> Vec<Box<dyn Device>> {
+    let boxed = |device| Box::new(device) as Box<dyn Device>;
+    devices.into_iter().map(boxed).collect()
+}
+
+/// Whether several queues were refused where one might not be.
+fn is_refusal(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::EBUSY | libc::EINVAL | libc::E2BIG)
+    )
 }
 
 /// Whether the kernel refused the offload, and not the device.
@@ -278,6 +312,7 @@ mod tests {
             link_local: None,
             addresses: Vec::new(),
             offload: OffloadChoice::Auto,
+            queues: 1,
         }
     }
 

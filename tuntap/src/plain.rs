@@ -1,9 +1,9 @@
 //! The plain device: one packet a system call, on any kernel that has TUN/TAP.
 //!
 //! It stands on the `tun-tap` crate, which asks the kernel for the mode and for packets without
-//! the four bytes of packet information, and for nothing else.
+//! the four bytes of packet information, and for nothing else; so several queues are our own.
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
@@ -12,13 +12,14 @@ use tun_tap::Iface;
 use crate::batch::ReadBatch;
 use crate::device::{Device, DeviceInfo, Mode, Offload, Refusal, WriteOutcome, write_each};
 use crate::linux;
+use crate::queue::{Queue, Raw};
 
 /// A device without offload. Made by [`open`](crate::open()).
 ///
 /// State: the interface exists as long as this does; dropping it deletes the interface.
 #[derive(Debug)]
-pub(crate) struct PlainDevice {
-    iface: Arc<Iface>,
+pub(crate) struct PlainDevice<R: Raw = Arc<Iface>> {
+    raw: R,
     info: DeviceInfo,
 }
 
@@ -35,28 +36,68 @@ impl PlainDevice {
         };
         let iface = Iface::without_packet_info(name, kind)?;
         iface.set_non_blocking()?;
-        let name = iface.name().to_owned();
-        let index = nix::net::if_::if_nametoindex(name.as_str())?;
-        let info = DeviceInfo {
-            name,
-            mode,
-            index,
-            mtu,
-            offload: Offload::None,
+        let info = info(iface.name(), mode, mtu)?;
+        let raw = Arc::new(iface);
+        Ok(Self { raw, info })
+    }
+}
+
+impl PlainDevice<Queue> {
+    /// As [`PlainDevice::create`]; a device for each of several queues.
+    pub(crate) fn create_several(
+        name: &str,
+        mode: Mode,
+        mtu: u32,
+        queues: u16,
+    ) -> io::Result<Vec<Self>> {
+        let (queues, name) = Queue::create(name, mode, false, queues)?;
+        let info = info(&name, mode, mtu)?;
+        let device = |raw| Self {
+            raw,
+            info: info.clone(),
         };
-        Ok(Self {
-            iface: Arc::new(iface),
-            info,
-        })
+        Ok(queues.into_iter().map(device).collect())
+    }
+}
+
+fn info(name: &str, mode: Mode, mtu: u32) -> io::Result<DeviceInfo> {
+    Ok(DeviceInfo {
+        name: name.to_owned(),
+        mode,
+        index: nix::net::if_::if_nametoindex(name)?,
+        mtu,
+        offload: Offload::None,
+    })
+}
+
+impl Raw for Arc<Iface> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.recv(buffer)
     }
 
-    fn write(&self, packet: &[u8]) -> WriteOutcome {
+    fn write(&mut self, slices: &[IoSlice<'_>]) -> io::Result<()> {
+        // A plain packet is whole.
+        let packet: &[u8] = slices.first().map_or(&[], |slice| slice);
+        self.send(packet).map(drop)
+    }
+
+    fn readiness(&self) -> BorrowedFd<'_> {
+        linux::descriptor(self)
+    }
+
+    fn share(&self) -> io::Result<Self> {
+        Ok(Self::clone(self))
+    }
+}
+
+impl<R: Raw> PlainDevice<R> {
+    fn write(&mut self, packet: &[u8]) -> WriteOutcome {
         if let Err(refusal) = self.info.mode.check_len(packet.len()) {
             return WriteOutcome::Refused(refusal);
         }
         loop {
-            match self.iface.send(packet) {
-                Ok(_) => return WriteOutcome::Written,
+            match self.raw.write(&[IoSlice::new(packet)]) {
+                Ok(()) => return WriteOutcome::Written,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return outcome_of(&error),
             }
@@ -74,7 +115,7 @@ pub(crate) fn outcome_of(error: &io::Error) -> WriteOutcome {
     }
 }
 
-impl Device for PlainDevice {
+impl<R: Raw> Device for PlainDevice<R> {
     fn info(&self) -> &DeviceInfo {
         &self.info
     }
@@ -82,7 +123,7 @@ impl Device for PlainDevice {
     fn read_batch(&mut self, batch: &mut ReadBatch) -> io::Result<usize> {
         let mut count = 0;
         while let Some(room) = batch.vacant() {
-            match self.iface.recv(room) {
+            match self.raw.read(room) {
                 Ok(0) => break,
                 Ok(len) => count += usize::from(batch.commit(len)),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -104,12 +145,12 @@ impl Device for PlainDevice {
     }
 
     fn readiness(&self) -> Option<BorrowedFd<'_>> {
-        Some(linux::descriptor(&self.iface))
+        Some(self.raw.readiness())
     }
 
     fn share(&self) -> io::Result<Box<dyn Device>> {
         Ok(Box::new(Self {
-            iface: Arc::clone(&self.iface),
+            raw: self.raw.share()?,
             info: self.info.clone(),
         }))
     }

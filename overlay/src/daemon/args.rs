@@ -158,7 +158,8 @@ pub struct UpArgs {
     /// [default: 256, as many as there is room for].
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub batch: Option<String>,
-    /// Move packets with one data thread, or with two: one for each way [default: 2 from 4
+    /// Move packets with this many data threads, 1 to 16: one for everything, one for each way, or
+    /// one for the way in and the others for the flows that start here [default: 2 from 4
     /// processors on, else 1].
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub threads: Option<String>,

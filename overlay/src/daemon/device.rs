@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 use tuntap::{Device, MergingEnded, Offload, OpenConfig, OpenError, Opened};
 
 use super::config::OnLoss;
+use super::duty::Duty;
 use super::shared::Command;
 
 /// First and longest wait before another try.
@@ -30,12 +31,8 @@ pub enum State {
     None,
 }
 
-/// A device that was opened again.
-#[derive(Debug)]
-pub struct DeviceView {
-    /// It.
-    pub device: Box<dyn Device>,
-}
+/// A handle for each queue of a device, at least one.
+pub type Queues = Vec<Box<dyn Device>>;
 
 /// What the driver knows of the device; the worker has it.
 #[derive(Debug)]
@@ -47,11 +44,12 @@ pub struct DeviceKeeper {
     index: Option<u32>,
     offload: Offload,
     merging_ended: MergingEnded,
+    queues: u16,
     /// To each worker.
-    commands: Vec<SyncSender<Command>>,
-    reopened: mpsc::Receiver<Box<dyn Device>>,
+    workers: Vec<(Duty, SyncSender<Command>)>,
+    reopened: mpsc::Receiver<Queues>,
     /// For the thread that opens it again.
-    reopens: mpsc::Sender<Box<dyn Device>>,
+    reopens: mpsc::Sender<Queues>,
     ends: bool,
 }
 
@@ -63,11 +61,12 @@ impl DeviceKeeper {
     pub fn open(
         config: Option<OpenConfig>,
         on_loss: OnLoss,
-        commands: Vec<SyncSender<Command>>,
+        workers: Vec<(Duty, SyncSender<Command>)>,
     ) -> Result<(Self, Option<Opened>), OpenError> {
         let opened = config.as_ref().map(tuntap::open).transpose()?;
         let (reopens, reopened) = mpsc::channel(1);
-        let info = opened.as_ref().map(|opened| opened.device.info().clone());
+        let first = opened.as_ref().and_then(|opened| opened.queues.first());
+        let info = first.map(|device| device.info().clone());
         let keeper = Self {
             config,
             on_loss,
@@ -80,7 +79,8 @@ impl DeviceKeeper {
             offload: info.as_ref().map(|info| info.offload).unwrap_or_default(),
             merging_ended: MergingEnded::default(),
             name: info.map(|info| info.name),
-            commands,
+            queues: opened.as_ref().map_or(0, |opened| count(&opened.queues)),
+            workers,
             reopened,
             reopens,
             ends: false,
@@ -106,6 +106,11 @@ impl DeviceKeeper {
     /// What it moves many packets at a time of.
     pub fn offload(&self) -> Offload {
         self.offload
+    }
+
+    /// How many queues it has, each read by a thread; 0 without a device.
+    pub fn queues(&self) -> u16 {
+        self.queues
     }
 
     /// What it no longer merges, since the kernel refused it.
@@ -182,28 +187,46 @@ impl DeviceKeeper {
     }
 
     /// Waits for the device to be opened again; for ever while it is not lost.
-    pub async fn opened(&mut self) -> Option<DeviceView> {
-        let device = self.reopened.recv().await?;
-        self.state = State::Up;
-        self.index = Some(device.info().index);
-        self.offload = device.info().offload;
-        self.merging_ended = MergingEnded::default();
-        Some(DeviceView { device })
+    pub async fn opened(&mut self) -> Option<Queues> {
+        let queues = self.reopened.recv().await?;
+        if let Some(info) = queues.first().map(|device| device.info()) {
+            self.state = State::Up;
+            self.index = Some(info.index);
+            self.offload = info.offload;
+            self.merging_ended = MergingEnded::default();
+            self.queues = count(&queues);
+        }
+        Some(queues)
     }
 
-    /// Hands each worker a handle on the device; wake them then.
-    pub fn hand_over(&self, device: Box<dyn Device>) {
-        let Some((last, others)) = self.commands.split_last() else {
-            return;
-        };
-        for worker in others {
-            match device.share() {
-                Ok(device) => give(worker, device),
-                Err(error) => tracing::error!(%error, "the device cannot be shared"),
+    /// Hands each worker that reads the device a queue, and each other one a handle to write to;
+    /// wake them then. Where there are fewer queues than asked for, some workers rest.
+    pub fn hand_over(&self, queues: Queues) {
+        let readers = self.workers.iter().filter(|(duty, _)| duty.reads_device());
+        let writers = self.workers.iter().filter(|(duty, _)| !duty.reads_device());
+        if queues.len() < readers.clone().count() {
+            let queues = queues.len();
+            tracing::warn!(
+                queues,
+                "an interface that is there has one queue: some threads rest"
+            );
+        }
+        if let Some(device) = queues.first() {
+            for (_, worker) in writers {
+                match device.share() {
+                    Ok(device) => give(worker, device),
+                    Err(error) => tracing::error!(%error, "the device cannot be shared"),
+                }
             }
         }
-        give(last, device);
+        for ((_, worker), device) in readers.zip(queues) {
+            give(worker, device);
+        }
     }
+}
+
+fn count(queues: &Queues) -> u16 {
+    u16::try_from(queues.len()).unwrap_or(u16::MAX)
 }
 
 fn give(worker: &SyncSender<Command>, device: Box<dyn Device>) {
@@ -212,17 +235,82 @@ fn give(worker: &SyncSender<Command>, device: Box<dyn Device>) {
     }
 }
 
-fn open_again(config: &OpenConfig, sender: &mpsc::Sender<Box<dyn Device>>) {
+fn open_again(config: &OpenConfig, sender: &mpsc::Sender<Queues>) {
     let (mut wait, longest) = BACK_OFF;
     while !sender.is_closed() {
         std::thread::sleep(wait);
         match tuntap::open(config) {
             Ok(opened) => {
-                let _ = sender.blocking_send(opened.device);
+                let _ = sender.blocking_send(opened.queues);
                 return;
             }
             Err(error) => tracing::warn!(%error, "cannot open the device again"),
         }
         wait = (wait * 2).min(longest);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{Receiver, sync_channel};
+
+    use tuntap::{DeviceInfo, MemoryDevice, Mode};
+
+    use super::*;
+
+    /// A device of this name, by which its handles can be told.
+    fn device(name: &str) -> Box<dyn Device> {
+        let info = DeviceInfo {
+            name: name.to_owned(),
+            mode: Mode::Tun,
+            index: 1,
+            mtu: 1_400,
+            offload: Offload::None,
+        };
+        Box::new(MemoryDevice::pair(info).0)
+    }
+
+    /// The names of what workers of these duties are handed of these queues.
+    fn handed(duties: &[Duty], queues: &[&str]) -> Vec<Option<String>> {
+        let (workers, seats): (Vec<_>, Vec<Receiver<Command>>) = duties
+            .iter()
+            .map(|&duty| {
+                let (sender, seat) = sync_channel(1);
+                ((duty, sender), seat)
+            })
+            .unzip();
+        let (keeper, _) = DeviceKeeper::open(None, OnLoss::Keep, workers).unwrap();
+        keeper.hand_over(queues.iter().map(|name| device(name)).collect());
+        let name = |seat: &Receiver<Command>| match seat.try_recv() {
+            Ok(Command::Device(device)) => Some(device.info().name.clone()),
+            Err(_) => None,
+        };
+        seats.iter().map(name).collect()
+    }
+
+    #[test]
+    fn each_reader_has_a_queue_of_its_own_and_who_only_writes_shares_one() {
+        use Duty::{All, In, Out};
+        for (duties, queues, expected) in [
+            (vec![All], vec!["a"], vec![Some("a")]),
+            (vec![Out, In], vec!["a"], vec![Some("a"); 2]),
+            (
+                vec![Out, Out, In],
+                vec!["a", "b"],
+                vec![Some("a"), Some("b"), Some("a")],
+            ),
+            // An interface that was there has one queue.
+            (
+                vec![Out, Out, In],
+                vec!["a"],
+                vec![Some("a"), None, Some("a")],
+            ),
+        ] {
+            let expected: Vec<_> = expected
+                .iter()
+                .map(|name| name.map(str::to_owned))
+                .collect();
+            assert_eq!(handed(&duties, &queues), expected, "{duties:?}");
+        }
     }
 }

@@ -22,6 +22,7 @@ pub mod config;
 pub mod decode;
 pub mod device;
 pub mod driver;
+pub mod duty;
 pub mod error;
 pub mod file;
 pub mod health;

@@ -113,6 +113,9 @@ fn device(report: &DeviceReport) -> String {
     if report.threads > 1 {
         let _ = write!(line, "  {} data threads", report.threads);
     }
+    if report.queues > 1 {
+        let _ = write!(line, "  {} queues", report.queues);
+    }
     if !report.realtime {
         line.push_str("  not real-time");
     }

@@ -26,6 +26,7 @@ fn status_report() -> StatusReport {
             unmerged: Vec::new(),
             batch: 256,
             threads: 1,
+            queues: 1,
             realtime: true,
             stations: None,
         },

@@ -96,9 +96,12 @@ pub struct DeviceReport {
     pub unmerged: Vec<Unmerged>,
     /// Packets of it, or datagrams of a socket, that one round of system calls handles at most.
     pub batch: u16,
-    /// Data threads: 1 for everything, or 2, one for each way.
+    /// Data threads: 1 for everything; of more, one reads the sockets and the others the device.
     #[serde(default)]
     pub threads: u16,
+    /// Queues of the device, each read by a thread; 0 without a device.
+    #[serde(default)]
+    pub queues: u16,
     /// Whether they run before ordinary programs.
     #[serde(default)]
     pub realtime: bool,

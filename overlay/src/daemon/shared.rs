@@ -18,6 +18,7 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use tokio::sync::mpsc;
 use tuntap::{Device, MergingEnded};
 
+use super::duty::Duty;
 use crate::id::{NetId, Path};
 use crate::link::udp::UdpSockets;
 use crate::node::flood::Flood;
@@ -75,18 +76,6 @@ pub struct Shared {
     pub phase: AtomicU8,
     /// The workers run before ordinary programs.
     pub is_realtime: AtomicBool,
-}
-
-/// Which ways of the data path a worker serves. A way has one worker, so that no flow is reordered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Duty {
-    /// Both. On few processors the fastest, and the quickest to answer: what one way brings about is
-    /// often done before a second thread would be awake.
-    All,
-    /// From the device into the mesh.
-    Out,
-    /// From the sockets to the device, and on to other nodes.
-    In,
 }
 
 /// A worker's place, made before the worker.

@@ -2,7 +2,7 @@
 //! leaves nothing behind; runs; closes in order.
 //!
 //! ```text
-//! main thread                          1 or 2 data threads    device thread
+//! main thread                          1 to 16 data threads   device thread
 //!   tokio, current_thread                 poll loop              only while the device is lost
 //!     driver (Control, Directory)
 //!     resolver, control socket
@@ -27,13 +27,14 @@ use super::clock::Clock;
 use super::config::{Config, HashKind, Priority};
 use super::device::DeviceKeeper;
 use super::driver::{self, Driver, Ended, Inputs};
+use super::duty;
 use super::error::Failure;
 use super::log;
 use super::paths::Places;
 use super::peers;
 use super::port::Port;
 use super::priority;
-use super::shared::{Duty, NEAR, Phase, Reports, SEALS, STRANGERS, Seat, Shared, Snapshot};
+use super::shared::{NEAR, Phase, Reports, SEALS, STRANGERS, Seat, Shared, Snapshot};
 use super::state::{self, Remembered, StateDir};
 use super::worker::{self, Worker};
 use crate::budget::Rate;
@@ -144,26 +145,31 @@ async fn run(start: Start) -> Result<(), Failure> {
         sockets.forgo_trains();
     }
     let mesh = Mesh::new(&config.mesh);
-    let threads = config.device.threads.unwrap_or_else(usual_threads);
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = config.device.threads;
+    let duties = duty::duties(
+        threads.unwrap_or_else(|| duty::usual_threads(processors)),
+        config.device.mode,
+    );
     let mut seats = Vec::new();
-    let mut commands = Vec::new();
-    for duty in duties(threads, config.device.mode) {
-        let (seat, command) = Seat::new(*duty)
+    let mut workers = Vec::new();
+    for &duty in &duties {
+        let (seat, command) = Seat::new(duty)
             .map_err(|error| Failure::at_work("cannot wake a data thread", "").because(error))?;
         seats.push(seat);
-        commands.push(command);
+        workers.push((duty, command));
     }
     let (device, opened) = DeviceKeeper::open(
-        device_config(&config, mesh, netid),
+        device_config(&config, mesh, netid, duty::queues(&duties)),
         config.device.on_loss,
-        commands,
+        workers,
     )
     .map_err(device_failure)?;
     if let Some(opened) = opened {
         for skipped in &opened.skipped {
             tracing::warn!(address = %skipped.address, reason = %skipped.reason, "address left out");
         }
-        device.hand_over(opened.device);
+        device.hand_over(opened.queues);
     }
 
     // 2. The core.
@@ -211,6 +217,7 @@ async fn run(start: Start) -> Result<(), Failure> {
     };
     let mut data = Vec::new();
     for seat in seats {
+        let name = seat.duty.name();
         let worker = Worker::new(worker::Parts {
             shared: shared.clone(),
             seat,
@@ -223,7 +230,7 @@ async fn run(start: Start) -> Result<(), Failure> {
         let wanted = config.device.priority;
         let shared = shared.clone();
         let thread = std::thread::Builder::new()
-            .name("data".to_owned())
+            .name(name.to_owned())
             .spawn(move || {
                 if wanted == Priority::Realtime && priority::take_realtime() {
                     shared.is_realtime.store(true, Relaxed);
@@ -298,23 +305,6 @@ async fn run(start: Start) -> Result<(), Failure> {
     }
 }
 
-/// How many data threads share the work where the owner does not say.
-///
-/// Source: DATAPATH 10: one is the fastest on two processors; a second needs one of its own, beside
-/// those of the programs that use the mesh.
-fn usual_threads() -> u16 {
-    let processors = std::thread::available_parallelism().map_or(1, usize::from);
-    if processors >= 4 { 2 } else { 1 }
-}
-
-/// Without a device there is one way only.
-fn duties(threads: u16, mode: DeviceMode) -> &'static [Duty] {
-    match (threads, mode) {
-        (1, _) | (_, DeviceMode::None) => &[Duty::All],
-        _ => &[Duty::Out, Duty::In],
-    }
-}
-
 /// The error's text says what to do, where there is a usual cause; elsewhere the cause is named.
 fn device_failure(error: OpenError) -> Failure {
     let failure = Failure::at_work(error.to_string(), "");
@@ -348,7 +338,7 @@ fn algorithm(kind: HashKind) -> Algorithm {
 }
 
 /// The device's configuration: its derived addresses first, then those asked for.
-fn device_config(config: &Config, mesh: Mesh, netid: NetId) -> Option<OpenConfig> {
+fn device_config(config: &Config, mesh: Mesh, netid: NetId, queues: u16) -> Option<OpenConfig> {
     let (mode, mac) = match config.device.mode {
         DeviceMode::Tun => (tuntap::Mode::Tun, None),
         DeviceMode::Tap => (tuntap::Mode::Tap, Some(address::mac(netid))),
@@ -370,6 +360,7 @@ fn device_config(config: &Config, mesh: Mesh, netid: NetId) -> Option<OpenConfig
             OffloadMode::On => OffloadChoice::On,
             OffloadMode::Off => OffloadChoice::Off,
         },
+        queues,
     })
 }
 

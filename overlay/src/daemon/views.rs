@@ -286,6 +286,7 @@ impl Driver {
             unmerged: self.unmerged(),
             batch: self.config.device.batch,
             threads: self.shared.wakes.len() as u16,
+            queues: self.device.queues(),
             realtime: self.shared.is_realtime.load(Relaxed),
             stations: self.switch.as_ref().map(|switch| switch.len() as u64),
         }

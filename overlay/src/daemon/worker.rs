@@ -1,5 +1,5 @@
 //! The data loop: one thread that owns the device and reads the sockets, and runs to completion; or
-//! two that share this work, as their [`Duty`] says.
+//! several that share this work, as the [`Duty`](super::duty::Duty) of each says.
 //!
 //! One turn:
 //!
@@ -32,7 +32,7 @@ use tuntap::{Device, MergingEnded, ReadBatch};
 
 use super::clock::Clock;
 use super::port::Port;
-use super::shared::{Command, Duty, Phase, Reports, Seat, Shared, Snapshot};
+use super::shared::{Command, Phase, Reports, Seat, Shared, Snapshot};
 use crate::id::SocketId;
 use crate::link::udp::{MAX_SOCKETS, Outbound, Receiver, Sender};
 use crate::pump::rx::RxBatch;
@@ -194,7 +194,7 @@ impl Worker {
             self.originate(now, &snapshot);
         }
         // 5.
-        if self.seat.duty != Duty::In {
+        if self.seat.duty.reads_device() {
             self.release(now, snapshot);
             self.write_beacon(now);
         }
@@ -215,13 +215,13 @@ impl Worker {
         let served = shared
             .sockets
             .iter()
-            .filter(|_| self.seat.duty != Duty::Out);
+            .filter(|_| self.seat.duty.reads_sockets());
         for (_, socket) in served {
             fds[used] = PollFd::new(socket.as_fd(), PollFlags::POLLIN);
             used += 1;
         }
         let sockets = used - 1;
-        let listens = self.seat.duty != Duty::In && shared.phase() == Phase::Running;
+        let listens = self.seat.duty.reads_device() && shared.phase() == Phase::Running;
         let device = self
             .device
             .as_ref()
@@ -254,7 +254,7 @@ impl Worker {
     /// the turn before, whose work makes it late by less than what it is rounded by.
     fn timeout(&self) -> PollTimeout {
         let due = self.port.next_timeout();
-        let Some(at) = due.filter(|_| self.seat.duty != Duty::In) else {
+        let Some(at) = due.filter(|_| self.seat.duty.reads_device()) else {
             return PollTimeout::NONE;
         };
         let wait = at.since(self.now).as_micros().div_ceil(1_000);

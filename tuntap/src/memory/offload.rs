@@ -12,7 +12,8 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use super::{QUEUE_PACKETS, Queue};
 use crate::device::{Device, DeviceInfo};
-use crate::offload::{OffloadDevice, Raw};
+use crate::offload::OffloadDevice;
+use crate::queue::Raw;
 
 /// Byte of a virtio header that says whether the packet behind it is merged.
 const GSO_TYPE: usize = 1;

@@ -21,16 +21,15 @@ mod split;
 mod tests;
 mod virtio;
 
-use std::fmt;
-use std::fs::File;
-use std::io::{self, IoSlice, Read, Write};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::io::{self, IoSlice};
+use std::os::fd::BorrowedFd;
 use std::time::Instant;
 
 use crate::batch::ReadBatch;
 use crate::device::{Device, DeviceInfo, MergingEnded, Mode, Offload, Refusal, WriteOutcome};
 use crate::linux;
 use crate::plain::outcome_of;
+use crate::queue::{Queue, Raw};
 use coalesce::{Group, MOST, Merges, Ready, coalesce};
 use refusals::Refusals;
 use split::Splitter;
@@ -39,44 +38,11 @@ use virtio::VirtioHeader;
 /// Bytes of the read buffer: the longest packet with Ethernet header, VLAN tags and virtio header.
 const BUFFER_LEN: usize = 68 * 1_024;
 
-/// Where an offload device reads and writes: the kernel, or its twin. Each packet stands behind a
-/// virtio header.
-pub(crate) trait Raw: fmt::Debug + Send + 'static {
-    /// Reads one packet; never waits.
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize>;
-    /// Writes one packet, whose bytes lie in `slices`.
-    fn write(&mut self, slices: &[IoSlice<'_>]) -> io::Result<()>;
-    /// What to poll for readability.
-    fn readiness(&self) -> BorrowedFd<'_>;
-    /// A second handle on the same.
-    fn share(&self) -> io::Result<Self>
-    where
-        Self: Sized;
-}
-
-impl Raw for File {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        Read::read(self, buffer)
-    }
-
-    fn write(&mut self, slices: &[IoSlice<'_>]) -> io::Result<()> {
-        self.write_vectored(slices).map(drop)
-    }
-
-    fn readiness(&self) -> BorrowedFd<'_> {
-        self.as_fd()
-    }
-
-    fn share(&self) -> io::Result<Self> {
-        self.try_clone()
-    }
-}
-
 /// A device with segmentation offload. Made by [`open`](crate::open()).
 ///
 /// State: the interface exists as long as this does; dropping it deletes the interface.
 #[derive(Debug)]
-pub(crate) struct OffloadDevice<R: Raw = File> {
+pub(crate) struct OffloadDevice<R: Raw = Queue> {
     raw: R,
     info: DeviceInfo,
     buffer: Box<[u8]>,
@@ -86,15 +52,18 @@ pub(crate) struct OffloadDevice<R: Raw = File> {
 }
 
 impl OffloadDevice {
-    /// Creates the interface `name`, which the caller has checked.
+    /// Creates the interface `name`, which the caller has checked; a device for each of its queues.
     ///
     /// State: as after [`PlainDevice::create`](crate::plain::PlainDevice::create).
     ///
     /// # Errors
     /// What the kernel says; `Unsupported` when it has no such offload.
-    pub(crate) fn create(name: &str, mode: Mode, mtu: u32) -> io::Result<Self> {
-        let (file, name) = linux::create_offload(name, mode)?;
-        let udp = linux::set_offload(file.as_fd())?;
+    pub(crate) fn create(name: &str, mode: Mode, mtu: u32, queues: u16) -> io::Result<Vec<Self>> {
+        let (queues, name) = Queue::create(name, mode, true, queues)?;
+        let mut udp = false;
+        for queue in &queues {
+            udp = linux::set_offload(queue.readiness())?;
+        }
         let index = nix::net::if_::if_nametoindex(name.as_str())?;
         let info = DeviceInfo {
             name,
@@ -103,7 +72,8 @@ impl OffloadDevice {
             mtu,
             offload: if udp { Offload::TcpUdp } else { Offload::Tcp },
         };
-        Ok(Self::new(file, info))
+        let device = |queue| Self::new(queue, info.clone());
+        Ok(queues.into_iter().map(device).collect())
     }
 }
 

@@ -123,6 +123,7 @@ pub(crate) fn tun() -> OpenConfig {
             .map(|text| text.parse().unwrap())
             .to_vec(),
         offload: OffloadChoice::Auto,
+        queues: 1,
     }
 }
 
@@ -138,9 +139,15 @@ pub(crate) fn tap() -> OpenConfig {
 }
 
 pub(crate) fn open(config: &OpenConfig) -> Box<dyn Device> {
+    open_queues(config).remove(0)
+}
+
+/// A device for each queue.
+pub(crate) fn open_queues(config: &OpenConfig) -> Vec<Box<dyn Device>> {
     let opened = tuntap::open(config).unwrap();
     assert_eq!(opened.skipped, []);
-    opened.device
+    assert_eq!(opened.queues.len(), usize::from(config.queues));
+    opened.queues
 }
 
 /// Waits until the device is ready, and returns how.

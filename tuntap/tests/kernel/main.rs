@@ -16,4 +16,5 @@ mod host;
 mod offload;
 mod opening;
 mod packets;
+mod queues;
 mod watching;

@@ -133,7 +133,7 @@ fn without_ipv6_the_device_has_its_ipv4_addresses_and_says_why() {
     in_namespace(|| {
         std::fs::write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1").unwrap();
         let opened = open_device(&tun()).unwrap();
-        assert_eq!(addresses(opened.device.info().index), ["10.44.0.1/24"]);
+        assert_eq!(addresses(opened.queues[0].info().index), ["10.44.0.1/24"]);
         let skipped: Vec<_> = (opened.skipped.iter())
             .map(|skipped| (skipped.address.to_string(), skipped.reason))
             .collect();
@@ -154,7 +154,7 @@ fn an_mtu_too_small_for_ipv6_leaves_ipv4() {
             let opened = open_device(&OpenConfig { mtu, ..tun() }).unwrap();
             let reasons: Vec<_> = opened.skipped.iter().map(|s| s.reason).collect();
             assert_eq!(reasons, vec![SkipReason::MtuTooSmall; count]);
-            assert_eq!(addresses(opened.device.info().index).len(), 3 - count);
+            assert_eq!(addresses(opened.queues[0].info().index).len(), 3 - count);
         }
     });
 }

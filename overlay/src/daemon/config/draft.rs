@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use ipnet::IpNet;
 
 use super::super::args::{DeviceMode, LogFormat, OffloadMode};
+use super::super::duty::MAX_THREADS;
 use super::super::paths::Places;
 use super::error::ConfigError;
 use super::numbers::{Limits, Storm, Timers};
@@ -135,7 +136,7 @@ impl Draft {
                 device.batch = given.whole(1, MAX_BATCH as u32, "packets")? as u16;
             }
             "device.threads" => {
-                device.threads = Some(given.whole(1, 2, "data threads")? as u16);
+                device.threads = Some(given.whole(1, MAX_THREADS.into(), "data threads")? as u16);
             }
             "device.priority" => {
                 device.priority = given.choice(&[

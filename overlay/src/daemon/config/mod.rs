@@ -145,8 +145,10 @@ pub struct Device {
     /// handles at most. Default 256, 1 to 256: as many as there is room for. Too small: a system
     /// call, a look at the clock and a wait for memory for each packet; 1 shows what rounds save.
     pub batch: u16,
-    /// Data threads, 1 or 2: one for everything, or one for each way. `None`: two from 4 processors
-    /// on. Two where there is no processor to spare: slower, since they wait for each other's.
+    /// Data threads, 1 to 16: one for everything, one for each way, or one for the way in and the
+    /// others for queues of the device. `None`: two from 4 processors on. Two where there is no
+    /// processor to spare: slower, since they wait for each other's. More than two: faster only
+    /// where several flows start here, and a core is free for each.
     pub threads: Option<u16>,
     /// How soon data threads run. Default: real-time.
     pub priority: Priority,

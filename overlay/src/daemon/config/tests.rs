@@ -137,7 +137,7 @@ fn every_key_can_stand_in_the_file() {
         log_format = "json"
         forwarding = "flood"
         nice = -3
-        device = { mode = "tap", name = "tap9", address = ["10.77.0.1/24"], mtu = 1500, batch = 8, threads = 2, priority = "normal", on_loss = "exit" }
+        device = { mode = "tap", name = "tap9", address = ["10.77.0.1/24"], mtu = 1500, batch = 8, threads = 4, priority = "normal", on_loss = "exit" }
         dedupe = { memory = "16MiB", hash = "blake3" }
         [limits]
         candidates = 64
@@ -155,7 +155,7 @@ fn every_key_can_stand_in_the_file() {
     assert_eq!(config.device.mode, DeviceMode::Tap);
     assert_eq!(config.nice, -3);
     assert_eq!(config.device.batch, 8);
-    assert_eq!(config.device.threads, Some(2));
+    assert_eq!(config.device.threads, Some(4));
     assert_eq!(config.device.priority, Priority::Normal);
     assert_eq!(config.dedupe.memory, 16 << 20);
     assert_eq!(config.limits.candidates, 64);
@@ -256,8 +256,8 @@ fn errors_name_the_place_the_value_and_the_remedy() {
         ),
         (
             "",
-            "--plain --threads 3",
-            "--threads 3 is out of range (give 1 to 2 data threads)",
+            "--plain --threads 17",
+            "--threads 17 is out of range (give 1 to 16 data threads)",
         ),
         (
             "",

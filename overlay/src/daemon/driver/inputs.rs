@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use tuntap::{Change, Watch};
 
 use super::super::admin::{AdminRequest, Reply, Verb};
-use super::super::device::DeviceView;
+use super::super::device::Queues;
 use super::super::peers::Resolved;
 use super::super::pinging::Pinging;
 use super::super::shared::Report;
@@ -186,12 +186,12 @@ impl Driver {
         }
     }
 
-    pub(super) fn on_device(&mut self, opened: DeviceView, watch: &mut Option<Watch>) {
+    pub(super) fn on_device(&mut self, queues: Queues, watch: &mut Option<Watch>) {
         if let Some(watch) = watch {
-            watch.follow(Some(opened.device.info().index));
+            watch.follow(self.device.index());
         }
-        tracing::info!(device = opened.device.info().name, "the device is back");
-        self.device.hand_over(opened.device);
+        tracing::info!(device = self.device.name(), "the device is back");
+        self.device.hand_over(queues);
         self.shared.wake();
     }
 

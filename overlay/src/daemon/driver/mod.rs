@@ -196,7 +196,7 @@ impl Driver {
                 Some(resolved) = inputs.resolved.recv() => self.on_resolved(resolved),
                 change = next_change(&mut watch) => self.on_change(change, &mut watch),
                 written = self.remembering.ended() => self.on_written(written),
-                Some(opened) = self.device.opened() => self.on_device(opened, &mut watch),
+                Some(queues) = self.device.opened() => self.on_device(queues, &mut watch),
                 Some(report) = inputs.near.recv() => self.on_report(report),
                 Some(report) = inputs.seals.recv() => self.on_seal(report, inputs.seals.len()),
                 Some(report) = inputs.strangers.recv() => self.on_report(report),

@@ -80,7 +80,8 @@ fn bind_one(address: SocketAddr) -> Result<UdpSocket, BindError> {
     set_buffers(&socket);
     // Best effort: older kernels give datagrams one by one (before Linux 5.0).
     let _ = linux::set_option(socket.as_fd(), libc::SOL_UDP, libc::UDP_GRO, 1);
-    // No SO_REUSEADDR: two daemons on one UDP port would take each other's datagrams.
+    // Neither SO_REUSEADDR nor SO_REUSEPORT: two daemons on one UDP port would take each other's
+    // datagrams. The way in has one thread anyway (`daemon::duty`).
     socket.bind(&address.into()).map_err(bind_error)?;
     let local = socket
         .local_addr()

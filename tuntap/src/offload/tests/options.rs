@@ -63,6 +63,7 @@ fn config() -> OpenConfig {
             .map(|text| text.parse().unwrap())
             .to_vec(),
         offload: OffloadChoice::On,
+        queues: 1,
     }
 }
 
@@ -183,7 +184,7 @@ fn talk_udp(near: IpAddr, far: IpAddr) {
 #[test]
 fn every_option_of_a_kernel_may_be_on_or_off() {
     in_namespace(|| {
-        let mut device = open(&config()).unwrap().device;
+        let mut device = open(&config()).unwrap().queues.remove(0);
         let tcp = TCP4 | TCP6 | TCP_ECN;
         for kinds in [0, CHECKSUM, TCP4, TCP6, tcp, UDP, UDP | TCP6, tcp | UDP] {
             let kinds = if kinds == 0 { 0 } else { kinds | CHECKSUM };
