@@ -32,5 +32,6 @@ pub mod peer;
 pub mod replay;
 pub mod session;
 
+mod noise;
 #[cfg(test)]
 mod vectors;
