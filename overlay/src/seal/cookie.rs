@@ -65,7 +65,7 @@ impl Jar {
     ) -> Option<[u8; COOKIE_LEN]> {
         let cookie = cookie(&self.current, from);
         let sealed = cipher(keys)
-            .encrypt(XNonce::from_slice(&nonce), payload(&cookie, init.mac1))
+            .encrypt(&XNonce::from(nonce), payload(&cookie, init.mac1))
             .ok()?;
         let answer = Cookie {
             receiver: init.sender,
@@ -112,7 +112,7 @@ impl Held {
         }
         let sealed = payload(answer.sealed, mac1);
         let cookie = cipher(keys)
-            .decrypt(XNonce::from_slice(answer.nonce), sealed)
+            .decrypt(&XNonce::from(*answer.nonce), sealed)
             .ok()?;
         Some(Self {
             cookie: cookie.as_slice().try_into().ok()?,

@@ -20,36 +20,28 @@
 use std::fmt;
 use std::net::SocketAddr;
 
-use snow::params::{CipherChoice, DHChoice, HashChoice};
-use snow::resolvers::{CryptoResolver, DefaultResolver};
-use snow::types::{Cipher, Dh, Hash, Random};
-use snow::{Builder, HandshakeState};
 use wire::NetId;
 use wire::sealed::{
     Answer, AnswerKind, HANDSHAKE_MAX_LEN, INIT_LEN, Init, MAC_LEN, NOISE_MAX_LEN, RecordType,
     SEALED_VERSION, SUITE, SealedError, Written, endtoend,
 };
-use zeroize::Zeroizing;
 
 use crate::seal::aead::Aead;
 use crate::seal::identity::is_low_order;
 use crate::seal::keys::{Key, MeshKeys, is_same, mac};
 use crate::seal::local::Local;
+use crate::seal::noise::Noise;
+pub use crate::seal::noise::Seed;
 use crate::seal::payload::{
     Proposal, Remote, introduce, propose, read_introduction, read_proposal,
 };
 use crate::seal::session::{Session, Terms};
 use crate::time::Instant;
 
-const PATTERN: &str = "Noise_XXpsk0_25519_ChaChaPoly_BLAKE2s";
-
 /// Room for any handshake datagram; INIT_LEN and HANDSHAKE_MAX_LEN are the same.
 pub type Datagram = [u8; INIT_LEN];
 
 const _: () = assert!(INIT_LEN == HANDSHAKE_MAX_LEN);
-
-/// 32 fresh random bytes, for one handshake of one side.
-pub type Seed = Zeroizing<[u8; 32]>;
 
 /// Between whom.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -143,7 +135,7 @@ pub struct Initiation {
     seed: Seed,
     payload: Vec<u8>,
     /// `None` after a refusal: built anew when needed.
-    noise: Option<HandshakeState>,
+    noise: Option<Noise>,
     ephemeral: [u8; 32],
     mac1: [u8; MAC_LEN],
 }
@@ -232,7 +224,7 @@ impl Initiation {
         };
         // From here on an error leaves `self.noise` empty, and the next RESP builds it anew.
         let mut payload = [0; NOISE_MAX_LEN];
-        let len = read(&mut noise, answer.noise, &mut payload)?;
+        let len = noise.read(answer.noise, &mut payload)?;
         let static_key = remote_static(local, &noise)?;
         let (remote, choice) = read_introduction(local, 2, static_key, &payload[..len])?;
         let aead = choice
@@ -240,7 +232,7 @@ impl Initiation {
             .ok_or(HandshakeError::NoAead)?;
         scope.check_netid(false, remote.netid)?;
         let introduction = introduce(local, None, scope.observed(observed));
-        let message = write(&mut noise, &introduction)?;
+        let message = noise.write(&introduction)?;
         let written =
             scope.emit_answer(AnswerKind::Fin, self.index, answer.sender, &message, out)?;
         scope.put_mac1(&local.keys, true, written, out);
@@ -255,9 +247,9 @@ impl Initiation {
     }
 
     /// The state after message 1, and message 1; the same each time.
-    fn build(&self, local: &Local) -> Result<(HandshakeState, Vec<u8>), HandshakeError> {
+    fn build(&self, local: &Local) -> Result<(Noise, Vec<u8>), HandshakeError> {
         let mut noise = self.scope.noise(local, &self.seed, self.index, true)?;
-        let message = write(&mut noise, &self.payload)?;
+        let message = noise.write(&self.payload)?;
         Ok((noise, message))
     }
 }
@@ -272,7 +264,7 @@ pub struct Answering {
     /// Noise message 1 as it came, and our payload, to build the state anew.
     first: Vec<u8>,
     payload: Vec<u8>,
-    noise: Option<HandshakeState>,
+    noise: Option<Noise>,
 }
 
 impl Answering {
@@ -294,7 +286,7 @@ impl Answering {
         let (scope, init) = (checked.scope, &checked.init);
         let mut noise = scope.noise(local, &seed, init.sender, false)?;
         let mut payload = [0; INIT_LEN];
-        let len = read(&mut noise, init.noise, &mut payload)?;
+        let len = noise.read(init.noise, &mut payload)?;
         let proposal = read_proposal(&payload[..len])?;
         if proposal.called != NetId::ANY && proposal.called != local.netid {
             return Err(HandshakeError::NotCalled);
@@ -307,7 +299,7 @@ impl Answering {
             .find(|aead| ours.contains(aead));
         let aead = aead.ok_or(HandshakeError::NoAead)?;
         let payload = introduce(local, Some(aead), scope.observed(observed));
-        let message = write(&mut noise, &payload)?;
+        let message = noise.write(&payload)?;
         let written = scope.emit_answer(AnswerKind::Resp, index, init.sender, &message, out)?;
         scope.put_mac1(&local.keys, false, written, out);
         let answering = Self {
@@ -351,7 +343,7 @@ impl Answering {
             None => self.build(local)?,
         };
         let mut payload = [0; NOISE_MAX_LEN];
-        let len = read(&mut noise, answer.noise, &mut payload)?;
+        let len = noise.read(answer.noise, &mut payload)?;
         let static_key = remote_static(local, &noise)?;
         let (remote, _) = read_introduction(local, 3, static_key, &payload[..len])?;
         self.scope.check_netid(true, remote.netid)?;
@@ -366,12 +358,12 @@ impl Answering {
     }
 
     /// The state after message 2; the same each time.
-    fn build(&self, local: &Local) -> Result<HandshakeState, HandshakeError> {
+    fn build(&self, local: &Local) -> Result<Noise, HandshakeError> {
         let mut noise = self
             .scope
             .noise(local, &self.seed, self.remote_index, false)?;
-        read(&mut noise, &self.first, &mut [0; INIT_LEN])?;
-        write(&mut noise, &self.payload)?;
+        noise.read(&self.first, &mut [0; INIT_LEN])?;
+        noise.write(&self.payload)?;
         Ok(noise)
     }
 }
@@ -383,24 +375,13 @@ impl Scope {
         seed: &Seed,
         init_sender: u32,
         is_initiator: bool,
-    ) -> Result<HandshakeState, HandshakeError> {
+    ) -> Result<Noise, HandshakeError> {
         let psk = match self {
             Self::Link => &local.keys.link_psk,
             Self::EndToEnd { .. } => &local.keys.end_to_end_psk,
         };
-        let params = PATTERN.parse().map_err(|_| HandshakeError::Noise)?;
         let prologue = self.prologue(&local.keys.mesh_id, init_sender);
-        let builder = Builder::with_resolver(params, Box::new(Seeded(seed.clone())))
-            .local_private_key(local.identity.secret().bytes())
-            .and_then(|builder| builder.psk(0, psk.bytes()))
-            .and_then(|builder| builder.prologue(&prologue))
-            .map_err(|_| HandshakeError::Noise)?;
-        let built = if is_initiator {
-            builder.build_initiator()
-        } else {
-            builder.build_responder()
-        };
-        built.map_err(|_| HandshakeError::Noise)
+        Noise::new(&local.identity, psk, &prologue, seed, is_initiator)
     }
 
     fn prologue(self, mesh_id: &[u8; 16], init_sender: u32) -> Vec<u8> {
@@ -542,11 +523,8 @@ fn put_mac2(cookie: &[u8; MAC_LEN], written: Written, out: &mut Datagram) {
 }
 
 /// The far end's S, if it is one and not ours.
-fn remote_static(local: &Local, noise: &HandshakeState) -> Result<[u8; 32], HandshakeError> {
-    let key: [u8; 32] = noise
-        .get_remote_static()
-        .and_then(|key| key.try_into().ok())
-        .ok_or(HandshakeError::Noise)?;
+fn remote_static(local: &Local, noise: &Noise) -> Result<[u8; 32], HandshakeError> {
+    let key = noise.remote_static().ok_or(HandshakeError::Noise)?;
     if is_low_order(&key) {
         return Err(HandshakeError::Degenerate);
     }
@@ -556,60 +534,9 @@ fn remote_static(local: &Local, noise: &HandshakeState) -> Result<[u8; 32], Hand
     Ok(key)
 }
 
-fn session(now: Instant, terms: Terms, noise: &mut HandshakeState) -> Session {
-    let (first, second) = noise.dangerously_get_raw_split();
-    Session::new(now, terms, &Key::new(first), &Key::new(second))
-}
-
-fn write(noise: &mut HandshakeState, payload: &[u8]) -> Result<Vec<u8>, HandshakeError> {
-    let mut message = vec![0; INIT_LEN];
-    let len = noise
-        .write_message(payload, &mut message)
-        .map_err(|_| HandshakeError::NoRoom)?;
-    message.truncate(len);
-    Ok(message)
-}
-
-fn read(
-    noise: &mut HandshakeState,
-    message: &[u8],
-    payload: &mut [u8],
-) -> Result<usize, HandshakeError> {
-    noise
-        .read_message(message, payload)
-        .map_err(|_| HandshakeError::Noise)
-}
-
-/// snow's default code, with our seed as its one random number: the ephemeral secret.
-struct Seeded(Seed);
-
-/// Gives the seed once.
-struct Once(Option<Seed>);
-
-impl Random for Once {
-    fn try_fill_bytes(&mut self, out: &mut [u8]) -> Result<(), snow::Error> {
-        let seed = self.0.take().ok_or(snow::Error::Rng)?;
-        out.copy_from_slice(seed.get(..out.len()).ok_or(snow::Error::Rng)?);
-        Ok(())
-    }
-}
-
-impl CryptoResolver for Seeded {
-    fn resolve_rng(&self) -> Option<Box<dyn Random>> {
-        Some(Box::new(Once(Some(self.0.clone()))))
-    }
-
-    fn resolve_dh(&self, choice: &DHChoice) -> Option<Box<dyn Dh>> {
-        DefaultResolver.resolve_dh(choice)
-    }
-
-    fn resolve_hash(&self, choice: &HashChoice) -> Option<Box<dyn Hash>> {
-        DefaultResolver.resolve_hash(choice)
-    }
-
-    fn resolve_cipher(&self, choice: &CipherChoice) -> Option<Box<dyn Cipher>> {
-        DefaultResolver.resolve_cipher(choice)
-    }
+fn session(now: Instant, terms: Terms, noise: &mut Noise) -> Session {
+    let (first, second) = noise.split();
+    Session::new(now, terms, &first, &second)
 }
 
 impl fmt::Debug for Initiation {

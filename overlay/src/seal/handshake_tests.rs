@@ -5,6 +5,7 @@ use crate::seal::identity::Identity;
 use crate::seal::keys::MeshSecret;
 use crate::seal::local::Policy;
 use crate::seal::session::OpenError;
+use zeroize::Zeroizing;
 
 pub(crate) const NEAR: NetId = NetId(0x2a);
 pub(crate) const FAR: NetId = NetId(7);

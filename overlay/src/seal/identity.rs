@@ -6,13 +6,13 @@
 
 use std::fmt;
 
+use blake2::{Blake2s256, Digest};
 use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
-use snow::params::{DHChoice, HashChoice};
-use snow::resolvers::{CryptoResolver, DefaultResolver};
 use wire::NetId;
 use wire::sealed::Certificate;
 
 use crate::seal::keys::Key;
+use crate::seal::noise::public_of;
 
 /// Bytes of V and its signature, which a handshake carries.
 pub const BINDING_LEN: usize = 96;
@@ -28,7 +28,7 @@ impl Identity {
     /// The identity of two secrets of 32 random bytes each.
     pub fn new(secret: Key, signing: &Key) -> Self {
         Self {
-            public: x25519_public(secret.bytes()),
+            public: public_of(&secret),
             secret,
             signing: SigningKey::from_bytes(signing.bytes()),
         }
@@ -157,33 +157,19 @@ fn bound(mesh_id: &[u8; 16], netid: NetId, static_key: &[u8; 32]) -> Vec<u8> {
     .concat()
 }
 
-/// The public key of an X25519 secret, by the code that the handshake uses.
-fn x25519_public(secret: &[u8; 32]) -> [u8; 32] {
-    let mut pair = DefaultResolver
-        .resolve_dh(&DHChoice::Curve25519)
-        .expect("the feature use-curve25519 is on");
-    pair.set(secret);
-    let mut public = [0; 32];
-    public.copy_from_slice(pair.pubkey());
-    public
-}
-
-/// BLAKE2s-256 over the parts, by the code that the handshake uses.
+/// BLAKE2s-256 over the parts.
 fn blake2s(parts: &[&[u8]]) -> [u8; 32] {
-    let mut hash = DefaultResolver
-        .resolve_hash(&HashChoice::Blake2s)
-        .expect("the feature use-blake2 is on");
+    let mut hash = Blake2s256::new();
     for part in parts {
-        hash.input(part);
+        hash.update(part);
     }
-    let mut output = [0; 32];
-    hash.result(&mut output);
-    output
+    hash.finalize().into()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use curve25519_dalek::MontgomeryPoint;
 
     const MESH: [u8; 16] = [9; 16];
 
@@ -231,13 +217,8 @@ mod tests {
 
     #[test]
     fn exactly_the_points_of_small_order_agree_on_zero() {
-        let mut pair = DefaultResolver.resolve_dh(&DHChoice::Curve25519).unwrap();
-        pair.set(&[0x42; 32]);
-        let agrees_on_zero = |point: &[u8; 32]| {
-            let mut shared = [1; 32];
-            pair.dh(point, &mut shared).unwrap();
-            shared == [0; 32]
-        };
+        let agrees_on_zero =
+            |point: &[u8; 32]| MontgomeryPoint(*point).mul_clamped([0x42; 32]).0 == [0; 32];
         for point in LOW_ORDER {
             let mut high = point;
             high[31] |= 0x80;

@@ -35,5 +35,6 @@ pub mod replay;
 pub mod session;
 pub mod sessions;
 
+mod noise;
 #[cfg(test)]
 mod vectors;

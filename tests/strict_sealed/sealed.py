@@ -1,0 +1,288 @@
+"""A second implementation of wire/SEALED.md's link handshake, from the document alone.
+
+Standard library only, slow, and for tests: no side-channel care whatever. It plays the initiator
+and the responder with the fixed keys of tests/vectors/sealed/ and must arrive at the same bytes.
+
+Run: python3 -m unittest discover -s tests/strict_sealed
+"""
+
+import base64
+import hashlib
+import hmac
+import struct
+
+# X25519 (RFC 7748)
+
+P = 2**255 - 19
+
+
+def x25519(secret: bytes, point: bytes) -> bytes:
+    k = int.from_bytes(secret, "little") & ~7 & (1 << 254) - 1 | 1 << 254
+    u = int.from_bytes(point, "little") & (1 << 255) - 1
+    x2, z2, x3, z3, swap = 1, 0, u, 1, 0
+    for t in reversed(range(255)):
+        bit = k >> t & 1
+        if swap ^ bit:
+            x2, x3, z2, z3 = x3, x2, z3, z2
+        swap = bit
+        a, b, c, d = x2 + z2, x2 - z2, x3 + z3, x3 - z3
+        aa, bb, da, cb = a * a % P, b * b % P, d * a % P, c * b % P
+        e = aa - bb
+        x3, z3 = (da + cb) ** 2 % P, u * (da - cb) ** 2 % P
+        x2, z2 = aa * bb % P, e * (aa + 121665 * e) % P
+    if swap:
+        x2, z2 = x3, z3
+    return (x2 * pow(z2, P - 2, P) % P).to_bytes(32, "little")
+
+
+def public(secret: bytes) -> bytes:
+    return x25519(secret, (9).to_bytes(32, "little"))
+
+
+# ChaCha20-Poly1305 (RFC 8439)
+
+
+def _quarter(s, a, b, c, d):
+    for x, y, z, n in ((a, b, d, 16), (c, d, b, 12), (a, b, d, 8), (c, d, b, 7)):
+        s[x] = s[x] + s[y] & 0xFFFFFFFF
+        v = s[z] ^ s[x]
+        s[z] = (v << n | v >> 32 - n) & 0xFFFFFFFF
+
+
+def _block(key: bytes, counter: int, nonce: bytes) -> bytes:
+    start = list(struct.unpack("<16I", b"expand 32-byte k" + key + struct.pack("<I", counter) + nonce))
+    s = start[:]
+    for _ in range(10):
+        for column in range(4):
+            _quarter(s, column, column + 4, column + 8, column + 12)
+        for column in range(4):
+            _quarter(s, column, 4 + (column + 1) % 4, 8 + (column + 2) % 4, 12 + (column + 3) % 4)
+    return struct.pack("<16I", *(a + b & 0xFFFFFFFF for a, b in zip(s, start)))
+
+
+def _poly1305(key: bytes, message: bytes) -> bytes:
+    r = int.from_bytes(key[:16], "little") & 0x0FFFFFFC0FFFFFFC0FFFFFFC0FFFFFFF
+    total = 0
+    for at in range(0, len(message), 16):
+        total = (total + int.from_bytes(message[at : at + 16] + b"\1", "little")) * r % (2**130 - 5)
+    return (total + int.from_bytes(key[16:], "little") & 2**128 - 1).to_bytes(16, "little")
+
+
+def _pad(data: bytes) -> bytes:
+    return data + bytes(-len(data) % 16)
+
+
+def _stream(key: bytes, nonce: bytes, text: bytes) -> bytes:
+    out = b""
+    for number, at in enumerate(range(0, len(text), 64), 1):
+        out += bytes(a ^ b for a, b in zip(text[at : at + 64], _block(key, number, nonce)))
+    return out
+
+
+def _tag(key: bytes, nonce: bytes, ad: bytes, sealed: bytes) -> bytes:
+    lengths = struct.pack("<QQ", len(ad), len(sealed))
+    return _poly1305(_block(key, 0, nonce)[:32], _pad(ad) + _pad(sealed) + lengths)
+
+
+def seal(key: bytes, counter: int, ad: bytes, text: bytes) -> bytes:
+    nonce = bytes(4) + struct.pack("<Q", counter)
+    sealed = _stream(key, nonce, text)
+    return sealed + _tag(key, nonce, ad, sealed)
+
+
+def open_(key: bytes, counter: int, ad: bytes, sealed: bytes) -> bytes:
+    nonce = bytes(4) + struct.pack("<Q", counter)
+    if not hmac.compare_digest(_tag(key, nonce, ad, sealed[:-16]), sealed[-16:]):
+        raise ValueError("forged")
+    return _stream(key, nonce, sealed[:-16])
+
+
+# Keyed BLAKE3, of at most one chunk (1,024 bytes), which is all that a mac covers
+
+_IV = (0x6A09E667, 0xBB67AE85, 0x3C6EF372, 0xA54FF53A)
+_PERMUTATION = (2, 6, 3, 10, 7, 0, 4, 13, 1, 11, 12, 5, 9, 14, 15, 8)
+
+
+def _mix(s, a, b, c, d, x, y):
+    for m, n, o in ((x, 16, 12), (y, 8, 7)):
+        s[a] = s[a] + s[b] + m & 0xFFFFFFFF
+        v = s[d] ^ s[a]
+        s[d] = (v >> n | v << 32 - n) & 0xFFFFFFFF
+        s[c] = s[c] + s[d] & 0xFFFFFFFF
+        v = s[b] ^ s[c]
+        s[b] = (v >> o | v << 32 - o) & 0xFFFFFFFF
+
+
+def mac(key: bytes, message: bytes) -> bytes:
+    assert len(message) <= 1024
+    chain = struct.unpack("<8I", key)
+    blocks = [message[at : at + 64] for at in range(0, len(message), 64)] or [b""]
+    for number, block in enumerate(blocks):
+        # KEYED_HASH, CHUNK_START; and at the end CHUNK_END, ROOT
+        flags = 16 | (number == 0) | (2 | 8) * (number == len(blocks) - 1)
+        words = list(struct.unpack("<16I", block + bytes(64 - len(block))))
+        s = [*chain, *_IV, 0, 0, len(block), flags]
+        for _ in range(7):
+            for at in range(4):
+                _mix(s, at, at + 4, at + 8, at + 12, words[2 * at], words[2 * at + 1])
+            for at in range(4):
+                b, c, d = 4 + (at + 1) % 4, 8 + (at + 2) % 4, 12 + (at + 3) % 4
+                _mix(s, at, b, c, d, words[8 + 2 * at], words[9 + 2 * at])
+            words = [words[at] for at in _PERMUTATION]
+        chain = tuple(s[at] ^ s[at + 8] for at in range(8))
+    return struct.pack("<8I", *chain)[:16]
+
+
+# Noise_XXpsk0_25519_ChaChaPoly_BLAKE2s (revision 34)
+
+
+def _hmac(key: bytes, data: bytes) -> bytes:
+    return hmac.new(key, data, hashlib.blake2s).digest()
+
+
+def _hkdf(chain: bytes, data: bytes, outputs: int) -> list[bytes]:
+    key, last, out = _hmac(chain, data), b"", []
+    for number in range(1, outputs + 1):
+        last = _hmac(key, last + bytes([number]))
+        out.append(last)
+    return out
+
+
+class Noise:
+    """The symmetric state, and one side's keys."""
+
+    def __init__(self, psk: bytes, prologue: bytes, static: bytes, ephemeral: bytes, initiator: bool):
+        name = b"Noise_XXpsk0_25519_ChaChaPoly_BLAKE2s"
+        self.h = self.chain = hashlib.blake2s(name).digest()
+        self.key, self.n = b"", 0
+        self.s, self.e, self.initiator = static, ephemeral, initiator
+        self.rs = self.re = b""
+        self._mix_hash(prologue)
+        self.psk = psk
+
+    def _mix_hash(self, data):
+        self.h = hashlib.blake2s(self.h + data).digest()
+
+    def _mix_key(self, data):
+        self.chain, self.key = _hkdf(self.chain, data, 2)
+        self.n = 0
+
+    def _mix_psk(self):
+        self.chain, mixed, self.key = _hkdf(self.chain, self.psk, 3)
+        self._mix_hash(mixed)
+        self.n = 0
+
+    def _seal(self, text):
+        sealed = seal(self.key, self.n, self.h, text)
+        self.n += 1
+        self._mix_hash(sealed)
+        return sealed
+
+    def _open(self, sealed):
+        text = open_(self.key, self.n, self.h, sealed)
+        self.n += 1
+        self._mix_hash(sealed)
+        return text
+
+    def _agree(self, token):
+        """The first letter is the initiator's key, the second the responder's."""
+        mine, other = token if self.initiator else token[::-1]
+        ours = self.e if mine == "e" else self.s
+        theirs = self.re if other == "e" else self.rs
+        self._mix_key(x25519(ours, theirs))
+
+    def write(self, tokens, payload):
+        out = b""
+        for token in tokens:
+            if token == "psk":
+                self._mix_psk()
+            elif token == "e":
+                out += public(self.e)
+                self._mix_hash(public(self.e))
+                self._mix_key(public(self.e))
+            elif token == "s":
+                out += self._seal(public(self.s))
+            else:
+                self._agree(token)
+        return out + self._seal(payload)
+
+    def read(self, tokens, message):
+        for token in tokens:
+            if token == "psk":
+                self._mix_psk()
+            elif token == "e":
+                self.re, message = message[:32], message[32:]
+                self._mix_hash(self.re)
+                self._mix_key(self.re)
+            elif token == "s":
+                self.rs, message = self._open(message[:48]), message[48:]
+            else:
+                self._agree(token)
+        return self._open(message)
+
+    def split(self):
+        return _hkdf(self.chain, b"", 2)
+
+
+FIRST, SECOND, THIRD = ("psk", "e"), ("e", "ee", "s", "es"), ("s", "se")
+
+# SEALED.md
+
+
+def derive(key: bytes, info: bytes, length: int = 32) -> bytes:
+    """HKDF-SHA256 with an empty salt; at most 32 bytes."""
+    extracted = hmac.new(bytes(32), key, hashlib.sha256).digest()
+    return hmac.new(extracted, info + b"\1", hashlib.sha256).digest()[:length]
+
+
+def text_of(secret: bytes) -> str:
+    checksum = hashlib.sha256(b"mesh-secret v1" + secret).digest()[:4]
+    return "mk1-" + base64.b32encode(secret + checksum).decode().rstrip("=").lower()
+
+
+def netid_of(mesh_id: bytes, s: bytes) -> int:
+    for salt in range(256):
+        hashed = hashlib.blake2s(b"netid v1" + mesh_id + s + bytes([salt])).digest()
+        netid = int.from_bytes(hashed[:4], "big")
+        if netid not in (0, 0xFFFFFFFF):
+            return netid
+    raise ValueError("no netid")
+
+
+def record(kind: int, value: bytes) -> bytes:
+    return struct.pack(">BH", kind, len(value)) + value
+
+
+def records(payload: bytes) -> dict[int, bytes]:
+    found = {}
+    while payload:
+        kind, length = struct.unpack(">BH", payload[:3])
+        value, payload = payload[3 : 3 + length], payload[3 + length :]
+        if kind in found or len(value) != length:
+            raise ValueError("records")
+        found[kind] = value
+    return found
+
+
+def prologue(mesh_id: bytes, sender: int) -> bytes:
+    return b"mesh-link v1" + mesh_id + b"\1\1" + struct.pack(">I", sender)
+
+
+def init(mac1_key: bytes, sender: int, message: bytes) -> bytes:
+    head = struct.pack(">BBBBIH", 0xAE, 1, 1, 1, sender, len(message)) + message
+    return (head + mac(mac1_key, head)).ljust(1200, b"\0")
+
+
+def answer(mac1_key: bytes, kind: int, sender: int, receiver: int, message: bytes) -> bytes:
+    suite = 1 if kind == 2 else 0
+    head = struct.pack(">BBBBIIH", 0xAE, kind, suite, suite, sender, receiver, len(message)) + message
+    return head + mac(mac1_key, head) + bytes(16)
+
+
+def session_key(split: bytes, aead: int, initiator: int, responder: int) -> bytes:
+    return derive(split, b"link-aead v1" + struct.pack(">BII", aead, initiator, responder))
+
+
+def link(key: bytes, receiver: int, counter: int, frames: bytes) -> bytes:
+    header = struct.pack(">BBBBIQ", 0xAE, 5, 0, 0, receiver, counter)
+    return header + seal(key, counter, header, frames)

@@ -1,0 +1,122 @@
+"""The vectors of tests/vectors/sealed/, made by a second implementation."""
+
+import pathlib
+import struct
+import unittest
+
+import sealed
+
+VECTORS = pathlib.Path(__file__).parent.parent / "vectors" / "sealed"
+
+
+def scenes(file: str) -> dict[str, dict[str, str]]:
+    """The scenes of a file, by name."""
+    found = {}
+    for block in (VECTORS / file).read_text().split("\n\n"):
+        lines = [line for line in block.splitlines() if not line.startswith("#")]
+        scene = dict(line.split(": ", 1) for line in lines)
+        if scene:
+            found[scene["name"]] = scene
+    return found
+
+
+def field(scene, key):
+    return bytes.fromhex(scene[key])
+
+
+KEYS = scenes("keys.txt")
+MESH = KEYS["a mesh"]
+
+
+class Keys(unittest.TestCase):
+    def test_what_is_derived_from_the_mesh_secret(self):
+        secret = field(MESH, "mesh_secret")
+        self.assertEqual(sealed.text_of(secret), MESH["text"])
+        self.assertEqual(sealed.derive(secret, b"mesh-id v1", 16), field(MESH, "mesh_id"))
+        self.assertEqual(sealed.derive(secret, b"link-psk v1"), field(MESH, "link_psk"))
+        mac1 = sealed.derive(secret, b"mac1 v1")
+        self.assertEqual(mac1, field(MESH, "mac1_key"))
+        self.assertEqual(sealed.derive(mac1, b"cookie v1"), field(MESH, "cookie_key"))
+        self.assertEqual(sealed.derive(secret, b"e2e-psk v1"), field(MESH, "end_to_end_psk"))
+        self.assertEqual(sealed.derive(secret, b"e2e-mac1 v1"), field(MESH, "end_to_end_mac1_key"))
+        for epoch in (0, 258):
+            info = b"bcast v1" + struct.pack(">I", epoch)
+            self.assertEqual(sealed.derive(secret, info), field(MESH, f"broadcast_key_{epoch}"))
+        self.assertEqual(sealed.mac(mac1, b"abc"), field(MESH, "mac_of_abc_by_mac1_key"))
+
+    def test_what_a_node_is_known_by(self):
+        for name in ("a node", "another node"):
+            node = KEYS[name]
+            s = sealed.public(field(node, "x25519_secret"))
+            self.assertEqual(s, field(node, "s"))
+            netid = sealed.netid_of(field(MESH, "mesh_id"), s)
+            self.assertEqual(f"{netid:08x}", node["netid_from_s"])
+
+
+class Handshake(unittest.TestCase):
+    scene = scenes("handshake.txt")["with ChaCha20-Poly1305"]
+
+    def noise(self, name, initiator):
+        static = field(KEYS[name], "x25519_secret")
+        ephemeral = field(self.scene, f"{'initiator' if initiator else 'responder'}_ephemeral_secret")
+        start = sealed.prologue(field(MESH, "mesh_id"), 0x0A0B0C0D)
+        return sealed.Noise(field(MESH, "link_psk"), start, static, ephemeral, initiator)
+
+    def test_both_sides_arrive_at_the_same_bytes_and_keys(self):
+        mac1 = field(MESH, "mac1_key")
+        near, far = self.noise("a node", True), self.noise("another node", False)
+        a, b = KEYS["a node"], KEYS["another node"]
+        ours, theirs = 0x0A0B0C0D, 0x01020304
+
+        # INIT: offer, policy, the netid that is called.
+        payload = sealed.record(1, b"\1") + sealed.record(5, b"\1") + sealed.record(7, field(b, "netid"))
+        message = near.write(sealed.FIRST, payload)
+        self.assertEqual(sealed.init(mac1, ours, message), field(self.scene, "init"))
+        self.assertEqual(far.read(sealed.FIRST, message), payload)
+
+        # RESP: choice, policy, netid, binding, where the initiator is seen, boot.
+        seen = bytes(10) + b"\xff\xff" + bytes([192, 0, 2, 5]) + struct.pack(">H", 44204)
+        payload = sealed.record(3, b"\1") + sealed.record(5, b"\1") + sealed.record(9, field(b, "netid"))
+        payload += sealed.record(13, field(b, "binding")) + sealed.record(6, seen)
+        payload += sealed.record(10, struct.pack(">II", 1, 0x80))
+        message = far.write(sealed.SECOND, payload)
+        self.assertEqual(sealed.answer(mac1, 2, theirs, ours, message), field(self.scene, "resp"))
+        self.assertEqual(sealed.records(near.read(sealed.SECOND, message))[3], b"\1")
+        self.assertEqual(near.rs, field(b, "s"))
+
+        # FIN: netid, binding, where the responder is seen, boot.
+        seen = bytes.fromhex("20010db8000000000000000000000007") + struct.pack(">H", 44204)
+        payload = sealed.record(9, field(a, "netid")) + sealed.record(13, field(a, "binding"))
+        payload += sealed.record(6, seen) + sealed.record(10, struct.pack(">II", 1, 0x40))
+        message = near.write(sealed.THIRD, payload)
+        self.assertEqual(sealed.answer(mac1, 3, ours, theirs, message), field(self.scene, "fin"))
+        self.assertEqual(far.read(sealed.THIRD, message), payload)
+        self.assertEqual(far.rs, field(a, "s"))
+
+        # The session: a message one way, a keepalive the other.
+        self.assertEqual(near.split(), far.split())
+        first, second = (sealed.session_key(key, 1, ours, theirs) for key in near.split())
+        hello = field(self.scene, "message")
+        frames = struct.pack(">H", len(hello)) + hello
+        for counter in (0, 1):
+            made = sealed.link(first, theirs, counter, frames)
+            self.assertEqual(made, field(self.scene, f"link_{counter}_of_initiator"))
+        keepalive = field(self.scene, "keepalive_of_responder")
+        self.assertEqual(sealed.open_(second, 0, keepalive[:16], keepalive[16:]), b"\x80\1\0\0")
+
+
+class Session(unittest.TestCase):
+    def test_from_the_keys_of_split_to_a_datagram(self):
+        scene = scenes("session.txt")["ChaCha20-Poly1305"]
+        keys = [
+            sealed.session_key(field(scene, f"split_{side}"), 1, 0x0A0B0C0D, 0x01020304)
+            for side in ("initiator", "responder")
+        ]
+        self.assertEqual(keys, [field(scene, "key_of_initiator"), field(scene, "key_of_responder")])
+        for counter in (0, 1):
+            made = sealed.link(keys[0], 0x01020304, counter, b"\0\2hi")
+            self.assertEqual(made, field(scene, f"link_{counter}"))
+
+
+if __name__ == "__main__":
+    unittest.main()
