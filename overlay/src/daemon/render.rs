@@ -150,6 +150,7 @@ fn neighbor_counts(counts: &NeighborCounts) -> String {
 fn security(security: Security) -> &'static str {
     match security {
         Security::None => "none (anyone who can reach a node can read, forge and join)",
+        Security::Link => "link (members of the mesh only; those on the way can read)",
         other => other.name(),
     }
 }

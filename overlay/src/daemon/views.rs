@@ -23,6 +23,7 @@ use crate::node::mtu::IPV6_MTU;
 use crate::node::neighbor::LinkState;
 use crate::pump::count::{DropReason, Total};
 use crate::route::directory::ClaimState as Claim;
+use crate::seal::session::LINK_OVERHEAD;
 use crate::time::{Duration, Instant};
 
 /// How long messages are remembered unless memory is short.
@@ -37,10 +38,13 @@ impl Driver {
             name: self.config.name.clone(),
             netid: self.shared.netid,
             mesh: self.config.mesh.clone(),
-            mode: "plain".to_owned(),
+            mode: match self.security() {
+                Security::None => "plain".to_owned(),
+                _ => "sealed".to_owned(),
+            },
             pid: std::process::id(),
             uptime_seconds: now.as_secs(),
-            security: Security::None,
+            security: self.security(),
             device: self.device_report(),
             sockets: self
                 .shared
@@ -149,6 +153,28 @@ impl Driver {
         [derived].into_iter().chain(claimed).collect()
     }
 
+    /// How messages are protected on the way.
+    fn security(&self) -> Security {
+        match self.links {
+            Some(_) => Security::Link,
+            None => Security::None,
+        }
+    }
+
+    /// What links carry, and how.
+    fn carriage(&self) -> Carriage {
+        let security = self.security();
+        let overhead = match security {
+            Security::None => 0,
+            _ => LINK_OVERHEAD as u16,
+        };
+        Carriage {
+            largest: self.control.largest_datagram().saturating_add(overhead),
+            overhead,
+            security,
+        }
+    }
+
     fn node(&self, netid: NetId, heard: Option<Duration>) -> NodeReport {
         NodeReport {
             netid,
@@ -157,7 +183,7 @@ impl Driver {
             heard_ago_ms: heard.map(millis),
             addresses: vec![IpAddr::V6(self.directory.routes().mesh().address(netid))],
             claims: Vec::new(),
-            security: Security::None,
+            security: self.security(),
         }
     }
 
@@ -193,7 +219,7 @@ impl Driver {
             why,
             links: links
                 .iter()
-                .map(|link| link_report(now, link, all, self.control.largest_datagram()))
+                .map(|link| link_report(now, link, all, self.carriage()))
                 .collect(),
         }
     }
@@ -239,9 +265,9 @@ impl Driver {
                 path_mtu_bytes: None,
                 largest_packet_bytes: packet_len(
                     candidate.endpoint.remote,
-                    self.control.largest_datagram(),
+                    self.carriage().largest,
                 ),
-                security: Security::None,
+                security: self.security(),
             }],
         }
     }
@@ -428,8 +454,22 @@ fn count(report: &NeighborsReport) -> NeighborCounts {
     counts
 }
 
-/// `largest` is that of [`Control::largest_datagram`](crate::node::control::Control).
-fn link_report(now: Instant, link: &LinkView, all_first_copies: u64, largest: u16) -> LinkReport {
+/// How messages travel on links.
+#[derive(Clone, Copy)]
+struct Carriage {
+    /// Bytes of the largest datagram that the device's packets come to.
+    largest: u16,
+    /// Bytes that a seal adds to a message.
+    overhead: u16,
+    security: Security,
+}
+
+fn link_report(
+    now: Instant,
+    link: &LinkView,
+    all_first_copies: u64,
+    carriage: Carriage,
+) -> LinkReport {
     let load = |counter: &std::sync::atomic::AtomicU64| counter.load(Relaxed);
     let remote = link.path.endpoint.remote;
     let stats = &link.stats;
@@ -451,9 +491,11 @@ fn link_report(now: Instant, link: &LinkView, all_first_copies: u64, largest: u1
         duplicates: load(&stats.duplicates),
         tx_errors: load(&stats.tx_errors),
         fragmented: load(&stats.fragmented),
-        path_mtu_bytes: link.carries.map(|size| packet_len(remote, size)),
-        largest_packet_bytes: packet_len(remote, largest),
-        security: Security::None,
+        path_mtu_bytes: link
+            .carries
+            .map(|size| packet_len(remote, size.saturating_add(carriage.overhead))),
+        largest_packet_bytes: packet_len(remote, carriage.largest),
+        security: carriage.security,
     }
 }
 
