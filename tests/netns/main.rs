@@ -16,6 +16,7 @@ mod ping;
 mod priority;
 mod restart;
 mod scale;
+mod sealed;
 mod strict;
 mod tap;
 mod threads;

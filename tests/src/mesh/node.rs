@@ -1,7 +1,9 @@
 //! One daemon: how it is started, asked and ended.
 
 use std::fs::{self, File};
+use std::io::Write;
 use std::net::SocketAddr;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ExitStatus, Output, Stdio};
 use std::thread;
@@ -39,6 +41,8 @@ pub struct Setup {
     pub mode: &'static str,
     /// The device's address in CIDR, besides the derived one.
     pub address: Option<String>,
+    /// Whether it speaks sealed, as a member of this directory's mesh, rather than plain.
+    pub sealed: bool,
     /// Further arguments.
     pub more: Vec<String>,
     directory: PathBuf,
@@ -53,6 +57,7 @@ impl Setup {
             peers: Vec::new(),
             mode: "tun",
             address: Some(format!("{}/24", overlay_v4(name))),
+            sealed: false,
             more: Vec::new(),
             directory: directory.to_owned(),
         }
@@ -68,8 +73,37 @@ impl Setup {
         self.directory.join(format!("{}.{extension}", self.name))
     }
 
+    /// Makes the keys of a node that speaks sealed, unless it has some: of a new mesh, or with the
+    /// token that the mesh's first node left in the directory.
+    fn make_keys(&self) {
+        if !self.sealed || self.file("state").join("identity").exists() {
+            return;
+        }
+        let (name, token) = (self.name.to_string(), self.directory.join("token"));
+        let (state, config) = (self.file("state"), self.file("toml"));
+        let run = |words: &[&str]| {
+            let mut command = cli::command(words);
+            command.arg("--state-dir").arg(&state);
+            let output = command.arg("--config").arg(&config).output().unwrap();
+            assert!(output.status.success(), "{words:?}: {output:?}");
+            output.stdout
+        };
+        if token.exists() {
+            run(&["join", "--file", &path_text(&token), "--name", &name]);
+            return;
+        }
+        run(&["init", "--name", &name]);
+        let printed = run(&["invite", "--address", "192.0.2.1"]);
+        let mut options = fs::OpenOptions::new();
+        let mut file = options.create_new(true).write(true).mode(0o600).open(&token).unwrap();
+        file.write_all(&printed).unwrap();
+    }
+
     fn words(&self) -> Vec<String> {
-        let mut words = vec!["up".to_owned(), "--plain".to_owned()];
+        let mut words = vec!["up".to_owned()];
+        if !self.sealed {
+            words.push("--plain".to_owned());
+        }
         let mut add = |flag: &str, value: String| words.extend([flag.to_owned(), value]);
         add("--name", self.name.to_string());
         add("--mode", self.mode.to_owned());
@@ -116,6 +150,7 @@ impl Node {
         let log = setup.file("log");
         // Anew for each start, so that the ready line is this one's.
         let out = File::create(&log).unwrap();
+        setup.make_keys();
         let words = setup.words();
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
         let mut command = cli::command(&words);
