@@ -25,7 +25,7 @@ use tuntap::{OffloadChoice, OpenConfig, OpenError, Watch};
 use super::admin::{listen::ControlSocket, server};
 use super::args::{DeviceMode, OffloadMode, UpArgs};
 use super::clock::Clock;
-use super::config::{Config, HashKind};
+use super::config::{Config, HashKind, Security};
 use super::device::DeviceKeeper;
 use super::driver::{self, Driver, Ended, Inputs};
 use super::error::Failure;
@@ -33,6 +33,7 @@ use super::log;
 use super::paths::Places;
 use super::peers;
 use super::port::Port;
+use super::secrets::membership::Membership;
 use super::shared::{Duty, NEAR, Phase, Reports, STRANGERS, Seat, Shared, Snapshot};
 use super::state::{self, Remembered, StateDir};
 use super::worker::{self, Worker};
@@ -57,6 +58,7 @@ use crate::route::switch::Switch;
 use crate::route::tap::Tap;
 use crate::route::tun::Tun;
 use crate::route::underlay::Underlay;
+use crate::seal::local::Local;
 
 /// Bytes of the seen table at the start; it grows from there.
 const SEEN_START: usize = 4 << 20;
@@ -68,6 +70,8 @@ pub struct Start {
     pub config: Config,
     /// Its number.
     pub netid: NetId,
+    /// Its keys, where it speaks sealed.
+    pub sealed: Option<Local>,
     /// Neighbors to dial as if they were configured, until they answer or are forgotten.
     pub remembered: Vec<Remembered>,
     /// Its memory, locked.
@@ -91,12 +95,20 @@ impl Start {
             tracing::warn!("{warning}");
         }
         let state = StateDir::open(&config.files.state)?;
-        let netid = state.netid(config.netid, state::draw_netid)?;
+        let sealed = match config.security {
+            Security::Plain => None,
+            Security::Sealed => Some(Membership::load(&config)?.start(&config, &state)?),
+        };
+        let netid = match &sealed {
+            Some(local) => local.netid,
+            None => state.netid(config.netid, state::draw_netid)?,
+        };
         let remembered = state.neighbors();
         let control = ControlSocket::open(&config.files.control)?;
         Ok(Self {
             config,
             netid,
+            sealed,
             remembered,
             state,
             control,
@@ -140,10 +152,17 @@ async fn run(start: Start) -> Result<(), Failure> {
     let Start {
         config,
         netid,
+        sealed,
         remembered,
         state,
         control: control_socket,
     } = start;
+    if sealed.is_some() {
+        return Err(Failure::at_work(
+            "this version makes the keys of a sealed mesh but cannot start it yet",
+            "floodmesh up --plain speaks the open protocol",
+        ));
+    }
     let clock = Clock::start();
     let mut rng = seeded()?;
 
