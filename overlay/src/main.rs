@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use overlay::daemon::args::{self, Command};
 use overlay::daemon::error::{self, Failure};
-use overlay::daemon::{client, decode, lab, up};
+use overlay::daemon::{client, decode, invite, lab, setup, up};
 
 fn main() -> ExitCode {
     let command = match args::parse(std::env::args_os()) {
@@ -21,6 +21,10 @@ fn main() -> ExitCode {
 fn run(command: &Command) -> Result<ExitCode, Failure> {
     match command {
         Command::Up(up) => up::up(up).map(|()| ExitCode::SUCCESS),
+        Command::Init(init) => setup::init(init),
+        Command::Join(join) => setup::join(join),
+        Command::Invite(invite) => invite::invite(invite),
+        Command::Key(key) => invite::key(key),
         Command::Status(query) => client::status(query),
         Command::Neighbors(query) => client::neighbors(query),
         Command::Nodes(query) => client::nodes(query),

@@ -9,6 +9,7 @@ use std::process::Command;
 use overlay::seal::aead::Aead;
 use overlay::seal::cookie::{COOKIE_LIFETIME, SECRET_LIFETIME};
 use overlay::seal::door::Limits;
+use overlay::seal::invitation::{PEERS_LIMIT, TEXT_LIMIT};
 use overlay::seal::keys::Key;
 use overlay::seal::peer::Timers;
 use overlay::seal::replay::{LEAP, WINDOW};
@@ -177,6 +178,10 @@ fn every_number_of_the_sealed_constants_is_the_codes() {
             format!("{}; {}/s; 1 s", limits.waiting, limits.per_second),
         ),
         (
+            "token: addresses; bytes of each text",
+            format!("{PEERS_LIMIT}; {TEXT_LIMIT}"),
+        ),
+        (
             "INITs per prefix",
             format!("20/s, bursts of 5; {} prefixes", n(limits.prefixes)),
         ),
@@ -218,7 +223,7 @@ fn sealed_rules_are_numbered_without_gaps_and_only_those_are_cited() {
     let rules: Vec<u32> = headings
         .filter_map(|line| line.split_once(".**")?.0.parse().ok())
         .collect();
-    assert_eq!(rules, (1..=61).collect::<Vec<_>>());
+    assert_eq!(rules, (1..=65).collect::<Vec<_>>());
     let known: BTreeSet<_> = rules.into_iter().collect();
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let mut found = vec![("SEALED.md".to_owned(), SEALED.to_owned())];

@@ -15,6 +15,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::id::NetId;
 
+mod keys;
+
+pub use keys::{InitArgs, InviteArgs, JoinArgs, KeyArgs, OwnArgs, SetupArgs, TokenArgument};
+
 /// A mesh VPN daemon that floods: every packet takes every path, the first copy wins.
 ///
 /// A link or a relaying node can die in mid-stream and not one packet is lost, as long as one other
@@ -27,8 +31,10 @@ use crate::id::NetId;
     disable_help_subcommand = true,
     after_help = "\
 Examples:
-  floodmesh up --plain                     start a node and wait for others
-  floodmesh up --plain --peer van.example  start a node and join another
+  floodmesh init                           make a mesh and its first node
+  floodmesh up                             start the node
+  floodmesh invite --address van.example   print a token for another node
+  floodmesh join -                         make a node with the token pasted
   floodmesh status                         how the node is doing
   floodmesh ping 0000002a                  is that node there, and how far
 
@@ -43,6 +49,23 @@ pub struct Cli {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Make a mesh: its secret, the keys of this node, and the node's settings.
+    ///
+    /// Whoever has the secret is a member. Secret and keys are for their owner alone (mode 0600);
+    /// nothing is overwritten.
+    Init(InitArgs),
+    /// Make a node of another's mesh with a token that invite printed.
+    ///
+    /// The token brings the mesh secret, the mesh's name, and addresses to dial; the keys of this node
+    /// are its own. Nothing is overwritten.
+    Join(JoinArgs),
+    /// Print a token with which another node joins the mesh.
+    ///
+    /// The token is the only line on standard output. It holds the mesh secret: whoever has read it is
+    /// a member, also after its time, which only keeps an old token from being used by mistake.
+    Invite(InviteArgs),
+    /// Show the public keys of this node, and its netid.
+    Key(KeyArgs),
     /// Start a node and stay in the foreground.
     ///
     /// Logs go to stderr. One line says when the node is ready: its netid, device, addresses and
@@ -127,11 +150,11 @@ pub struct UpArgs {
     )]
     pub name: Option<String>,
     /// Speak the open protocol: unencrypted, and open to everyone who can reach a node. It has to
-    /// be written out; there is no other mode in this version.
+    /// be written out [default: sealed, with the keys that init or join made].
     #[arg(long)]
     pub plain: bool,
-    /// Number of this node in the mesh, 1 to 8 hex digits; kept for the next start
-    /// [default: the one of the last start, or a random one].
+    /// Number of this node in the mesh, 1 to 8 hex digits; with --plain kept for the next start
+    /// [default: sealed: follows from its key; plain: that of the last start, or a random one].
     #[arg(
         long,
         value_name = "HEX",
@@ -170,7 +193,8 @@ pub struct UpArgs {
     /// from mesh and netid. May be repeated.
     #[arg(long, value_name = "CIDR")]
     pub address: Vec<String>,
-    /// Largest packet of the device, 576 to 65000 bytes; the same on all nodes [default: 1400].
+    /// Largest packet of the device, 576 to 65000 bytes; the same on all nodes
+    /// [default: 1360, plain 1400].
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub mtu: Option<String>,
     /// Name of the mesh, the same on all nodes; addresses follow from it [default: floodmesh].

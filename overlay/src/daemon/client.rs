@@ -109,7 +109,11 @@ fn query(
 }
 
 /// A report as one JSON object, or as text.
-fn show<T: Serialize>(json: bool, report: &T, text: impl FnOnce(&T) -> String) -> String {
+pub(super) fn show<T: Serialize>(
+    json: bool,
+    report: &T,
+    text: impl FnOnce(&T) -> String,
+) -> String {
     if json {
         // Reports have text keys only, so that nothing in them cannot be written.
         serde_json::to_string_pretty(report)

@@ -48,6 +48,13 @@ impl Clock {
     }
 }
 
+/// Seconds since 1970-01-01 UTC, as far as the machine knows: for what people agreed on, and never
+/// for how long something took.
+pub fn wall_seconds() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0, |since| since.as_secs())
+}
+
 /// Microseconds since the machine started.
 fn read() -> u64 {
     // Linux has had this clock since 2.6.39; the other one differs only across a suspend.

@@ -65,7 +65,10 @@ impl Failure {
 
     /// Prints the line to stderr and returns the exit code.
     pub fn report(&self) -> ExitCode {
-        eprintln!("error: {}", text::one_line(&self.to_string()));
+        eprintln!(
+            "error: {}",
+            text::one_line(&without_secrets(&self.to_string()))
+        );
         ExitCode::from(match self.exit {
             Exit::AtWork => 1,
             Exit::Misuse => 2,
@@ -124,11 +127,37 @@ pub fn refuse(refused: &clap::Error) -> ExitCode {
         return ExitCode::from(refused.exit_code() as u8);
     }
     let command = std::env::args().nth(1);
-    eprintln!(
-        "{}",
-        text::one_line(&one_line(&refused.to_string(), command.as_deref()))
-    );
+    let line = one_line(&refused.to_string(), command.as_deref());
+    eprintln!("{}", text::one_line(&without_secrets(&line)));
     ExitCode::from(2)
+}
+
+/// The text with every mesh secret and token in it cut off behind its prefix: what was typed in the
+/// wrong place is quoted in errors, and errors end up in logs.
+fn without_secrets(text: &str) -> String {
+    let mut safe = String::with_capacity(text.len());
+    let mut rest = text;
+    let begins = |rest: &str| {
+        ["mk1-", "mi1-"].iter().any(|prefix| {
+            let begin = rest.get(..prefix.len());
+            begin.is_some_and(|begin| begin.eq_ignore_ascii_case(prefix))
+        })
+    };
+    while let Some(letter) = rest.chars().next() {
+        if begins(rest) {
+            let (prefix, digits) = rest.split_at(4);
+            let shown = digits.trim_start_matches(|digit: char| digit.is_ascii_alphanumeric());
+            safe += prefix;
+            if shown.len() < digits.len() {
+                safe += "...";
+            }
+            rest = shown;
+        } else {
+            safe.push(letter);
+            rest = &rest[letter.len_utf8()..];
+        }
+    }
+    safe
 }
 
 /// Folds clap's paragraphs into one line: the error, its tips, and where to read more.
@@ -176,6 +205,17 @@ mod tests {
             failure.to_string(),
             "cannot open device mesh0: permission denied (run with sudo)"
         );
+    }
+
+    #[test]
+    fn a_secret_typed_in_the_wrong_place_is_not_quoted() {
+        for (text, shown) in [
+            ("'mi1-abc2def' found", "'mi1-...' found"),
+            ("MK1-ABC2 and mi1-x", "MK1-... and mi1-..."),
+            ("a token begins with mi1-, é", "a token begins with mi1-, é"),
+        ] {
+            assert_eq!(without_secrets(text), shown);
+        }
     }
 
     #[test]

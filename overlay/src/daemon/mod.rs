@@ -5,7 +5,8 @@
 //! 1. [`args`] is what was typed, [`config`] is what it means, [`mod@file`] adds the TOML file.
 //! 2. [`up`] opens what must exist before anything moves: logs ([`log`]), the state directory
 //!    ([`state`]), the control socket ([`admin`]).
-//! 3. The other commands are [`client`]s of that socket; [`report`] is what goes through it and
+//! 3. [`secrets`] are the keys of a sealed node; [`setup`] makes them, [`invite`] passes them on.
+//! 4. The other commands are [`client`]s of that socket; [`report`] is what goes through it and
 //!    [`render`] what people read. [`decode`] needs no daemon.
 //!
 //! A running node is two loops: the [`driver`] owns everything that waits for time, the [`worker`]
@@ -26,6 +27,7 @@ pub mod duty;
 pub mod error;
 pub mod file;
 pub mod health;
+pub mod invite;
 pub mod lab;
 pub mod log;
 pub mod paths;
@@ -36,6 +38,8 @@ pub mod priority;
 pub mod remembering;
 pub mod render;
 pub mod report;
+pub mod secrets;
+pub mod setup;
 pub mod shared;
 pub mod state;
 pub mod text;

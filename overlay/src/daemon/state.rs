@@ -12,6 +12,7 @@
 //! | `lock`      | nothing; held with flock(2), so that it is free after any death |
 //! | `netid`     | one netid                                                       |
 //! | `neighbors` | up to 64 lines, netid and endpoint of a link that proved itself |
+//! | `boot`      | number of the last start, decimal (sealed nodes)                |
 //!
 //! A file is written whole beside the old one, synced, renamed over it, and the directory synced:
 //! whenever the machine stops, the old or the new one is there. One that cannot be understood is
@@ -181,6 +182,30 @@ impl StateDir {
         self.write("netid", &format!("{netid}\n"))
     }
 
+    /// The boot id of a start: a number that rises with each, and four random bytes (SEALED.md S60).
+    ///
+    /// The number follows the stored one. Where that was lost it is `seconds`, of the wall clock since
+    /// 1970: more than any node has started, so that others do not take this start for an old one.
+    ///
+    /// State: the number is stored before it is used, so that none is used twice.
+    ///
+    /// # Errors
+    /// It cannot be stored, or there is no randomness.
+    pub fn boot(&self, seconds: u64) -> Result<u64, StateError> {
+        let stored: Option<u32> = self.read("boot", |body| body.trim_end().parse().ok());
+        let number = match stored {
+            Some(number) => number.saturating_add(1),
+            None => u32::try_from(seconds).unwrap_or(u32::MAX),
+        };
+        self.write("boot", &format!("{number}\n"))?;
+        let random = getrandom::u32().map_err(|error| StateError::Io {
+            action: "draw a boot id for",
+            path: self.path.clone(),
+            source: io::Error::other(error),
+        })?;
+        Ok(u64::from(number) << 32 | u64::from(random))
+    }
+
     /// The neighbors remembered, those that are to be tried first in front.
     pub fn neighbors(&self) -> Vec<Remembered> {
         let parse = |line: &str| {
@@ -261,11 +286,7 @@ impl StateDir {
                 _ => {}
             }
             let mut file = private(&new)?;
-            write!(
-                file,
-                "floodmesh {kind} {VERSION} {}\n{body}",
-                checksum(body)
-            )?;
+            write!(file, "{}\n{body}", head(kind, body))?;
             file.sync_all()?;
             fs::rename(&new, &path)?;
             File::open(&self.path)?.sync_all()
@@ -318,10 +339,14 @@ fn read_private(path: &Path) -> io::Result<String> {
 }
 
 /// What follows the first line, if that line and the checksum are right.
-fn body<'t>(kind: &str, text: &'t str) -> Option<&'t str> {
-    let (head, body) = text.split_once('\n')?;
-    let expected = format!("floodmesh {kind} {VERSION} {}", checksum(body));
-    (head == expected).then_some(body)
+pub(super) fn body<'t>(kind: &str, text: &'t str) -> Option<&'t str> {
+    let (first, body) = text.split_once('\n')?;
+    (first == head(kind, body)).then_some(body)
+}
+
+/// The first line of a file of this kind.
+pub(super) fn head(kind: &str, body: &str) -> String {
+    format!("floodmesh {kind} {VERSION} {}", checksum(body))
 }
 
 /// 64 bits of BLAKE3: finds damage, not malice; who can write here can do anything.
@@ -401,6 +426,24 @@ mod tests {
         ));
         drop(first);
         assert!(StateDir::open(home.path()).is_ok());
+    }
+
+    #[test]
+    fn the_number_of_a_start_rises_even_when_it_was_lost() {
+        let home = tempfile::tempdir().unwrap();
+        let state = StateDir::open(home.path()).unwrap();
+        let number = |seconds| state.boot(seconds).unwrap() >> 32;
+        assert_eq!(number(1_000), 1_000);
+        assert_eq!(number(5), 1_001);
+        assert_eq!(number(2_000), 1_002);
+        fs::write(home.path().join("boot"), "floodmesh").unwrap();
+        assert_eq!(number(3_000), 3_000);
+        assert_eq!(mode(&home.path().join("boot")), 0o600);
+        let random = |boot: u64| boot as u32;
+        assert_ne!(
+            random(state.boot(0).unwrap()),
+            random(state.boot(0).unwrap())
+        );
     }
 
     #[test]

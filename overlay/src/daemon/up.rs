@@ -24,7 +24,7 @@ use tuntap::{OffloadChoice, OpenConfig, OpenError, Watch};
 use super::admin::{listen::ControlSocket, server};
 use super::args::{DeviceMode, OffloadMode, UpArgs};
 use super::clock::Clock;
-use super::config::{Config, HashKind, Priority};
+use super::config::{Config, HashKind, Priority, Security};
 use super::device::DeviceKeeper;
 use super::driver::{self, Driver, Ended, Inputs};
 use super::duty;
@@ -34,6 +34,7 @@ use super::paths::Places;
 use super::peers;
 use super::port::Port;
 use super::priority;
+use super::secrets::membership::Membership;
 use super::shared::{NEAR, Phase, Reports, SEALS, STRANGERS, Seat, Shared, Snapshot};
 use super::state::{self, Remembered, StateDir};
 use super::worker::{self, Worker};
@@ -58,6 +59,9 @@ use crate::route::switch::Switch;
 use crate::route::tap::Tap;
 use crate::route::tun::Tun;
 use crate::route::underlay::Underlay;
+use crate::seal::links::Links;
+use crate::seal::local::Local;
+use crate::seal::peer;
 
 /// Bytes of the seen table at the start; it grows from there.
 const SEEN_START: usize = 4 << 20;
@@ -69,6 +73,8 @@ pub struct Start {
     pub config: Config,
     /// Its number.
     pub netid: NetId,
+    /// Its keys, where it speaks sealed.
+    pub sealed: Option<Local>,
     /// Neighbors to dial as if they were configured, until they answer or are forgotten.
     pub remembered: Vec<Remembered>,
     /// Its memory, locked.
@@ -92,12 +98,20 @@ impl Start {
             tracing::warn!("{warning}");
         }
         let state = StateDir::open(&config.files.state)?;
-        let netid = state.netid(config.netid, state::draw_netid)?;
+        let sealed = match config.security {
+            Security::Plain => None,
+            Security::Sealed => Some(Membership::load(&config)?.start(&config, &state)?),
+        };
+        let netid = match &sealed {
+            Some(local) => local.netid,
+            None => state.netid(config.netid, state::draw_netid)?,
+        };
         let remembered = state.neighbors();
         let control = ControlSocket::open(&config.files.control)?;
         Ok(Self {
             config,
             netid,
+            sealed,
             remembered,
             state,
             control,
@@ -126,6 +140,7 @@ async fn run(start: Start) -> Result<(), Failure> {
     let Start {
         config,
         netid,
+        sealed,
         remembered,
         state,
         control: control_socket,
@@ -186,6 +201,18 @@ async fn run(start: Start) -> Result<(), Failure> {
         start_bytes: SEEN_START.min(memory),
         memory_bytes: memory,
     };
+    let links = sealed.map(|local| {
+        let hasher = KeyedHasher(rng.next_u64(), rng.next_u64());
+        let random = ChaCha12Rng::from_seed(seed_of(&mut rng));
+        let now = clock.now();
+        Box::new(Links::new(
+            now,
+            local,
+            peer::Timers::default(),
+            hasher,
+            random,
+        ))
+    });
     let shared = Arc::new(Shared {
         netid,
         flood: Flood::new(netid, hasher, seen, clock.now()),
@@ -194,7 +221,9 @@ async fn run(start: Start) -> Result<(), Failure> {
             neighbors: Arc::new(NeighborSet::empty()),
             routes: directory.routes(),
             underlay: Arc::new(Underlay::default()),
-            sessions: None,
+            sessions: links
+                .as_ref()
+                .map(|links| Arc::new(links.sessions().clone())),
             known: Arc::new(Known::default()),
         }),
         sockets,
@@ -270,7 +299,7 @@ async fn run(start: Start) -> Result<(), Failure> {
         clock,
         shared: shared.clone(),
         control,
-        links: None,
+        links,
         directory,
         device,
         state,

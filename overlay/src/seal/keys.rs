@@ -11,10 +11,10 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
+use crate::seal::base32;
+
 /// What the text of a mesh secret begins with.
 const PREFIX: &str = "mk1-";
-/// RFC 4648, lower case.
-const ALPHABET: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
 /// Characters of the secret's 32 bytes and the checksum's 4.
 const TEXT_LEN: usize = 58;
 const CHECKSUM_LEN: usize = 4;
@@ -92,17 +92,7 @@ impl MeshSecret {
         let mut text = Zeroizing::new(String::with_capacity(PREFIX.len() + TEXT_LEN));
         text.push_str(PREFIX);
         let checksum = self.checksum();
-        let (mut bits, mut count) = (0_u32, 0);
-        for &byte in self.0.bytes().iter().chain(&checksum) {
-            bits = bits << 8 | u32::from(byte);
-            count += 8;
-            while count >= 5 {
-                count -= 5;
-                text.push(digit(bits >> count));
-            }
-        }
-        // 288 bits are 57 digits and 3 bits, which the last digit holds on its left.
-        text.push(digit(bits << (5 - count)));
+        base32::encode(self.0.bytes().iter().chain(&checksum).copied(), &mut text);
         text
     }
 
@@ -124,6 +114,11 @@ impl MeshSecret {
         let mut info = *b"bcast v1\0\0\0\0";
         info[8..].copy_from_slice(&epoch.to_be_bytes());
         self.key(&info)
+    }
+
+    /// The bytes, for an invitation.
+    pub(in crate::seal) const fn bytes(&self) -> &[u8; 32] {
+        self.0.bytes()
     }
 
     fn key(&self, info: &[u8]) -> Key {
@@ -208,37 +203,20 @@ pub fn is_same(left: &[u8; 16], right: &[u8; 16]) -> bool {
     left.ct_eq(right).into()
 }
 
-fn digit(bits: u32) -> char {
-    char::from(ALPHABET[(bits & 31) as usize])
-}
-
 fn decode(digits: &str) -> Result<Zeroizing<[u8; 36]>, SecretError> {
     let mut bytes = Zeroizing::new([0; 36]);
-    let (mut bits, mut count, mut at) = (0_u32, 0, 0);
-    for character in digits.bytes() {
-        let value = match character.to_ascii_lowercase() {
-            letter @ b'a'..=b'z' => letter - b'a',
-            number @ b'2'..=b'7' => number - b'2' + 26,
-            _ => return Err(SecretError::Character),
-        };
-        bits = bits << 5 | u32::from(value);
-        count += 5;
-        if count >= 8 {
-            count -= 8;
-            bytes[at] = (bits >> count) as u8;
-            at += 1;
-        }
+    match base32::decode(digits, &mut *bytes) {
+        Some(36) => Ok(bytes),
+        _ => Err(SecretError::Character),
     }
-    if bits & ((1 << count) - 1) != 0 {
-        return Err(SecretError::Character);
-    }
-    Ok(bytes)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    const ALPHABET: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
 
     #[test]
     fn nothing_that_holds_a_key_shows_it() {

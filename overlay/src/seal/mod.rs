@@ -11,7 +11,8 @@
 //! datagram ae 05 ── by its index ──> session.open ──> frames ──> the plain rules
 //! ```
 //!
-//! - [`keys`]: the mesh secret and what is derived from it; [`identity`]: a node's own keys.
+//! - [`keys`]: the mesh secret and what is derived from it; [`identity`]: a node's own keys;
+//!   [`invitation`]: the text that brings the secret to a new node.
 //! - [`handshake`]: two ends of a Noise handshake, each with an error contract.
 //! - [`session`]: seals and opens, by `&self` from any worker; [`replay`] is its memory.
 //! - [`peer`]: one endpoint's states and deadlines; fills [`effect::Effects`].
@@ -20,11 +21,13 @@
 //! Read [`session::Session`] first, then [`peer::Peer`].
 
 pub mod aead;
+mod base32;
 pub mod cookie;
 pub mod door;
 pub mod effect;
 pub mod handshake;
 pub mod identity;
+pub mod invitation;
 pub mod keys;
 pub mod links;
 pub mod local;

@@ -14,6 +14,7 @@ use crate::seal::aead::Aead;
 use crate::seal::cookie::{Held, Jar};
 use crate::seal::handshake::{Answering, Initiation, Scope, check_init};
 use crate::seal::identity::Identity;
+use crate::seal::invitation::Invitation;
 use crate::seal::keys::{Key, MeshSecret, derive, mac};
 use crate::seal::local::Local;
 use crate::seal::session::Session;
@@ -107,6 +108,28 @@ fn keys() {
         text.hex("binding", local.binding());
     }
     text.is(include_str!("../../../tests/vectors/sealed/keys.txt"));
+}
+
+#[test]
+fn token() {
+    let mut text =
+        Text::new("A token with the mesh secret of keys.txt. SEALED.md, \"Files and tokens\".");
+    text.scene("two addresses");
+    let invitation = Invitation {
+        secret: secret(),
+        not_after: 1_800_000_000,
+        mtu: 1_360,
+        mesh: "floodmesh".into(),
+        peers: vec!["van.example:44204".into(), "[2001:db8::7]:44204".into()],
+    };
+    text.hex("mesh_secret", &rising(0));
+    text.line("not_after", invitation.not_after);
+    text.line("mtu", invitation.mtu);
+    text.line("mesh", &invitation.mesh);
+    text.line("address_1", &invitation.peers[0]);
+    text.line("address_2", &invitation.peers[1]);
+    text.line("token", &**invitation.to_text().unwrap());
+    text.is(include_str!("../../../tests/vectors/sealed/token.txt"));
 }
 
 /// A whole handshake between the two nodes; writes it down and gives both sessions.

@@ -95,7 +95,12 @@ impl Setup {
         run(&["init", "--name", &name]);
         let printed = run(&["invite", "--address", "192.0.2.1"]);
         let mut options = fs::OpenOptions::new();
-        let mut file = options.create_new(true).write(true).mode(0o600).open(&token).unwrap();
+        let mut file = options
+            .create_new(true)
+            .write(true)
+            .mode(0o600)
+            .open(&token)
+            .unwrap();
         file.write_all(&printed).unwrap();
     }
 

@@ -20,6 +20,10 @@ use super::{
 };
 use crate::pump::tx::MAX_BATCH;
 
+/// Largest packet of the device by default: with all headers it fits into 1,500 bytes.
+const PLAIN_MTU: u32 = 1_400;
+/// The same where the seals of link and end-to-end come on top.
+pub(in crate::daemon) const SEALED_MTU: u32 = 1_360;
 /// Smallest MTU at which the kernel keeps IPv6 on a device (RFC 8200 section 5).
 const IPV6_MTU: u32 = 1_280;
 /// Sockets of one node, which one thread polls, and addresses of its device.
@@ -34,6 +38,9 @@ pub(super) struct Draft {
     device_name: Option<String>,
     state: Option<PathBuf>,
     control: Option<PathBuf>,
+    secret: Option<PathBuf>,
+    identity: Option<PathBuf>,
+    mtu: Option<u32>,
     /// The setting that only makes sense with a device, if one was given.
     needs_device: Option<Given>,
 }
@@ -62,7 +69,7 @@ impl Default for Draft {
                 mode: DeviceMode::Tun,
                 name: String::new(),
                 addresses: Vec::new(),
-                mtu: 1_400,
+                mtu: PLAIN_MTU,
                 offload: OffloadMode::Auto,
                 batch: MAX_BATCH as u16,
                 threads: None,
@@ -81,6 +88,8 @@ impl Default for Draft {
                 config: None,
                 state: PathBuf::new(),
                 control: PathBuf::new(),
+                secret: PathBuf::new(),
+                identity: PathBuf::new(),
                 log: "info".to_owned(),
                 log_format: LogFormat::Text,
             },
@@ -92,6 +101,9 @@ impl Default for Draft {
             device_name: None,
             state: None,
             control: None,
+            secret: None,
+            identity: None,
+            mtu: None,
             needs_device: None,
         }
     }
@@ -128,6 +140,8 @@ impl Draft {
             "forwarding" => links.forwarding = given.choice(&[("flood", Forwarding::Flood)])?,
             "state_dir" => self.state = Some(path(given)?),
             "control" => self.control = Some(path(given)?),
+            "secret_file" => self.secret = Some(path(given)?),
+            "identity_file" => self.identity = Some(path(given)?),
             "log" => files.log = log_filter(given)?,
             "log_format" => files.log_format = choice_of(given)?,
             "device.mode" => device.mode = choice_of(given)?,
@@ -152,7 +166,7 @@ impl Draft {
                 device.addresses = list(given, FEW, value::device_address)?;
                 self.needs_device = Some(given.clone());
             }
-            "device.mtu" => device.mtu = given.whole(576, 65_000, "bytes")?,
+            "device.mtu" => self.mtu = Some(given.whole(576, 65_000, "bytes")?),
             "device.on_loss" => {
                 device.on_loss = given.choice(&[("keep", OnLoss::Keep), ("exit", OnLoss::Exit)])?;
             }
@@ -183,7 +197,21 @@ impl Draft {
     /// Judges what depends on several settings, and fills what is still open.
     pub(super) fn finish(self, places: &Places) -> Result<Config, ConfigError> {
         let mut config = self.config;
-        config.security = self.security.ok_or_else(no_security)?;
+        let state = self.state.or_else(|| places.state(&config.name));
+        let beside = |name| state.as_ref().map(|state| state.join(name));
+        let secret = self.secret.or_else(|| beside("secret"));
+        let has_secret = secret
+            .as_ref()
+            .is_some_and(|path| path.symlink_metadata().is_ok());
+        config.security = match self.security {
+            Some(security) => security,
+            None if has_secret => Security::Sealed,
+            None => return Err(no_security(&config.name)),
+        };
+        config.device.mtu = self.mtu.unwrap_or(match config.security {
+            Security::Plain => PLAIN_MTU,
+            Security::Sealed => SEALED_MTU,
+        });
         if let (DeviceMode::None, Some(given)) = (config.device.mode, &self.needs_device) {
             return Err(given.wrong(
                 "needs a device",
@@ -220,7 +248,12 @@ impl Draft {
                 "each must be longer than the one before",
             ));
         }
-        config.files.state = match self.state.or_else(|| places.state(&config.name)) {
+        config.files.identity = self
+            .identity
+            .or_else(|| beside("identity"))
+            .unwrap_or_default();
+        config.files.secret = secret.unwrap_or_default();
+        config.files.state = match state {
             Some(path) => path,
             None => {
                 return Err(ConfigError::conflict(
@@ -239,6 +272,13 @@ impl Draft {
             }
         };
         config.warnings = warnings(&config);
+        if config.security == Security::Plain && has_secret {
+            config.warnings.push(format!(
+                "the mesh secret {} is not used: in the open protocol everyone who can reach a node \
+                 can read, forge and join",
+                config.files.secret.display()
+            ));
+        }
         Ok(config)
     }
 }
@@ -261,11 +301,10 @@ fn warnings(config: &Config) -> Vec<String> {
     warnings
 }
 
-pub(super) fn no_security() -> ConfigError {
+pub(super) fn no_security(name: &str) -> ConfigError {
     ConfigError::conflict(
-        "no mode chosen: this version speaks only the open protocol, without encryption, and \
-         everyone who can reach a node can read, forge and join; encrypted meshes come in a later \
-         version",
-        "if that is what you want, say so: floodmesh up --plain, or mode = \"plain\" in the file",
+        format!("no mode chosen, and no mesh secret for the node {name}"),
+        "floodmesh init makes a mesh, floodmesh join enters one; floodmesh up --plain speaks the open \
+         protocol without encryption, in which everyone who can reach a node can read, forge and join",
     )
 }

@@ -8,7 +8,8 @@
 //! 4. What depends on several settings is judged at the end.
 //!
 //! No error is found late: a [`Config`] that exists can be run with. Nothing here opens anything
-//! but the file. Read [`Config`] first.
+//! but the file; whether there is a mesh secret is looked at, since the default mode follows from
+//! that. Read [`Config`] first.
 
 mod draft;
 mod error;
@@ -37,7 +38,9 @@ pub use settings::long_help;
 pub use value::{Given, Origin, PORT, PeerAddress, Value};
 
 use draft::Draft;
+pub(super) use draft::SEALED_MTU;
 use typed::{name_of, typed};
+pub(super) use words::addresses;
 
 /// Name of a node on its machine when none is given.
 pub const NAME: &str = "mesh0";
@@ -50,9 +53,11 @@ pub struct Config {
     /// Name of the mesh, the same on all nodes: addresses follow from its hash, and a node with
     /// another one is an alarm. 1 to 64 printable characters. Default `floodmesh`.
     pub mesh: String,
-    /// How links are protected. There is no default: the open mode has to be written out.
+    /// How links are protected. Sealed by default where there is a mesh secret; elsewhere there is no
+    /// default: the open mode has to be written out.
     pub security: Security,
-    /// The netid that was asked for; without one the stored one, or a random one, is used.
+    /// The netid that was asked for; without one a sealed node's follows from its key, and another
+    /// uses the stored one, or a random one.
     pub netid: Option<NetId>,
     /// Whom the node speaks to, and how.
     pub links: Links,
@@ -82,6 +87,8 @@ pub struct Config {
 pub enum Security {
     /// The open protocol: no authentication, no encryption.
     Plain,
+    /// Members only, and nobody else can read (SEALED.md).
+    Sealed,
 }
 
 /// Whom a node speaks to, and how.
@@ -136,7 +143,7 @@ pub struct Device {
     pub name: String,
     /// Its addresses with prefix lengths, besides the derived one; at most 16.
     pub addresses: Vec<IpNet>,
-    /// Bytes of its largest packet. Default 1400, 576 to 65000; below 1280 there is no IPv6 on it.
+    /// Bytes of its largest packet. Default 1400, sealed 1360, 576 to 65000; below 1280 there is no IPv6 on it.
     /// Too small: more packets for the same data. Too large: datagrams are sent in fragments.
     pub mtu: u32,
     /// Whether many packets move with one system call, at the device and at the sockets.
@@ -205,6 +212,10 @@ pub struct Files {
     pub state: PathBuf,
     /// The control socket.
     pub control: PathBuf,
+    /// The mesh secret. Default: `secret` in the state directory.
+    pub secret: PathBuf,
+    /// This node's private keys. Default: `identity` in the state directory.
+    pub identity: PathBuf,
     /// What is logged, as tracing-subscriber's `EnvFilter` reads it. Default `info`.
     pub log: String,
     /// How it is logged.
@@ -236,6 +247,14 @@ impl Config {
         let mut config = Self::resolve(from_file.into_iter().chain(typed).collect(), places)?;
         config.files.config = path;
         Ok(config)
+    }
+
+    /// What `args` mean to a node that has no file yet.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub fn without_file(args: &UpArgs, places: &Places) -> Result<Self, ConfigError> {
+        Self::resolve(typed(args)?, places)
     }
 
     /// What `given` means, whatever its order.

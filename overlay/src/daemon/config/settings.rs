@@ -7,7 +7,7 @@ use super::numbers::{Limits, Setting, Storm, Timers};
 /// [`Storm::SETTINGS`] all keys that there are. Those with a default of "" have a flag.
 const SETTINGS: &[Setting] = &[
     setting("name", "", "--name"),
-    setting("mode", "", "\"plain\" is --plain"),
+    setting("mode", "", "\"sealed\", or \"plain\": --plain"),
     setting("netid", "", "--netid, in quotes"),
     setting("mesh", "", "--mesh"),
     setting("listen", "", "--listen, a list"),
@@ -31,6 +31,16 @@ const SETTINGS: &[Setting] = &[
         "device.priority",
         "\"realtime\"",
         "Data threads run before all ordinary programs where the system permits it (\"realtime\"), or as \"nice\" says (\"normal\").",
+    ),
+    setting(
+        "secret_file",
+        "secret in --state-dir",
+        "The mesh secret. Where it exists, nodes speak sealed unless told otherwise.",
+    ),
+    setting(
+        "identity_file",
+        "identity in --state-dir",
+        "The private keys of this node.",
     ),
     setting(
         "device.on_loss",
@@ -96,7 +106,7 @@ pub fn long_help() -> String {
         }
     }
     help += "\nIn the file a dotted key may also stand in its section:\n  \
-             mode = \"plain\"\n  peer = [\"van.example:44204\", \"192.0.2.7:44204\"]\n  \
+             mode = \"sealed\"\n  peer = [\"van.example:44204\", \"192.0.2.7:44204\"]\n  \
              [device]\n  address = [\"10.77.0.1/24\"]";
     help
 }

@@ -133,6 +133,8 @@ fn every_key_can_stand_in_the_file() {
         max_neighbors = 40
         state_dir = "/tmp/s"
         control = "/tmp/c.sock"
+        secret_file = "/tmp/s1"
+        identity_file = "/tmp/s2"
         log = "debug"
         log_format = "json"
         forwarding = "flood"
@@ -162,6 +164,8 @@ fn every_key_can_stand_in_the_file() {
     assert_eq!(config.timers.ping_after, Duration::from_millis(500));
     assert_eq!(config.storm.broadcast, 10);
     assert_eq!(config.files.log_format, LogFormat::Json);
+    assert_eq!(config.files.secret, Path::new("/tmp/s1"));
+    assert_eq!(config.files.identity, Path::new("/tmp/s2"));
     assert_eq!(config.warnings.len(), 1);
 }
 
@@ -214,6 +218,36 @@ fn the_open_mode_has_to_be_written_out() {
     let refused = error("", "");
     assert!(refused.contains("without encryption"), "{refused}");
     assert!(refused.contains("floodmesh up --plain"), "{refused}");
+    assert!(refused.contains("floodmesh init"), "{refused}");
+}
+
+#[test]
+fn a_mesh_secret_makes_sealed_the_default_and_plain_a_warning() {
+    let home = tempfile::tempdir().unwrap();
+    let place = home.path().display();
+    let state = format!("--state-dir {place}");
+    assert!(error("", &state).contains("no mesh secret for the node mesh0"));
+    std::fs::write(home.path().join("secret"), "").unwrap();
+    let config = load("", &state).unwrap();
+    assert_eq!(config.security, Security::Sealed);
+    assert_eq!(config.device.mtu, 1_360);
+    assert_eq!(config.files.secret, home.path().join("secret"));
+    assert_eq!(config.files.identity, home.path().join("identity"));
+    let plain = load("", &format!("{state} --plain")).unwrap();
+    assert_eq!((plain.security, plain.device.mtu), (Security::Plain, 1_400));
+    assert!(
+        plain.warnings[0].contains("is not used"),
+        "{:?}",
+        plain.warnings
+    );
+    // Also where the secret lies elsewhere; that the mode is written out needs no file.
+    let elsewhere = format!("--set secret_file={place}/secret --name van");
+    assert_eq!(load("", &elsewhere).unwrap().security, Security::Sealed);
+    let written = load("mode = \"sealed\"", "--name van --mtu 1400").unwrap();
+    assert_eq!(
+        (written.security, written.device.mtu),
+        (Security::Sealed, 1_400)
+    );
 }
 
 #[test]

@@ -9,7 +9,7 @@ use super::super::log;
 use super::Security;
 use super::error::ConfigError;
 use super::settings::settings;
-use super::value::{self, Given, PeerAddress, Value};
+use super::value::{self, Given, Origin, PeerAddress, Value};
 use crate::id::NetId;
 
 /// Bytes of a network interface's name: IFNAMSIZ without its zero.
@@ -101,10 +101,7 @@ pub(super) fn security(given: &Given) -> Result<Security, ConfigError> {
     if let Ok("tun" | "tap" | "none") = given.text() {
         return Err(given.wrong("is the device's mode", "write device.mode, or --mode"));
     }
-    if let Ok("sealed") = given.text() {
-        return Err(given.wrong("comes in a later version", "choose plain, or wait for it"));
-    }
-    given.choice(&[("plain", Security::Plain)])
+    given.choice(&[("sealed", Security::Sealed), ("plain", Security::Plain)])
 }
 
 pub(super) fn netid(given: &Given) -> Result<NetId, ConfigError> {
@@ -134,6 +131,19 @@ pub(super) fn peer(given: &Given) -> Result<PeerAddress, ConfigError> {
         ));
     }
     Ok(peer)
+}
+
+/// Addresses to dial that were given with a flag of no setting.
+pub(in crate::daemon) fn addresses(
+    flag: &str,
+    texts: &[String],
+) -> Result<Vec<PeerAddress>, ConfigError> {
+    let given = Given {
+        key: String::new(),
+        value: Value::List(texts.iter().cloned().map(Value::Word).collect()),
+        origin: Origin::Flag(flag.to_owned()),
+    };
+    list(&given, texts.len(), peer)
 }
 
 pub(super) fn path(given: &Given) -> Result<PathBuf, ConfigError> {
