@@ -33,5 +33,6 @@ pub mod replay;
 pub mod session;
 
 mod noise;
+mod scope;
 #[cfg(test)]
 mod vectors;
