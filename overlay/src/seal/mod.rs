@@ -15,6 +15,7 @@
 //! - [`handshake`]: two ends of a Noise handshake, each with an error contract.
 //! - [`session`]: seals and opens, by `&self` from any worker; [`replay`] is its memory.
 //! - [`peer`]: one endpoint's states and deadlines; fills [`effect::Effects`].
+//! - [`roam`]: where a link goes when the far end's address changes.
 //! - [`door`]: what an INIT has to pass before anything costly is done; [`cookie`] is part of it.
 //!
 //! Read [`session::Session`] first, then [`peer::Peer`].
@@ -30,6 +31,7 @@ pub mod local;
 pub mod payload;
 pub mod peer;
 pub mod replay;
+pub mod roam;
 pub mod session;
 
 mod noise;

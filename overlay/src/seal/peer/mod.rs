@@ -71,6 +71,8 @@ pub enum State {
 pub struct Peer {
     id: PeerId,
     kind: Kind,
+    /// The other end's netid, where this is no link.
+    end: Option<NetId>,
     timers: Timers,
     /// Whom we call, once it is known.
     called: NetId,
@@ -130,11 +132,12 @@ struct Up {
 }
 
 impl Peer {
-    /// A peer that is idle.
+    /// The far end of a link, idle.
     pub fn new(id: PeerId, kind: Kind, timers: Timers) -> Self {
         Self {
             id,
             kind,
+            end: None,
             timers,
             called: NetId::ANY,
             dial: None,
@@ -145,6 +148,15 @@ impl Peer {
             cookie: None,
             looked_at: Instant::ZERO,
             asked: 0,
+        }
+    }
+
+    /// The other end of the mesh, idle. Its datagrams are payloads of Data, addresses mean nothing,
+    /// and a keepalive is an empty payload. `timers` are to be [`Timers::end_to_end`].
+    pub fn end(id: PeerId, kind: Kind, timers: Timers, netid: NetId) -> Self {
+        Self {
+            end: Some(netid),
+            ..Self::new(id, kind, timers)
         }
     }
 
@@ -219,15 +231,11 @@ impl Peer {
         let mut out = [0; INIT_LEN];
         let seed = seed(turn);
         let called = self.called;
-        match Initiation::begin(
-            turn.local,
-            Scope::Link,
-            index,
-            called,
-            cookie,
-            seed,
-            &mut out,
-        ) {
+        let scope = self.end.map_or(Scope::Link, |netid| Scope::EndToEnd {
+            initiator: turn.local.netid,
+            responder: netid,
+        });
+        match Initiation::begin(turn.local, scope, index, called, cookie, seed, &mut out) {
             Ok((initiation, len)) => {
                 turn.effects.push(Effect::Send(out[..len].into()));
                 self.attempt = Some(Attempt::InitSent {
