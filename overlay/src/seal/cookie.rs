@@ -11,9 +11,9 @@ use chacha20poly1305::aead::{Aead as _, KeyInit, Payload};
 use chacha20poly1305::{XChaCha20Poly1305, XNonce};
 use wire::sealed::{COOKIE_LEN, Cookie, Init, MAC_LEN};
 
-use crate::seal::handshake::mac2;
 use crate::seal::keys::{Key, MeshKeys, is_same, mac};
 use crate::seal::payload::address_bytes;
+use crate::seal::scope::mac2;
 use crate::time::{Duration, Instant};
 
 /// How long a secret is given out; it is accepted for as long again.

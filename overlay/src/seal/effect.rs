@@ -36,7 +36,8 @@ pub struct Turn<'t> {
 pub enum Effect {
     /// Send a handshake datagram to the peer's endpoint.
     Send(Box<[u8]>),
-    /// Seal a control frame with the session, send it, and note that on the session.
+    /// Seal a control frame with the session, send it, and note that on the session. Between two
+    /// ends it is always a keepalive, and that is an E-DATA of an empty payload.
     Control(Arc<Session>, Owned),
     /// LINK datagrams may come for this session from now on: enter it by its local index.
     Open {

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::seal::identity::Identity;
-use crate::seal::keys::MeshSecret;
+use crate::seal::keys::{Key, MeshSecret};
 use crate::seal::local::Policy;
 use crate::seal::session::OpenError;
 use zeroize::Zeroizing;

@@ -16,6 +16,7 @@
 //! - [`handshake`]: two ends of a Noise handshake, each with an error contract.
 //! - [`session`]: seals and opens, by `&self` from any worker; [`replay`] is its memory.
 //! - [`peer`]: one endpoint's states and deadlines; fills [`effect::Effects`].
+//! - [`roam`]: where a link goes when the far end's address changes.
 //! - [`door`]: what an INIT has to pass before anything costly is done; [`cookie`] is part of it.
 //!
 //! Read [`session::Session`] first, then [`peer::Peer`].
@@ -35,9 +36,11 @@ pub mod opening;
 pub mod payload;
 pub mod peer;
 pub mod replay;
+pub mod roam;
 pub mod session;
 pub mod sessions;
 
 mod noise;
+mod scope;
 #[cfg(test)]
 mod vectors;

@@ -22,15 +22,16 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use wire::NetId;
-use wire::sealed::{Control, INIT_LEN};
+use wire::sealed::INIT_LEN;
 
 use crate::seal::cookie;
 use crate::seal::effect::{Effect, Event, Gone, Owned, PeerId, Turn};
-use crate::seal::handshake::{Answering, Checked, HandshakeError, Initiation, Scope, Seed};
+use crate::seal::handshake::{Answering, Initiation, Scope, Seed};
 use crate::seal::payload::Remote;
 use crate::seal::session::Session;
 use crate::time::{Duration, Instant};
 
+mod inputs;
 mod timers;
 mod upkeep;
 
@@ -70,6 +71,8 @@ pub enum State {
 pub struct Peer {
     id: PeerId,
     kind: Kind,
+    /// The other end's netid, where this is no link.
+    end: Option<NetId>,
     timers: Timers,
     /// Whom we call, once it is known.
     called: NetId,
@@ -129,11 +132,12 @@ struct Up {
 }
 
 impl Peer {
-    /// A peer that is idle.
+    /// The far end of a link, idle.
     pub fn new(id: PeerId, kind: Kind, timers: Timers) -> Self {
         Self {
             id,
             kind,
+            end: None,
             timers,
             called: NetId::ANY,
             dial: None,
@@ -144,6 +148,15 @@ impl Peer {
             cookie: None,
             looked_at: Instant::ZERO,
             asked: 0,
+        }
+    }
+
+    /// The other end of the mesh, idle. Its datagrams are payloads of Data, addresses mean nothing,
+    /// and a keepalive is an empty payload. `timers` are to be [`Timers::end_to_end`].
+    pub fn end(id: PeerId, kind: Kind, timers: Timers, netid: NetId) -> Self {
+        Self {
+            end: Some(netid),
+            ..Self::new(id, kind, timers)
         }
     }
 
@@ -184,177 +197,6 @@ impl Peer {
         }
     }
 
-    /// Answers an INIT that passed the door.
-    ///
-    /// State: one RESP goes out and one handshake more is half-open, for the door to count. Where
-    ///        it displaced an older one, gives where from that was. An attempt of our own goes on.
-    ///
-    /// # Errors
-    /// Nothing goes out: `Crossed`, `Reflected`, or what [`Answering::answer`] says.
-    pub fn handle_init(
-        &mut self,
-        turn: &mut Turn<'_>,
-        checked: &Checked<'_>,
-        from: SocketAddr,
-    ) -> Result<Option<SocketAddr>, HandshakeError> {
-        if let Some(Attempt::InitSent {
-            initiation,
-            sent_at,
-            ..
-        }) = &self.attempt
-        {
-            let (ours, theirs) = (*initiation.ephemeral(), checked.init().ephemeral());
-            if ours == theirs {
-                return Err(HandshakeError::Reflected);
-            }
-            if ours > theirs && turn.now.since(*sent_at) < self.timers.crossing {
-                return Err(HandshakeError::Crossed);
-            }
-        }
-        let index = turn.indices.take(self.id, turn.random);
-        let mut out = [0; INIT_LEN];
-        let seed = seed(turn);
-        let answered = Answering::answer(turn.local, checked, index, seed, Some(from), &mut out);
-        let (answering, _, len) = match answered {
-            Ok(answered) => answered,
-            Err(error) => {
-                turn.indices.release(index);
-                return Err(error);
-            }
-        };
-        let displaced = (self.answers.len() >= HALF_OPEN_MAX)
-            .then(|| self.answers.pop_front())
-            .flatten();
-        if let Some(oldest) = &displaced {
-            turn.indices.release(oldest.answering.index());
-        }
-        self.answers.push_back(HalfOpen {
-            answering: Box::new(answering),
-            from,
-            ends_at: turn.now + self.timers.half_open,
-        });
-        turn.effects.push(Effect::Send(out[..len].into()));
-        Ok(displaced.map(|oldest| oldest.from))
-    }
-
-    /// Reads a RESP. State: unchanged, unless it is the right one.
-    pub fn handle_resp(&mut self, turn: &mut Turn<'_>, from: SocketAddr, resp: &[u8]) {
-        let Some(Attempt::InitSent { initiation, .. }) = &mut self.attempt else {
-            return;
-        };
-        let mut fin = [0; INIT_LEN];
-        let (session, remote, len) =
-            match initiation.complete(turn.local, turn.now, resp, Some(from), &mut fin) {
-                Ok(completed) => completed,
-                Err(error) => return turn.effects.event(Event::Refused(error)),
-            };
-        if !self.is_same_key(&remote, turn) {
-            return;
-        }
-        let session = Arc::new(session);
-        let fin: Box<[u8]> = fin[..len].into();
-        // It can open before it may seal: the answer to FIN comes over it.
-        turn.effects.push(open(&session, &remote));
-        turn.effects.push(Effect::Send(fin.clone()));
-        self.attempt = Some(Attempt::FinSent {
-            session,
-            remote: Box::new(remote),
-            fin,
-            sent_at: turn.now,
-            repeated: 0,
-        });
-    }
-
-    /// Reads a FIN; gives where from the handshake was that it ended, for the door's count. State:
-    /// unchanged, unless it is the right one.
-    pub fn handle_fin(&mut self, turn: &mut Turn<'_>, fin: &[u8]) -> Option<SocketAddr> {
-        if let Some(up) = &self.current
-            && *up.fin == *fin
-        {
-            let session = Arc::clone(&up.session);
-            turn.effects
-                .push(Effect::Control(session, Owned::Keepalive));
-            return None;
-        }
-        let receiver = u32::from_be_bytes(fin.get(8..12)?.try_into().ok()?);
-        let at = self
-            .answers
-            .iter()
-            .position(|half| half.answering.index() == receiver)?;
-        let half = self.answers.get_mut(at)?;
-        let (session, remote) = match half.answering.finish(turn.local, turn.now, fin) {
-            Ok(finished) => finished,
-            Err(error) => {
-                turn.effects.event(Event::Refused(error));
-                return None;
-            }
-        };
-        if !self.is_same_key(&remote, turn) {
-            return None;
-        }
-        let half = self.answers.remove(at)?;
-        let session = Arc::new(session);
-        turn.effects.push(open(&session, &remote));
-        // An INIT of ours that waits for its answer has become needless.
-        if matches!(self.attempt, Some(Attempt::InitSent { .. })) {
-            self.give_up_attempt(turn);
-        }
-        self.promote(turn, session, Box::new(remote), fin.into());
-        Some(half.from)
-    }
-
-    /// Reads a COOKIE (S30): the next INIT carries it.
-    pub fn handle_cookie(&mut self, turn: &mut Turn<'_>, datagram: &[u8]) {
-        if let Some(Attempt::InitSent {
-            initiation,
-            cookie_read,
-            ..
-        }) = &mut self.attempt
-            && !*cookie_read
-        {
-            let (index, mac1) = (initiation.index(), initiation.mac1());
-            let keys = &turn.local.keys;
-            if let Some(held) = cookie::Held::open(turn.now, keys, index, mac1, datagram) {
-                *cookie_read = true;
-                self.cookie = Some(held);
-            }
-        }
-    }
-
-    /// The endpoint has another address now: a cookie for the former one is none (S10).
-    pub fn handle_moved(&mut self) {
-        self.cookie = None;
-    }
-
-    /// The first datagram opened on a session (`Opened::is_first`): the far end has it too, and an
-    /// initiator seals with it from now on.
-    pub fn handle_confirmed(&mut self, turn: &mut Turn<'_>, index: u32) {
-        if let Some(Attempt::FinSent { session, .. }) = &self.attempt
-            && session.local_index() == index
-            && let Some(Attempt::FinSent {
-                session, remote, ..
-            }) = self.attempt.take()
-        {
-            self.promote(turn, session, remote, Box::default());
-        }
-    }
-
-    /// A control frame opened on the session of this index.
-    pub fn handle_control(&mut self, turn: &mut Turn<'_>, index: u32, control: &Control<'_>) {
-        let Some(session) = self.opens(index) else {
-            return;
-        };
-        match control {
-            Control::PathChallenge(bytes) => {
-                let answer = Owned::PathResponse(*bytes);
-                turn.effects.push(Effect::Control(session, answer));
-            }
-            // Advice (S26): whether it is so, a challenge tells.
-            Control::Close(_) => self.challenge(turn),
-            _ => {}
-        }
-    }
-
     /// Ends everything: says so to the far end, and is idle. A peer that is dropped must leave
     /// first, or its indices stay taken. Gives where from its half-open handshakes were.
     pub fn leave(&mut self, turn: &mut Turn<'_>, reason: u8, mut ended: impl FnMut(SocketAddr)) {
@@ -389,15 +231,11 @@ impl Peer {
         let mut out = [0; INIT_LEN];
         let seed = seed(turn);
         let called = self.called;
-        match Initiation::begin(
-            turn.local,
-            Scope::Link,
-            index,
-            called,
-            cookie,
-            seed,
-            &mut out,
-        ) {
+        let scope = self.end.map_or(Scope::Link, |netid| Scope::EndToEnd {
+            initiator: turn.local.netid,
+            responder: netid,
+        });
+        match Initiation::begin(turn.local, scope, index, called, cookie, seed, &mut out) {
             Ok((initiation, len)) => {
                 turn.effects.push(Effect::Send(out[..len].into()));
                 self.attempt = Some(Attempt::InitSent {

@@ -33,6 +33,8 @@ struct End {
     /// Answers every INIT by a cookie, if its mac2 is not right.
     jar: Option<Jar>,
     half_open: i64,
+    /// The other end's netid, where this is no link.
+    end: Option<NetId>,
 }
 
 impl End {
@@ -50,6 +52,16 @@ impl End {
             waited: 0,
             jar: None,
             half_open: 0,
+            end: None,
+        }
+    }
+
+    /// One end of the mesh, as it speaks with the other.
+    fn far_apart(key: u8, netid: NetId, other: NetId, kind: Kind) -> Self {
+        Self {
+            peer: Peer::end(PeerId(1), kind, Timers::end_to_end(), other),
+            end: Some(other),
+            ..Self::new(key, netid, kind, key)
         }
     }
 
@@ -82,7 +94,17 @@ impl End {
             match effect {
                 Effect::Send(datagram) => out.push(datagram.into_vec()),
                 Effect::Control(session, owned) => {
-                    out.push(sealed(&session, Frame::Control(owned.control())));
+                    out.push(match self.end {
+                        None => sealed(&session, Frame::Control(owned.control())),
+                        Some(other) => {
+                            assert_eq!(owned, Owned::Keepalive);
+                            let mut empty = vec![0; LINK_HEADER_LEN + 16];
+                            session
+                                .seal_data(self.local.netid, other, &mut empty)
+                                .unwrap();
+                            empty
+                        }
+                    });
                     session.note_sent(now, false);
                 }
                 Effect::Open { session, .. } => {
@@ -717,6 +739,79 @@ fn a_session_without_successor_ends_after_its_time() {
     assert!(world.both_up());
     world.run(Duration::from_secs(3));
     assert!(world.ends[0].events.contains(&Event::Down(Gone::Expired)));
+}
+
+/// One handshake between two ends, from the INIT on; gives what `near` sends in the end.
+fn shake_hands(near: &mut End, far: &mut End, now: Instant, init: &[u8]) -> Vec<Vec<u8>> {
+    let nowhere: SocketAddr = "[::]:0".parse().unwrap();
+    let scope = Scope::EndToEnd {
+        initiator: near.local.netid,
+        responder: far.local.netid,
+    };
+    let checked = check_init(&far.local.keys, scope, init).unwrap();
+    let resp = far
+        .call(now, |peer, turn| peer.handle_init(turn, &checked, nowhere))
+        .1;
+    let fin = near
+        .call(now, |peer, turn| peer.handle_resp(turn, nowhere, &resp[0]))
+        .1;
+    let mut empty = far
+        .call(now, |peer, turn| peer.handle_fin(turn, &fin[0]))
+        .1
+        .remove(0);
+    let index = u32::from_be_bytes(empty[4..8].try_into().unwrap());
+    let session = Arc::clone(&near.sessions[&index]);
+    let opened = session
+        .open_data(far.local.netid, near.local.netid, &mut empty)
+        .unwrap();
+    assert!(opened.is_first && opened.plaintext.is_empty());
+    near.call(now, |peer, turn| peer.handle_confirmed(turn, index))
+        .1
+}
+
+#[test]
+fn two_ends_come_up_stay_up_in_silence_and_rekey_by_the_hour() {
+    let mut near = End::far_apart(10, NEAR, FAR, Kind::Configured);
+    let mut far = End::far_apart(20, FAR, NEAR, Kind::Incoming);
+    let start = Instant::from_secs(100);
+    let init = near
+        .call(start, |peer, turn| peer.dial(turn, FAR))
+        .1
+        .remove(0);
+    assert_eq!(init[..2], [0xc8, 1]);
+    let first = shake_hands(&mut near, &mut far, start, &init);
+    assert_eq!(first.len(), 1, "an empty payload, which confirms");
+    assert_eq!(
+        (near.peer.state(), far.peer.state()),
+        (State::Up, State::Up)
+    );
+    let former = Arc::clone(near.using.as_ref().unwrap());
+    // Messages come now and then; nothing else is sent until the hour is over.
+    let mut rekeyed = None;
+    for second in 1..4_000 {
+        let now = start + Duration::from_secs(second);
+        if second % 600 == 0 {
+            near.using.as_ref().unwrap().note_heard(now, true);
+            far.using.as_ref().unwrap().note_heard(now, true);
+        }
+        assert!(far.tick(now).is_empty());
+        if let Some(init) = near.tick(now).pop() {
+            shake_hands(&mut near, &mut far, now, &init);
+            assert!(rekeyed.replace(second).is_none());
+        }
+        near.check();
+        far.check();
+    }
+    assert!(
+        rekeyed.is_some_and(|second| (3_240..=3_961).contains(&second)),
+        "{rekeyed:?}"
+    );
+    assert!(!Arc::ptr_eq(&former, near.using.as_ref().unwrap()));
+    assert_eq!((near.count(is_rekeyed), far.count(is_rekeyed)), (1, 1));
+    // A quarter of an hour in which nothing comes ends it.
+    let later = start + Duration::from_secs(4_000 + 901);
+    near.tick(later);
+    assert_eq!(near.events.last(), Some(&Event::Down(Gone::Silent)));
 }
 
 proptest! {

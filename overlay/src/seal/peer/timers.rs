@@ -68,6 +68,25 @@ impl Default for Timers {
 }
 
 impl Timers {
+    /// Those between two ends of the mesh, where every datagram is a flood (S58): no keepalives, no
+    /// questions, and long silence.
+    pub fn end_to_end() -> Self {
+        let seconds = Duration::from_secs;
+        Self {
+            retry: [30, 60, 120, 300, 600].map(seconds),
+            retry_up: seconds(30),
+            rekey: seconds(3_600),
+            rekey_responder: seconds(4_500),
+            session_lifetime: seconds(7_200),
+            answer_within: Duration::MAX,
+            idle: Duration::MAX,
+            ask: [Duration::MAX; 4],
+            ask_idle: [Duration::MAX; 4],
+            dead: seconds(900),
+            ..Self::default()
+        }
+    }
+
     /// The wait after INIT number `tries`, counted from 0.
     pub(super) fn retry(&self, tries: u32, is_up: bool, random: &mut dyn Rng) -> Duration {
         let last = self.retry.len() - 1;
