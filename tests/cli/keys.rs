@@ -6,6 +6,7 @@ use std::io::Write;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::PathBuf;
 use std::process::{Output, Stdio};
+use std::time::{Duration, Instant};
 
 use overlay::seal::invitation::Invitation;
 use overlay::seal::keys::MeshSecret;
@@ -56,6 +57,25 @@ impl Home {
             .unwrap();
         // A command that reads nothing may be gone already.
         let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+        child.wait_with_output().unwrap()
+    }
+
+    /// What a node says that is started and after two seconds killed, if it has not ended by then.
+    fn starts(&self, name: &str) -> Output {
+        let mut child = command(&["up", "--log", "trace", "--config"])
+            .arg(self.path(&format!("{name}.toml")))
+            .arg("--control")
+            .arg(self.path("c.sock"))
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let end = Instant::now() + Duration::from_secs(2);
+        while Instant::now() < end && child.try_wait().unwrap().is_none() {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        // It may have ended by itself.
+        let _ = child.kill();
         child.wait_with_output().unwrap()
     }
 
@@ -446,10 +466,10 @@ fn secrets_show_nowhere_but_in_their_files_and_the_token() {
         home.run("a", &format!("ping {}", home.read("a/secret")), ""),
         true,
     );
-    let up = format!("up --log trace --control {}", home.path("c.sock").display());
-    for line in ["key", "key --json", "init", &up] {
+    for line in ["key", "key --json", "init"] {
         note(home.run("a", line, ""), true);
     }
+    note(home.starts("a"), true);
     said += &home.read("a.toml");
     said += &home.read("b.toml");
     assert!(said.contains("mi1-..."), "{said}");
