@@ -2,7 +2,11 @@
 
 use overlay_tests::cli::{run, snapshot};
 
-const COMMANDS: [&str; 8] = [
+const COMMANDS: [&str; 12] = [
+    "init",
+    "join",
+    "invite",
+    "key",
     "up",
     "status",
     "neighbors",

@@ -7,6 +7,7 @@
 
 mod errors;
 mod help;
+mod keys;
 mod query;
 
 use std::path::PathBuf;

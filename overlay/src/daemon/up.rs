@@ -84,7 +84,8 @@ pub struct Start {
 }
 
 impl Start {
-    /// Reads the configuration, starts logging, locks the state, makes the control socket.
+    /// Reads the configuration and the keys, starts logging, locks the state, makes the control
+    /// socket.
     ///
     /// # Errors
     /// The first of these that does not work.
@@ -97,11 +98,14 @@ impl Start {
         for warning in &config.warnings {
             tracing::warn!("{warning}");
         }
-        let state = StateDir::open(&config.files.state)?;
-        let sealed = match config.security {
+        let membership = match config.security {
             Security::Plain => None,
-            Security::Sealed => Some(Membership::load(&config)?.start(&config, &state)?),
+            Security::Sealed => Some(Membership::load(&config)?),
         };
+        let state = StateDir::open(&config.files.state)?;
+        let sealed = membership
+            .map(|membership| membership.start(&config, &state))
+            .transpose()?;
         let netid = match &sealed {
             Some(local) => local.netid,
             None => state.netid(config.netid, state::draw_netid)?,

@@ -117,7 +117,7 @@ Examples:
   ssh van floodmesh invite | floodmesh join -
   floodmesh join --file token.txt --name truck")]
 pub struct JoinArgs {
-    /// The token that invite printed; \"-\" reads it from standard input. Typed here it shows in ps
+    /// The token that invite printed; "-" reads it from standard input. Typed here it shows in ps
     /// and stays in the shell's history.
     #[arg(
         value_name = "TOKEN|-",
