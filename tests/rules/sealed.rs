@@ -234,7 +234,6 @@ fn sealed_rules_are_numbered_without_gaps_and_only_those_are_cited() {
     for (file, text) in found {
         let wrong: Vec<_> = cited(&text).difference(&known).copied().collect();
         assert!(wrong.is_empty(), "{file}: {wrong:?}");
-<<<<<<< HEAD
     }
 }
 
@@ -253,8 +252,6 @@ fn a_second_implementation_makes_the_same_bytes_from_the_document_alone() {
             assert!(std::env::var_os("CI").is_none(), "python3: {error}");
             println!("skipped: needs python3");
         }
-=======
->>>>>>> keys
     }
 }
 
