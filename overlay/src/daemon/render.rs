@@ -150,7 +150,7 @@ fn neighbor_counts(counts: &NeighborCounts) -> String {
 fn security(security: Security) -> &'static str {
     match security {
         Security::None => "none (anyone who can reach a node can read, forge and join)",
-        Security::Link => "link (members of the mesh only; those on the way can read)",
+        Security::Link => "link (members only; a member that relays can read)",
         other => other.name(),
     }
 }
