@@ -7,7 +7,7 @@
 
 use std::fmt::Write;
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, IsTerminal, Read};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -84,6 +84,25 @@ pub fn join(args: &JoinArgs) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Standard input: all of it, or the first line that somebody types. A terminal gives one line at
+/// a time.
+struct Input {
+    file: File,
+    is_typed: bool,
+    is_over: bool,
+}
+
+impl Read for Input {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.is_over {
+            return Ok(0);
+        }
+        let len = self.file.read(buffer)?;
+        self.is_over = self.is_typed && buffer[..len].ends_with(b"\n");
+        Ok(len)
+    }
+}
+
 /// Takes the token from where it was given, and judges it.
 fn read_invitation(args: &JoinArgs) -> Result<Invitation, Failure> {
     let standard = Path::new("standard input");
@@ -95,7 +114,16 @@ fn read_invitation(args: &JoinArgs) -> Result<Invitation, Failure> {
             let input = input.map_err(|error| {
                 Failure::at_work("cannot read standard input", "").because(error)
             })?;
-            file::read_text(File::from(input), standard)?
+            let is_typed = input.is_terminal();
+            if is_typed {
+                eprintln!("paste the token that floodmesh invite printed, and press Enter:");
+            }
+            let input = Input {
+                file: File::from(input),
+                is_typed,
+                is_over: false,
+            };
+            file::read_text(input, standard)?
         }
         (None, typed) => {
             eprintln!(

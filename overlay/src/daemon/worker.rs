@@ -130,7 +130,10 @@ impl Worker {
             hand,
             nonces,
             pump: Pump::default(),
-            rx: RxBatch::with_buffers(batch),
+            rx: match sealed {
+                true => RxBatch::with_buffers(batch).with_all_messages(),
+                false => RxBatch::with_buffers(batch),
+            },
             tx: TxBatch::with_capacity(TX_ITEMS),
             receiver: Receiver::default(),
             opening: Opening::default(),

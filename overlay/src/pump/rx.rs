@@ -74,6 +74,13 @@ impl RxBatch {
         }
     }
 
+    /// Makes room for [`MESSAGES`], for a batch whose messages are to be replaced.
+    #[must_use]
+    pub fn with_all_messages(mut self) -> Self {
+        self.messages.reserve(MESSAGES);
+        self
+    }
+
     /// How many buffers there are.
     pub fn buffers(&self) -> usize {
         self.arena.len() / RX_BUFFER_LEN

@@ -36,6 +36,9 @@ const WAITING: usize = 8;
 /// Endpoints at once; an incoming one above that is dropped, a dialed one displaces an idle one.
 const ENDPOINTS: usize = 2_048;
 
+/// Netids whose key is remembered; further ones go by any.
+const PINS: usize = 65_536;
+
 /// What the caller is to do, in order.
 #[derive(Debug)]
 pub enum Wish {
@@ -337,7 +340,9 @@ impl Links {
         if let Some((netid, static_key)) = other {
             const REPLACED: u8 = 2;
             let _ = turn.effects.drain().count();
-            entry.peer.leave(&mut turn, REPLACED, |_| {});
+            entry
+                .peer
+                .leave(&mut turn, REPLACED, |from| self.door.leave(from));
             let notice = Notice::Unpinned { netid, static_key };
             self.wishes.push(Wish::Notice(entry.path.endpoint, notice));
         }
@@ -404,7 +409,9 @@ fn carry_out(
             return true;
         }
         Effect::Event(event) => {
-            if let Event::Up(remote) = &event {
+            if let Event::Up(remote) = &event
+                && pins.len() < PINS
+            {
                 pins.entry(remote.netid).or_insert(remote.static_key);
             }
             wishes.push(Wish::Notice(path.endpoint, Notice::Peer(event)));

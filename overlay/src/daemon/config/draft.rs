@@ -24,6 +24,8 @@ use crate::pump::tx::MAX_BATCH;
 const PLAIN_MTU: u32 = 1_400;
 /// The same where the seals of link and end-to-end come on top.
 pub(in crate::daemon) const SEALED_MTU: u32 = 1_360;
+/// The most that a frame of a sealed datagram holds, less our header and Ethernet's (SEALED.md S24).
+const SEALED_MTU_LIMIT: u32 = 32_700;
 /// Smallest MTU at which the kernel keeps IPv6 on a device (RFC 8200 section 5).
 const IPV6_MTU: u32 = 1_280;
 /// Sockets of one node, which one thread polls, and addresses of its device.
@@ -212,6 +214,15 @@ impl Draft {
             Security::Plain => PLAIN_MTU,
             Security::Sealed => SEALED_MTU,
         });
+        if config.security == Security::Sealed && config.device.mtu > SEALED_MTU_LIMIT {
+            return Err(ConfigError::conflict(
+                format!(
+                    "packets of {} bytes do not fit into a sealed datagram",
+                    config.device.mtu
+                ),
+                format!("give --mtu at most {SEALED_MTU_LIMIT}"),
+            ));
+        }
         if let (DeviceMode::None, Some(given)) = (config.device.mode, &self.needs_device) {
             return Err(given.wrong(
                 "needs a device",
