@@ -241,7 +241,10 @@ fn a_mesh_secret_makes_sealed_the_default_and_plain_a_warning() {
         plain.warnings
     );
     let large = error("", &format!("{state} --mtu 40000"));
-    assert!(large.contains("do not fit into a sealed datagram"), "{large}");
+    assert!(
+        large.contains("do not fit into a sealed datagram"),
+        "{large}"
+    );
     // Also where the secret lies elsewhere; that the mode is written out needs no file.
     let elsewhere = format!("--set secret_file={place}/secret --name van");
     assert_eq!(load("", &elsewhere).unwrap().security, Security::Sealed);
