@@ -264,20 +264,20 @@ impl Session {
         self.failures.load(Relaxed)
     }
 
-    /// Notes that something opened; `message` if it held one of the plain protocol. Once a batch
-    /// is enough.
+    /// Notes that something opened; `message` if it held one of the plain protocol. Within a batch
+    /// all but the first cost a look.
     pub fn note_heard(&self, now: Instant, message: bool) {
-        self.activity.heard.fetch_max(now.0.max(1), Relaxed);
+        raise(&self.activity.heard, now);
         if message {
-            self.activity.heard_message.fetch_max(now.0.max(1), Relaxed);
+            raise(&self.activity.heard_message, now);
         }
     }
 
-    /// Notes that something was sent; `message` as above. Once a batch is enough.
+    /// Notes that something was sent; otherwise as above.
     pub fn note_sent(&self, now: Instant, message: bool) {
-        self.activity.sent.fetch_max(now.0.max(1), Relaxed);
+        raise(&self.activity.sent, now);
         if message {
-            self.activity.sent_message.fetch_max(now.0.max(1), Relaxed);
+            raise(&self.activity.sent_message, now);
         }
     }
 
@@ -389,6 +389,13 @@ fn known(judgement: Judgement) -> Result<(), OpenError> {
         Judgement::Replayed => Err(OpenError::Replayed),
         Judgement::TooOld => Err(OpenError::TooOld),
         Judgement::TooFar => Err(OpenError::TooFar),
+    }
+}
+
+fn raise(at: &AtomicU64, now: Instant) {
+    let micros = now.0.max(1);
+    if at.load(Relaxed) < micros {
+        at.fetch_max(micros, Relaxed);
     }
 }
 

@@ -86,25 +86,6 @@ impl Sender {
         self
     }
 
-    /// [`Self::flush_to`] in plain.
-    pub fn flush(
-        &mut self,
-        sockets: &UdpSockets,
-        now: Instant,
-        arena: &[u8],
-        tx: &TxBatch,
-        neighbors: &NeighborSet,
-        counters: &Counters,
-    ) {
-        let to = Outbound {
-            sockets,
-            neighbors,
-            sessions: None,
-            counters,
-        };
-        self.flush_to(&to, now, arena, tx);
-    }
-
     /// Sends every message of `tx` to every link except those of the neighbor it came from.
     ///
     /// Shape:  `arena` is the one that the spans of `tx` were made for.
@@ -112,7 +93,7 @@ impl Sender {
     /// Borrows: nothing; the kernel has copied what it took when this returns.
     /// Cost:   one system call for up to a chunk of copies to one link; never waits, never allocates.
     /// Drops:  TxNoBuffer, TxUnreachable, TxTooBig, NoSession, TxError.
-    pub fn flush_to(&mut self, to: &Outbound<'_>, now: Instant, arena: &[u8], tx: &TxBatch) {
+    pub fn flush(&mut self, to: &Outbound<'_>, now: Instant, arena: &[u8], tx: &TxBatch) {
         let Outbound {
             sockets,
             neighbors,
@@ -140,7 +121,17 @@ impl Sender {
                 .iter()
                 .filter(|item| item.except != Some(link.neighbor))
                 .map(|item| item.span);
+            let socket = sockets.get(link.path.endpoint.socket);
             loop {
+                // Nothing is sealed that cannot be sent.
+                let paused = |socket| memory.paused(now).map_or(Ok(socket), Err);
+                let socket = match socket.ok_or(SendError::Other).and_then(paused) {
+                    Ok(socket) => socket,
+                    Err(error) => {
+                        tally.drop(error, spans.by_ref().count());
+                        break;
+                    }
+                };
                 self.spans.clear();
                 let mut source = arena;
                 match session {
@@ -155,21 +146,15 @@ impl Sender {
                             (&mut self.sealed, &mut self.spans),
                         );
                         tally.drop(SendError::NoSession, dropped);
-                        session.note_sent(now, true);
+                        if !self.spans.is_empty() {
+                            session.note_sent(now, true);
+                        }
                         source = &self.sealed;
                     }
                 }
                 if self.spans.is_empty() {
                     break;
                 }
-                if let Some(error) = memory.paused(now) {
-                    tally.drop(error, self.spans.len());
-                    continue;
-                }
-                let Some(socket) = sockets.get(link.path.endpoint.socket) else {
-                    tally.drop(SendError::Other, self.spans.len());
-                    continue;
-                };
                 let mut run = Run::new(socket, link.path, source, &self.spans, |report| {
                     attribute(report, link.path.endpoint.socket, neighbors, counters);
                 });

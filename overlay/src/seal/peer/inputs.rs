@@ -96,7 +96,7 @@ impl Peer {
     /// unchanged, unless it is the right one.
     pub fn handle_fin(&mut self, turn: &mut Turn<'_>, fin: &[u8]) -> Option<SocketAddr> {
         if let Some(up) = &self.current
-            && *up.fin == *fin
+            && up.fin.as_deref() == Some(fin)
         {
             let session = Arc::clone(&up.session);
             turn.effects
@@ -126,7 +126,7 @@ impl Peer {
         if matches!(self.attempt, Some(Attempt::InitSent { .. })) {
             self.give_up_attempt(turn);
         }
-        self.promote(turn, session, Box::new(remote), fin.into());
+        self.promote(turn, session, Box::new(remote), Some(fin.into()));
         Some(half.from)
     }
 
@@ -162,7 +162,7 @@ impl Peer {
                 session, remote, ..
             }) = self.attempt.take()
         {
-            self.promote(turn, session, remote, Box::default());
+            self.promote(turn, session, remote, None);
         }
     }
 

@@ -128,7 +128,7 @@ struct Up {
     remote: Box<Remote>,
     rekey_at: Instant,
     /// The FIN that made it, where we answered: its copies are answered too (S43).
-    fin: Box<[u8]>,
+    fin: Option<Box<[u8]>>,
 }
 
 impl Peer {
@@ -257,7 +257,7 @@ impl Peer {
         turn: &mut Turn<'_>,
         session: Arc<Session>,
         remote: Box<Remote>,
-        fin: Box<[u8]>,
+        fin: Option<Box<[u8]>>,
     ) {
         let rekey_at =
             session.created_at() + self.timers.rekey(session.is_initiator(), turn.random);

@@ -814,6 +814,16 @@ fn two_ends_come_up_stay_up_in_silence_and_rekey_by_the_hour() {
     assert_eq!(near.events.last(), Some(&Event::Down(Gone::Silent)));
 }
 
+#[test]
+fn an_initiator_never_takes_an_empty_datagram_for_a_copy_of_a_fin_it_got() {
+    let mut world = World::up();
+    let now = world.now;
+    let out = world.ends[0]
+        .call(now, |peer, turn| peer.handle_fin(turn, &[]))
+        .1;
+    assert!(out.is_empty());
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 

@@ -2,6 +2,7 @@
 
 mod namespace;
 mod network;
+mod sealed;
 mod trains;
 
 use std::net::UdpSocket as StdSocket;
@@ -87,8 +88,13 @@ impl Node {
     }
 
     fn flush_batch(&mut self, neighbors: &NeighborSet, arena: &[u8], tx: &TxBatch) {
-        self.sender
-            .flush(&self.sockets, NOW, arena, tx, neighbors, &self.counters);
+        let to = Outbound {
+            sockets: &self.sockets,
+            neighbors,
+            sessions: None,
+            counters: &self.counters,
+        };
+        self.sender.flush(&to, NOW, arena, tx);
     }
 
     /// What waits on `socket` now, up to one batch: each datagram as a message of its own, and its
