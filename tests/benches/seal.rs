@@ -12,32 +12,14 @@ use overlay::seal::handshake::{Answering, Initiation, Scope, Seed, check_init};
 use overlay::seal::identity::Identity;
 use overlay::seal::keys::{Key, MeshSecret};
 use overlay::seal::local::Local;
-use overlay::seal::session::{LINK_OVERHEAD, Session, Terms};
+use overlay::seal::session::LINK_OVERHEAD;
 use overlay::time::Instant;
+use overlay_tests::sessions::session_pair;
 use wire::NetId;
 use wire::sealed::INIT_LEN;
 
 /// A small packet and a full one, as messages.
 const SIZES: [usize; 2] = [80, 1416];
-
-fn pair(aead: Aead) -> (Session, Session) {
-    let terms = Terms {
-        local: 1,
-        remote: 2,
-        is_initiator: true,
-        aead,
-        info: b"link-aead v1",
-    };
-    let far = Terms {
-        local: 2,
-        remote: 1,
-        is_initiator: false,
-        ..terms
-    };
-    let keys = (Key::new([1; 32]), Key::new([2; 32]));
-    let session = |terms| Session::new(Instant::ZERO, terms, &keys.0, &keys.1);
-    (session(terms), session(far))
-}
 
 fn session(c: &mut Criterion) {
     for (name, aead) in [
@@ -52,7 +34,7 @@ fn session(c: &mut Criterion) {
         for size in SIZES {
             let message = vec![0x45; size];
             group.throughput(Throughput::Bytes(size as u64));
-            let (near, _) = pair(aead);
+            let [near, _] = session_pair(aead);
             let mut out = vec![0; size + LINK_OVERHEAD];
             group.bench_function(format!("seal_{size}"), |b| {
                 b.iter(|| {
@@ -60,7 +42,7 @@ fn session(c: &mut Criterion) {
                         .expect("within its limit")
                 });
             });
-            let (near, far) = pair(aead);
+            let [near, far] = session_pair(aead);
             group.bench_function(format!("open_{size}"), |b| {
                 let sealed = || {
                     let mut out = vec![0; size + LINK_OVERHEAD];

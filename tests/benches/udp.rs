@@ -15,7 +15,7 @@ use std::time::{Duration, Instant as Clock};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use overlay::id::{Endpoint, LinkId, NetId, Path, SocketId};
 use overlay::keyed::KeyedHasher;
-use overlay::link::udp::{Receiver, Sender, UdpSockets};
+use overlay::link::udp::{Outbound, Receiver, Sender, UdpSockets};
 use overlay::node::snapshot::{LinkEntry, LinkStats, NeighborSet};
 use overlay::pump::count::Counters;
 use overlay::pump::rx::{RX_BUFFERS, RxBatch, Span};
@@ -74,14 +74,13 @@ impl Bench {
     }
 
     fn flush(&mut self) {
-        self.sender.flush(
-            &self.sockets,
-            NOW,
-            &self.arena,
-            &self.tx,
-            &self.neighbors,
-            &self.counters,
-        );
+        let to = Outbound {
+            sockets: &self.sockets,
+            neighbors: &self.neighbors,
+            sessions: None,
+            counters: &self.counters,
+        };
+        self.sender.flush(&to, NOW, &self.arena, &self.tx);
     }
 
     fn send_one_by_one(&self) {

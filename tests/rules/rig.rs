@@ -17,7 +17,7 @@ use overlay::daemon::shared::{Command, Report, Reports, Seat, Shared, Snapshot};
 use overlay::daemon::worker::{Parts, Worker};
 use overlay::id::{Endpoint, LinkId, Path, SocketId};
 use overlay::keyed::KeyedHasher;
-use overlay::link::udp::{Receiver, Sender, UdpSockets};
+use overlay::link::udp::{Outbound, Receiver, Sender, UdpSockets};
 use overlay::node::flood::Flood;
 use overlay::node::hash::{Algorithm, MessageHasher};
 use overlay::node::seen::SeenConfig;
@@ -101,9 +101,13 @@ impl Far {
             tx.push(Span { start, len }, None);
         }
         let to = NeighborSet::new(vec![link(0, ME, node)], [], KeyedHasher(1, 2));
-        let (now, counters) = (Instant::from_secs(1), &self.counters);
-        self.sender
-            .flush(&self.sockets, now, &arena, &tx, &to, counters);
+        let to = Outbound {
+            sockets: &self.sockets,
+            neighbors: &to,
+            sessions: None,
+            counters: &self.counters,
+        };
+        self.sender.flush(&to, Instant::from_secs(1), &arena, &tx);
     }
 
     /// How many datagrams wait; they are gone then.

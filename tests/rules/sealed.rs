@@ -10,11 +10,11 @@ use overlay::seal::aead::Aead;
 use overlay::seal::cookie::{COOKIE_LIFETIME, SECRET_LIFETIME};
 use overlay::seal::door::Limits;
 use overlay::seal::invitation::{PEERS_LIMIT, TEXT_LIMIT};
-use overlay::seal::keys::Key;
 use overlay::seal::peer::Timers;
 use overlay::seal::replay::{LEAP, WINDOW};
-use overlay::seal::session::{LINK_OVERHEAD, Session, Terms};
+use overlay::seal::session::LINK_OVERHEAD;
 use overlay::time::{Duration, Instant};
+use overlay_tests::sessions::session_pair;
 use wire::sealed;
 
 use crate::noalloc::allocations;
@@ -257,25 +257,8 @@ fn a_second_implementation_makes_the_same_bytes_from_the_document_alone() {
 
 #[test]
 fn a_session_allocates_nothing_for_what_it_seals_opens_and_refuses() {
-    let keys = (Key::new([1; 32]), Key::new([2; 32]));
-    let pair = |aead| {
-        let terms = Terms {
-            local: 1,
-            remote: 2,
-            is_initiator: true,
-            aead,
-            info: b"link-aead v1",
-        };
-        let far = Terms {
-            local: 2,
-            remote: 1,
-            is_initiator: false,
-            ..terms
-        };
-        [terms, far].map(|terms| Session::new(Instant::ZERO, terms, &keys.0, &keys.1))
-    };
     for aead in [Aead::ChaCha20Poly1305, Aead::Aes256Gcm] {
-        let [near, far] = pair(aead);
+        let [near, far] = session_pair(aead);
         let message = [0x45; 1_400];
         let mut datagram = [0; 1_400 + LINK_OVERHEAD];
         let mut copy = datagram;

@@ -10,4 +10,5 @@ pub mod fuzz;
 #[cfg(feature = "daemon")]
 pub mod mesh;
 pub mod packets;
+pub mod sessions;
 pub mod world;

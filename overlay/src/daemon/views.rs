@@ -23,7 +23,6 @@ use crate::node::mtu::IPV6_MTU;
 use crate::node::neighbor::LinkState;
 use crate::pump::count::{DropReason, Total};
 use crate::route::directory::ClaimState as Claim;
-use crate::seal::session::LINK_OVERHEAD;
 use crate::time::{Duration, Instant};
 
 /// How long messages are remembered unless memory is short.
@@ -163,15 +162,11 @@ impl Driver {
 
     /// What links carry, and how.
     fn carriage(&self) -> Carriage {
-        let security = self.security();
-        let overhead = match security {
-            Security::None => 0,
-            _ => LINK_OVERHEAD as u16,
-        };
+        let overhead = self.overhead();
         Carriage {
             largest: self.control.largest_datagram().saturating_add(overhead),
             overhead,
-            security,
+            security: self.security(),
         }
     }
 

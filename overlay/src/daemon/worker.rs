@@ -117,7 +117,10 @@ impl Worker {
             nonces,
         } = parts;
         let now = clock.now();
-        let sealed = shared.snapshot.load().sessions.is_some();
+        let (mut rx, mut sender) = (RxBatch::with_buffers(batch), Sender::with_chunk(batch));
+        if shared.snapshot.load().sessions.is_some() {
+            (rx, sender) = (rx.with_all_messages(), sender.sealing());
+        }
         let hand = Hand::new(now, reports, shared.counters.clone());
         let mut worker = Self {
             shared,
@@ -130,17 +133,11 @@ impl Worker {
             hand,
             nonces,
             pump: Pump::default(),
-            rx: match sealed {
-                true => RxBatch::with_buffers(batch).with_all_messages(),
-                false => RxBatch::with_buffers(batch),
-            },
+            rx,
             tx: TxBatch::with_capacity(TX_ITEMS),
             receiver: Receiver::default(),
             opening: Opening::default(),
-            sender: match sealed {
-                true => Sender::with_chunk(batch).sealing(),
-                false => Sender::with_chunk(batch),
-            },
+            sender,
             read: ReadBatch::new(1, wire::HEADER_LEN, 1),
             outgoing: Vec::with_capacity(TX_ITEMS),
             delivery: Delivery::default(),
@@ -306,7 +303,7 @@ impl Worker {
                 sessions: snapshot.sessions.as_deref(),
                 counters,
             };
-            sender.flush_to(&to, now, rx.arena(), tx);
+            sender.flush(&to, now, rx.arena(), tx);
             self.write(now, snapshot);
             self.ask_for_memory(now);
             if received < self.rx.buffers() {

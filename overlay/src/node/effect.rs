@@ -169,35 +169,12 @@ impl Refusal {
     }
 }
 
-/// The queue. Owned by the driver, lent to every call of control.
-#[derive(Debug, Default)]
-pub struct Effects {
-    queue: Vec<Effect>,
-}
+/// What a call of control leaves to be done.
+pub type Effects = crate::effects::Effects<Effect>;
 
 impl Effects {
-    /// Adds one.
-    pub fn push(&mut self, effect: Effect) {
-        self.queue.push(effect);
-    }
-
     /// Tells of something.
     pub fn event(&mut self, event: Event) {
         self.push(Effect::Event(event));
-    }
-
-    /// Takes all, in order; the memory stays.
-    pub fn drain(&mut self) -> impl Iterator<Item = Effect> + '_ {
-        self.queue.drain(..)
-    }
-
-    /// What waits, for tests.
-    pub fn as_slice(&self) -> &[Effect] {
-        &self.queue
-    }
-
-    /// Forgets all, for tests.
-    pub fn clear(&mut self) {
-        self.queue.clear();
     }
 }

@@ -209,7 +209,7 @@ impl Pump {
         let from = entry.map(|entry| entry.neighbor);
         let looped = message.interface != 0 && message.interface == scene.device_index;
         let (mut received, mut heard, mut bytes) = (0, 0, 0);
-        for (span, cut) in datagrams(message) {
+        for (span, cut) in message.datagrams() {
             if self.items.len() == CHUNK {
                 self.judge(round);
             }
@@ -433,23 +433,4 @@ impl<'r, S: Sink> Round<'r, S> {
         counters.add(Total::Forwarded, tally.forwarded);
         counters.count_many(DropReason::Duplicate, tally.duplicates);
     }
-}
-
-/// The datagrams of a kernel message, and whether the kernel cut each: of a run, the last.
-/// A message without bytes is one empty datagram.
-fn datagrams(message: &RxMessage) -> impl Iterator<Item = (Span, bool)> {
-    let Span { start, len } = message.span;
-    let stride = match message.stride {
-        0 => len.max(1),
-        stride => stride,
-    };
-    let truncated = message.truncated;
-    (0..len.div_ceil(stride).max(1)).map(move |n| {
-        let offset = n * stride;
-        let span = Span {
-            start: start + offset,
-            len: stride.min(len - offset),
-        };
-        (span, truncated && offset + span.len == len)
-    })
 }

@@ -44,6 +44,27 @@ pub struct RxMessage {
     pub truncated: bool,
 }
 
+impl RxMessage {
+    /// Its datagrams, and whether the kernel cut each: of a run, the last. A message without bytes
+    /// is one empty datagram.
+    pub fn datagrams(&self) -> impl Iterator<Item = (Span, bool)> {
+        let Span { start, len } = self.span;
+        let stride = match self.stride {
+            0 => len.max(1),
+            stride => stride,
+        };
+        let truncated = self.truncated;
+        (0..len.div_ceil(stride).max(1)).map(move |n| {
+            let offset = n * stride;
+            let span = Span {
+                start: start + offset,
+                len: stride.min(len - offset),
+            };
+            (span, truncated && offset + span.len == len)
+        })
+    }
+}
+
 /// Buffers for one round of receiving. Allocated once; a transport fills it, the pump reads it.
 #[derive(Debug)]
 pub struct RxBatch {

@@ -102,31 +102,13 @@ pub enum Gone {
     Left,
 }
 
-/// The queue. Owned by the driver, lent to every call of a peer.
-#[derive(Debug, Default)]
-pub struct Effects {
-    queue: Vec<Effect>,
-}
+/// What a call of a peer leaves to be done.
+pub type Effects = crate::effects::Effects<Effect>;
 
 impl Effects {
-    /// Adds one.
-    pub fn push(&mut self, effect: Effect) {
-        self.queue.push(effect);
-    }
-
     /// Tells of something.
     pub fn event(&mut self, event: Event) {
         self.push(Effect::Event(event));
-    }
-
-    /// Takes all, in order; the memory stays.
-    pub fn drain(&mut self) -> impl Iterator<Item = Effect> + '_ {
-        self.queue.drain(..)
-    }
-
-    /// What waits, for tests.
-    pub fn as_slice(&self) -> &[Effect] {
-        &self.queue
     }
 }
 

@@ -12,7 +12,6 @@
 //! Identity: the first key seen under a netid is pinned (S34); another one does not come up.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::sync::Arc;
 
 use rand_chacha::ChaCha12Rng;
 use rand_core::Rng;
@@ -33,9 +32,8 @@ use crate::time::Instant;
 /// Datagrams of control that wait for one endpoint's session: an introduction and its repetition.
 /// Data does not wait, since a link carries none before control has proved it.
 const WAITING: usize = 8;
-/// Endpoints at once; an incoming one above that is dropped, a dialed one displaces an idle one.
+/// Endpoints at once; further ones are neither answered nor dialed. Idle ones are forgotten.
 const ENDPOINTS: usize = 2_048;
-
 /// Netids whose key is remembered; further ones go by any.
 const PINS: usize = 65_536;
 
@@ -69,7 +67,6 @@ struct Entry {
     peer: Peer,
     path: Path,
     waiting: VecDeque<Box<[u8]>>,
-    using: Option<Arc<Session>>,
 }
 
 /// The machine. Calls: by one owner.
@@ -125,31 +122,21 @@ impl Links {
         self.wishes.drain(..)
     }
 
-    /// Remembers which key a netid had.
-    pub fn pin(&mut self, netid: NetId, static_key: [u8; 32]) {
-        self.pins.insert(netid, static_key);
-    }
-
-    /// The keys seen so far.
-    pub fn pins(&self) -> impl Iterator<Item = (NetId, &[u8; 32])> {
-        self.pins.iter().map(|(netid, key)| (*netid, key))
-    }
-
     /// Seals a datagram of control for an endpoint and sends it; without a session it waits, the
     /// oldest giving way, and the endpoint is dialed.
     pub fn send(&mut self, now: Instant, path: &Path, datagram: &[u8]) {
+        if let Some(session) = self.sessions.seals(&path.endpoint) {
+            let sealed = seal_message(now, session, datagram);
+            self.wishes
+                .extend(sealed.map(|sealed| Wish::Send(*path, sealed)));
+            return;
+        }
         let Some(id) = self.find_or_add(path, Kind::Informed) else {
             return;
         };
         let Some(entry) = self.peers.get_mut(&id) else {
             return;
         };
-        if let Some(session) = &entry.using {
-            let sealed = seal_message(now, session, datagram);
-            self.wishes
-                .extend(sealed.map(|sealed| Wish::Send(*path, sealed)));
-            return;
-        }
         if entry.waiting.len() == WAITING {
             entry.waiting.pop_front();
         }
@@ -296,7 +283,6 @@ impl Links {
             peer: Peer::new(id, kind, self.timers),
             path: *path,
             waiting: VecDeque::new(),
-            using: None,
         };
         self.peers.insert(id, entry);
         self.by_endpoint.insert(path.endpoint, id);
@@ -339,7 +325,7 @@ impl Links {
         });
         if let Some((netid, static_key)) = other {
             const REPLACED: u8 = 2;
-            let _ = turn.effects.drain().count();
+            turn.effects.clear();
             entry
                 .peer
                 .leave(&mut turn, REPLACED, |from| self.door.leave(from));
@@ -352,7 +338,7 @@ impl Links {
             changed |= carry_out(
                 now,
                 effect,
-                entry,
+                entry.path,
                 &mut self.sessions,
                 &mut self.pins,
                 &mut self.wishes,
@@ -363,7 +349,7 @@ impl Links {
             self.wishes.push(Wish::Publish);
         }
         // 3. What waited for this session, behind the news of it.
-        if let Some(session) = &entry.using {
+        if let Some(session) = self.sessions.seals(&entry.path.endpoint) {
             for datagram in entry.waiting.drain(..) {
                 let sealed = seal_message(now, session, &datagram);
                 self.wishes
@@ -377,12 +363,11 @@ impl Links {
 fn carry_out(
     now: Instant,
     effect: Effect,
-    entry: &mut Entry,
+    path: Path,
     sessions: &mut SessionSet,
     pins: &mut BTreeMap<NetId, [u8; 32]>,
     wishes: &mut Vec<Wish>,
 ) -> bool {
-    let path = entry.path;
     match effect {
         Effect::Send(datagram) => wishes.push(Wish::Send(path, datagram)),
         Effect::Control(session, control) => {
@@ -404,8 +389,7 @@ fn carry_out(
             return true;
         }
         Effect::Use(session) => {
-            sessions.seal(path.endpoint, session.clone());
-            entry.using = session;
+            sessions.seal(path.endpoint, session);
             return true;
         }
         Effect::Event(event) => {

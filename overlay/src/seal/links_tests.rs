@@ -1,5 +1,7 @@
 //! Two nodes' sealed endpoints, and the worker's half of opening, over a wire in memory.
 
+use std::sync::Arc;
+
 use rand_core::SeedableRng;
 use wire::{Flags, HEADER_LEN, Header, Kind as MessageKind};
 
@@ -284,7 +286,7 @@ fn nobody_introduces_another_node_over_a_session() {
 fn another_key_under_a_pinned_netid_does_not_come_up_from_either_side() {
     for dials in [true, false] {
         let (mut near, mut far) = (near(), far());
-        near.links.pin(FAR, [9; 32]);
+        near.links.pins.insert(FAR, [9; 32]);
         let (to, back) = (far.path, near.path);
         if dials {
             near.links.send(NOW, &to, &hello(NEAR));

@@ -61,12 +61,8 @@ impl Opening {
         self.received.extend_from_slice(rx.messages());
         rx.clear();
         for message in &self.received {
-            let mut at = message.span.start;
-            let end = at + message.span.len;
-            while at < end || message.span.len == 0 {
-                let len = message.stride.max(1).min(end - at);
-                let span = Span { start: at, len };
-                let outcome = if message.truncated && at + len == end {
+            for (span, cut) in message.datagrams() {
+                let outcome = if cut {
                     Err(DropReason::RxTruncated)
                 } else {
                     open_one(now, (sessions, neighbors), rx, *message, span, porter)
@@ -74,10 +70,6 @@ impl Opening {
                 if let Err(reason) = outcome {
                     counters.add(Total::Received, 1);
                     counters.count(reason);
-                }
-                at += len;
-                if message.span.len == 0 {
-                    break;
                 }
             }
         }

@@ -57,15 +57,15 @@ impl SessionSet {
         self.sealing.is_empty()
     }
 
-    pub(in crate::seal) fn open(&mut self, opens: Opens) {
+    pub(crate) fn open(&mut self, opens: Opens) {
         self.opening.insert(opens.session.local_index(), opens);
     }
 
-    pub(in crate::seal) fn close(&mut self, index: u32) {
+    pub(crate) fn close(&mut self, index: u32) {
         self.opening.remove(&index);
     }
 
-    pub(in crate::seal) fn seal(&mut self, endpoint: Endpoint, session: Option<Arc<Session>>) {
+    pub(crate) fn seal(&mut self, endpoint: Endpoint, session: Option<Arc<Session>>) {
         match session {
             Some(session) => drop(self.sealing.insert(endpoint, session)),
             None => drop(self.sealing.remove(&endpoint)),

@@ -6,17 +6,14 @@ use wire::sealed::{
     LinkHeader, Part, Prefix, RecordType, Records, SealedError, SealedKind, emit_record, endtoend,
 };
 
-use crate::vectors::{bytes, hex};
+use crate::vectors::{blocks, bytes, hex};
 
 const VALID: &str = include_str!("../../../tests/vectors/sealed/datagrams.txt");
 const INVALID: &str = include_str!("../../../tests/vectors/sealed/datagrams-invalid.txt");
 
 /// Name, datagram and what follows the third key, for each block.
 fn vectors(text: &'static str, key: &str) -> Vec<(&'static str, Vec<u8>, &'static str)> {
-    text.split("\n\n")
-        .map(|block| block.lines().filter(|line| !line.starts_with('#')))
-        .map(|block| block.collect::<Vec<_>>())
-        .filter(|block| !block.is_empty())
+    blocks(text)
         .map(|block| {
             let [name, hex, outcome] = block[..] else {
                 panic!("not three lines: {block:?}");

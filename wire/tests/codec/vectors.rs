@@ -50,11 +50,16 @@ fn vectors() -> Vec<Vector> {
         .collect()
 }
 
-fn read(file: &'static str, text: &'static str) -> Vec<Vector> {
+/// The lines of each block of a file of vectors, without comments.
+pub(crate) fn blocks(text: &'static str) -> impl Iterator<Item = Vec<&'static str>> {
     text.split("\n\n")
         .map(|block| block.lines().filter(|line| !line.starts_with('#')))
         .map(|block| block.collect::<Vec<_>>())
         .filter(|block| !block.is_empty())
+}
+
+fn read(file: &'static str, text: &'static str) -> Vec<Vector> {
+    blocks(text)
         .map(|block| {
             let [name, hex, outcome] = block[..] else {
                 panic!("{file}: not three lines: {block:?}");

@@ -16,7 +16,6 @@ use crate::pump::count::Total;
 use crate::route::directory::{Alarm, Effect as DirectoryEffect};
 use crate::route::underlay::Underlay;
 use crate::seal::links::Links;
-use crate::seal::session::LINK_OVERHEAD;
 use crate::time::Instant;
 
 impl Driver {
@@ -101,12 +100,7 @@ impl Driver {
     /// The kernel has to know, since it is what cuts.
     fn narrow(&mut self, now: Instant, path: &Path, size: u16) {
         let link = path.endpoint;
-        let overhead = if self.links.is_some() {
-            LINK_OVERHEAD
-        } else {
-            0
-        };
-        let size = size.saturating_add(overhead as u16);
+        let size = size.saturating_add(self.overhead());
         if let Err(error) = self.shared.sockets.teach(path, size)
             && let Some(suppressed) = self.limiter.pass(now, "path_mtu")
         {
@@ -185,16 +179,31 @@ impl Driver {
         let wanted = |netid| only.is_none_or(|one| one == netid);
         let links = snapshot.neighbors.links().iter();
         for link in links.filter(|link| wanted(link.netid)) {
-            match &mut self.links {
-                Some(sealed) => sealed.send(now, &link.path, &datagram),
-                None => send(&self.shared, &link.path, &datagram, Some(link)),
-            }
-            count_on(link, &datagram);
+            let sealed = self.links.as_deref_mut();
+            say(&self.shared, sealed, now, &link.path, Some(link), &datagram);
         }
     }
 }
 
-/// Sends one datagram of the control plane and counts it.
+/// Sends one datagram of the control plane, sealed where links are, and counts it with its link.
+fn say(
+    shared: &Shared,
+    sealed: Option<&mut Links>,
+    now: Instant,
+    path: &Path,
+    link: Option<&LinkEntry>,
+    datagram: &[u8],
+) {
+    match sealed {
+        Some(sealed) => sealed.send(now, path, datagram),
+        None => send(shared, path, datagram, link),
+    }
+    if let Some(link) = link {
+        count_on(link, datagram);
+    }
+}
+
+/// Sends one datagram as it is and counts it.
 pub(super) fn send(shared: &Shared, path: &Path, datagram: &[u8], link: Option<&LinkEntry>) {
     match shared.sockets.send_to(path, datagram, link) {
         Ok(()) => shared.counters.add(Total::Sent, 1),
@@ -225,13 +234,8 @@ impl Outlet for Deeds<'_> {
         let snapshot = self.shared.snapshot.load();
         let mut links = snapshot.neighbors.links().iter();
         let link = links.find(|entry| Some(entry.id) == link);
-        match &mut self.links {
-            Some(sealed) => sealed.send(now, path, datagram),
-            None => send(self.shared, path, datagram, link),
-        }
-        if let Some(link) = link {
-            count_on(link, datagram);
-        }
+        let sealed = self.links.as_deref_mut();
+        say(self.shared, sealed, now, path, link, datagram);
     }
 
     fn probe(&mut self, now: Instant, path: &Path, link: LinkId, datagram: &[u8]) {
@@ -258,11 +262,8 @@ impl Outlet for Deeds<'_> {
     fn flood(&mut self, now: Instant, datagram: &[u8]) {
         let snapshot = self.shared.snapshot.load();
         for link in snapshot.neighbors.links() {
-            match &mut self.links {
-                Some(sealed) => sealed.send(now, &link.path, datagram),
-                None => send(self.shared, &link.path, datagram, Some(link)),
-            }
-            count_on(link, datagram);
+            let sealed = self.links.as_deref_mut();
+            say(self.shared, sealed, now, &link.path, Some(link), datagram);
         }
     }
 

@@ -10,9 +10,18 @@ use crate::id::Endpoint;
 use crate::pump::count::DropReason;
 use crate::seal::effect::Event;
 use crate::seal::links::{Links, Notice, Wish};
+use crate::seal::session::LINK_OVERHEAD;
 use crate::time::Instant;
 
 impl Driver {
+    /// Bytes that are added to a message on a link.
+    pub(in crate::daemon) fn overhead(&self) -> u16 {
+        match self.links {
+            Some(_) => LINK_OVERHEAD as u16,
+            None => 0,
+        }
+    }
+
     /// Takes a worker's report; `waiting` more handshakes may wait behind it.
     pub(super) fn on_seal(&mut self, report: SealReport, waiting: usize) {
         let now = self.clock.now();

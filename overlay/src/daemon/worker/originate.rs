@@ -97,7 +97,7 @@ impl Worker {
             sessions: snapshot.sessions.as_deref(),
             counters: &counters,
         };
-        sender.flush_to(&to, now, read.arena(), tx);
+        sender.flush(&to, now, read.arena(), tx);
     }
 
     /// Edits a packet while it is ours alone, puts the service byte in front of a frame, and notes
