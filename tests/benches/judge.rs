@@ -65,6 +65,7 @@ fn fill(rx: &mut RxBatch, size: usize, count: usize) {
             path: path(0),
             interface: 1,
             truncated: false,
+            alone: false,
         });
     }
 }

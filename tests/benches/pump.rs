@@ -313,6 +313,7 @@ impl Node {
                 path: path(0),
                 interface: 1,
                 truncated: false,
+                alone: false,
             });
         }
         count

@@ -38,7 +38,7 @@ fn session(c: &mut Criterion) {
             let mut out = vec![0; size + LINK_OVERHEAD];
             group.bench_function(format!("seal_{size}"), |b| {
                 b.iter(|| {
-                    near.seal_into(black_box(&message), &mut out)
+                    near.seal_into(black_box(&message), false, &mut out)
                         .expect("within its limit")
                 });
             });
@@ -46,7 +46,7 @@ fn session(c: &mut Criterion) {
             group.bench_function(format!("open_{size}"), |b| {
                 let sealed = || {
                     let mut out = vec![0; size + LINK_OVERHEAD];
-                    near.seal_into(&message, &mut out)
+                    near.seal_into(&message, false, &mut out)
                         .expect("within its limit");
                     out
                 };

@@ -127,6 +127,7 @@ fn fill(rx: &mut RxBatch, round: u32) {
             path: path(message as u16 % 6),
             interface: 1,
             truncated: false,
+            alone: false,
         });
     }
 }
@@ -174,6 +175,7 @@ fn originating_allocates_nothing() {
             },
             dst: NetId::ALL,
             flags: Flags::NONE,
+            alone: false,
         })
         .collect();
     let mut drawn = 0_u32;

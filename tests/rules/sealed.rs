@@ -264,7 +264,7 @@ fn a_session_allocates_nothing_for_what_it_seals_opens_and_refuses() {
         let mut copy = datagram;
         let before = allocations();
         for round in 0..1_000_u64 {
-            assert!(near.seal_into(&message, &mut datagram).is_ok());
+            assert!(near.seal_into(&message, false, &mut datagram).is_ok());
             copy.copy_from_slice(&datagram);
             assert!(far.open(&mut copy).is_ok());
             assert!(far.open(&mut datagram).is_err(), "a replay");

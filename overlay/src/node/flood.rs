@@ -96,6 +96,23 @@ pub enum Class {
 }
 
 impl Class {
+    /// What becomes of a message that comes once, over one link (SEALED.md S80): what ends here is
+    /// new without the seen table. What goes on may come back another way, and is asked about.
+    #[must_use]
+    pub const fn settle_alone(self) -> Self {
+        match self {
+            Self::Candidate {
+                deliver,
+                forward: false,
+                ..
+            } => Self::Settled(Verdict::New {
+                deliver,
+                forward: false,
+            }),
+            other => other,
+        }
+    }
+
     /// Whether the datagram is a message, as opposed to garbage: only then its link was heard.
     pub const fn is_well_formed(self) -> bool {
         !matches!(

@@ -125,6 +125,14 @@ impl NeighborSet {
         self.neighbors
     }
 
+    /// Who is at the far end, where there is one link in all.
+    pub fn sole(&self) -> Option<NetId> {
+        match self.links.as_slice() {
+            [link] => Some(link.netid),
+            _ => None,
+        }
+    }
+
     /// The index of the live link with this endpoint.
     pub fn find(&self, endpoint: &Endpoint) -> Option<u16> {
         self.by_endpoint.get(endpoint).copied()

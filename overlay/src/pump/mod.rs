@@ -110,6 +110,9 @@ pub struct Outgoing {
     pub dst: NetId,
     /// [`Flags::NONE`], or [`Flags::NO_FORWARD`] for what stays with the neighbors.
     pub flags: Flags,
+    /// It goes over one sealed link, to its destination: nothing of it can come back or come twice,
+    /// so the seen table is spared (SEALED.md S80).
+    pub alone: bool,
 }
 
 /// One datagram on its way through the steps.
@@ -213,13 +216,16 @@ impl Pump {
             if self.items.len() == CHUNK {
                 self.judge(round);
             }
-            let class = if looped {
+            let mut class = if looped {
                 Class::Settled(Verdict::Drop(DropReason::UnderlayInOverlay))
             } else if cut {
                 Class::Settled(Verdict::Drop(DropReason::RxTruncated))
             } else {
                 scene.flood.classify(from, span.of(round.rx.arena()))
             };
+            if message.alone {
+                class = class.settle_alone();
+            }
             received += 1;
             if !looped && !cut && class.is_well_formed() {
                 heard += 1;
@@ -289,7 +295,8 @@ impl Pump {
     /// Makes messages of packets from the device: header, seen table, `tx` to all neighbors.
     ///
     /// Shape: the spans lie in `arena` and do not overlap; `tx` has room for all of them.
-    /// State: enters the digests; counts nothing, since whether they can be sent is not known here.
+    /// State: enters the digests, but of what goes alone; counts nothing, since whether they can be
+    ///        sent is not known here.
     ///
     /// # Panics
     /// When a span is shorter than [`HEADER_LEN`] or not of this arena.
@@ -308,14 +315,22 @@ impl Pump {
             for packet in packets {
                 let slot = packet.span.of_mut(arena);
                 flood.emit(Kind::Data, packet.flags, nonce(), packet.dst, slot);
+                if packet.alone {
+                    continue;
+                }
                 let digest = flood.digest(slot);
                 self.digests.push(digest);
                 self.entries.push((digest, OWN));
             }
             flood.prefetch_batch(&self.digests);
             flood.probe_batch(now, &self.entries, &mut self.seen);
-            for (packet, seen) in packets.iter().zip(&self.seen) {
-                let mut fresh = *seen == Seen::New;
+            let mut seen = self.seen.iter();
+            for packet in packets {
+                if packet.alone {
+                    tx.push_alone(packet.span);
+                    continue;
+                }
+                let mut fresh = seen.next() == Some(&Seen::New);
                 // The same packet was sent with the same nonce within 5 minutes: one in 2^32. What
                 // repeats for ever is a generator of nonces that is broken.
                 for _ in 0..REDRAWS {

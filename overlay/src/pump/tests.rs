@@ -115,6 +115,7 @@ impl Node {
             path: path(port),
             interface: 3,
             truncated: false,
+            alone: false,
         }));
     }
 
@@ -279,6 +280,7 @@ fn what_comes_through_our_own_device_is_dropped_and_not_heard() {
         path: path(0),
         interface: DEVICE,
         truncated: false,
+        alone: false,
     });
     assert_eq!(node.run(), []);
     assert!(node.tx.is_empty());
@@ -301,6 +303,7 @@ fn of_what_the_kernel_cut_only_the_last_datagram_is_lost() {
         path: path(0),
         interface: 0,
         truncated: true,
+        alone: false,
     });
     assert_eq!(node.run().len(), 2);
     assert_eq!(node.dropped(DropReason::RxTruncated), 1);
@@ -390,6 +393,7 @@ fn packets_become_messages_whose_echo_is_known() {
             },
             dst: NetId::ALL,
             flags: Flags::NONE,
+            alone: false,
         })
         .collect();
     // The generator repeats itself once; equal packets must differ all the same.

@@ -16,6 +16,8 @@ pub struct TxItem {
     pub span: Span,
     /// The neighbor it came from (its place in the `NeighborSet`), to whom it is not sent back.
     pub except: Option<u16>,
+    /// There is one link, and its far end is whom it is for (SEALED.md S80).
+    pub alone: bool,
 }
 
 /// Messages of one arena that wait to be flooded.
@@ -32,9 +34,23 @@ impl TxBatch {
         }
     }
 
-    /// Adds a message. Grows only when more are pushed than the batch was made for.
+    /// Adds a message for all links but those of `except`. Grows only when more are pushed than the
+    /// batch was made for.
     pub fn push(&mut self, span: Span, except: Option<u16>) {
-        self.items.push(TxItem { span, except });
+        self.items.push(TxItem {
+            span,
+            except,
+            alone: false,
+        });
+    }
+
+    /// Adds a message for the one link that there is. Otherwise as [`Self::push`].
+    pub fn push_alone(&mut self, span: Span) {
+        self.items.push(TxItem {
+            span,
+            except: None,
+            alone: true,
+        });
     }
 
     /// The messages, in the order pushed.

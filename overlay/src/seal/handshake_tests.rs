@@ -85,7 +85,7 @@ fn with_mac1(keys: &MeshKeys, scope: Scope, by_initiator: bool, datagram: &mut [
 fn exchange(from: &Session, to: &Session) {
     let mut datagram = [0; 200];
     let len = from
-        .seal_into(b"a message of some length", &mut datagram)
+        .seal_into(b"a message of some length", false, &mut datagram)
         .unwrap();
     assert!(to.open(&mut datagram[..len]).is_ok());
 }
@@ -437,6 +437,6 @@ fn a_stranger_to_the_handshake_cannot_open_its_session() {
         HandshakeError::Noise
     );
     let mut datagram = [0; 100];
-    let len = ours.seal_into(b"m", &mut datagram).unwrap();
+    let len = ours.seal_into(b"m", false, &mut datagram).unwrap();
     assert_eq!(ours.open(&mut datagram[..len]), Err(OpenError::Malformed));
 }

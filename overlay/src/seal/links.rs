@@ -406,7 +406,7 @@ fn carry_out(
 
 fn seal_message(now: Instant, session: &Session, message: &[u8]) -> Option<Box<[u8]>> {
     let mut out = vec![0; message.len() + LINK_OVERHEAD];
-    session.seal_into(message, &mut out).ok()?;
+    session.seal_into(message, false, &mut out).ok()?;
     session.note_sent(now, true);
     Some(out.into_boxed_slice())
 }

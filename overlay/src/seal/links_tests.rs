@@ -110,6 +110,7 @@ impl End {
             path: from,
             interface: 0,
             truncated: false,
+            alone: false,
         });
         let mut handed = Handed::default();
         self.opening.open(

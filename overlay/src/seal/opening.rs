@@ -99,11 +99,14 @@ fn open_one(
     let opens = sessions
         .opens(header.receiver)
         .ok_or(DropReason::UnknownSession)?;
-    let opened = opens.session.open(datagram).map_err(|error| match error {
-        OpenError::Malformed => DropReason::Malformed,
-        OpenError::Replayed | OpenError::TooOld | OpenError::TooFar => DropReason::Replayed,
-        OpenError::Forged | OpenError::Spent => DropReason::Forged,
-    })?;
+    let opened = opens
+        .session
+        .open_parsed(header, datagram)
+        .map_err(|error| match error {
+            OpenError::Malformed => DropReason::Malformed,
+            OpenError::Replayed | OpenError::TooOld | OpenError::TooFar => DropReason::Replayed,
+            OpenError::Forged | OpenError::Spent => DropReason::Forged,
+        })?;
     let (is_first, plaintext_len) = (opened.is_first, opened.plaintext.len());
     if is_first {
         porter.confirmed(header.receiver);
@@ -141,6 +144,7 @@ fn open_one(
                         },
                         interface: message.interface,
                         truncated: false,
+                        alone: header.alone,
                     });
                     if !has_room {
                         refused = Some(DropReason::FramesFull);

@@ -176,17 +176,21 @@ impl Session {
     /// # Errors
     /// [`SealError`].
     pub fn seal(&self, datagram: &mut [u8]) -> Result<(), SealError> {
-        let header = self.next_header(datagram.len())?;
-        let bytes = header.to_bytes();
-        self.seal_behind(&bytes, &bytes, header.counter, datagram)
+        self.seal_link(false, datagram)
     }
 
     /// Seals one message of the plain protocol into `out` as a LINK of its own and returns the
-    /// datagram's length: the message's and [`LINK_OVERHEAD`]. As [`Self::seal`] otherwise.
+    /// datagram's length: the message's and [`LINK_OVERHEAD`]. `alone` says that it goes over no
+    /// other link (S80). As [`Self::seal`] otherwise.
     ///
     /// # Errors
     /// [`SealError`]; `NoRoom` also for a message of 0 or more than 32,767 bytes.
-    pub fn seal_into(&self, message: &[u8], out: &mut [u8]) -> Result<usize, SealError> {
+    pub fn seal_into(
+        &self,
+        message: &[u8],
+        alone: bool,
+        out: &mut [u8],
+    ) -> Result<usize, SealError> {
         let len = message.len() + LINK_OVERHEAD;
         let datagram = out.get_mut(..len).ok_or(SealError::NoRoom)?;
         let frames = datagram
@@ -195,7 +199,7 @@ impl Session {
         Frame::Message(message)
             .emit(frames)
             .ok_or(SealError::NoRoom)?;
-        self.seal(datagram)?;
+        self.seal_link(alone, datagram)?;
         Ok(len)
     }
 
@@ -211,6 +215,18 @@ impl Session {
     /// [`OpenError`].
     pub fn open<'d>(&self, datagram: &'d mut [u8]) -> Result<Opened<'d>, OpenError> {
         let header = LinkHeader::parse(datagram).map_err(|_| OpenError::Malformed)?;
+        self.open_parsed(header, datagram)
+    }
+
+    /// As [`Self::open`], by whoever read the datagram's header to find this session.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub fn open_parsed<'d>(
+        &self,
+        header: LinkHeader,
+        datagram: &'d mut [u8],
+    ) -> Result<Opened<'d>, OpenError> {
         self.open_behind(header, &header.to_bytes(), datagram)
     }
 
@@ -301,6 +317,15 @@ impl Session {
         read(&self.activity.sent_message)
     }
 
+    fn seal_link(&self, alone: bool, datagram: &mut [u8]) -> Result<(), SealError> {
+        let header = LinkHeader {
+            alone,
+            ..self.next_header(datagram.len())?
+        };
+        let bytes = header.to_bytes();
+        self.seal_behind(&bytes, &bytes, header.counter, datagram)
+    }
+
     fn next_header(&self, whole_len: usize) -> Result<LinkHeader, SealError> {
         let text = whole_len
             .checked_sub(LINK_MIN_LEN)
@@ -316,6 +341,7 @@ impl Session {
         Ok(LinkHeader {
             receiver: self.remote,
             counter,
+            alone: false,
         })
     }
 

@@ -28,7 +28,7 @@ fn pair(aead: Aead) -> (Session, Session) {
 
 fn sealed(by: &Session, message: &[u8]) -> Vec<u8> {
     let mut out = vec![0; message.len() + LINK_OVERHEAD];
-    assert_eq!(by.seal_into(message, &mut out), Ok(out.len()));
+    assert_eq!(by.seal_into(message, false, &mut out), Ok(out.len()));
     out
 }
 
@@ -196,10 +196,13 @@ fn a_buffer_without_room_uses_up_no_counter() {
         assert_eq!(near.seal(&mut vec![0; len]), Err(SealError::NoRoom));
     }
     assert_eq!(
-        near.seal_into(b"m", &mut [0; LINK_OVERHEAD]),
+        near.seal_into(b"m", false, &mut [0; LINK_OVERHEAD]),
         Err(SealError::NoRoom)
     );
-    assert_eq!(near.seal_into(b"", &mut [0; 100]), Err(SealError::NoRoom));
+    assert_eq!(
+        near.seal_into(b"", false, &mut [0; 100]),
+        Err(SealError::NoRoom)
+    );
     assert_eq!(near.sealed_count(), 0);
 }
 

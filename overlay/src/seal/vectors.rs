@@ -165,7 +165,7 @@ fn handshake(text: &mut Text, scope: Scope, aes: bool, cookie: Option<&[u8; 16]>
 
 fn link(text: &mut Text, name: &str, session: &Session, message: &[u8]) {
     let mut out = vec![0; message.len() + 34];
-    session.seal_into(message, &mut out).unwrap();
+    session.seal_into(message, false, &mut out).unwrap();
     text.hex(name, &out);
 }
 

@@ -75,6 +75,7 @@ pub fn fuzz_judge(input: &[u8]) {
             path: path(from),
             interface: 0,
             truncated: false,
+            alone: false,
         });
         let before = counted(&counters);
         let mut sink = Calls::default();

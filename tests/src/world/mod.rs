@@ -445,6 +445,7 @@ impl World {
             path,
             interface: 0,
             truncated: false,
+            alone: false,
         });
         let now = self.now;
         let Node {

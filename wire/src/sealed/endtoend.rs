@@ -102,7 +102,7 @@ pub fn emit_answer(
 /// # Errors
 /// As [`LinkHeader::parse`].
 pub fn parse_data(payload: &[u8]) -> Result<LinkHeader, SealedError> {
-    LinkHeader::parse_as(SEALED, SealedKind::Link.to_byte() - 1, payload)
+    LinkHeader::parse_as(SEALED, SealedKind::Link.to_byte() - 1, 0, payload)
 }
 
 /// The header's bytes of an E-DATA.
@@ -212,6 +212,7 @@ mod tests {
         let header = LinkHeader {
             receiver: 0x0a0b_0c0d,
             counter: 5,
+            alone: false,
         };
         let mut payload = [0; 32];
         payload[..16].copy_from_slice(&data_header(header));

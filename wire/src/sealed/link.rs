@@ -12,9 +12,11 @@
 //! |                                   |
 //! +--------+--------+--------+--------+
 //! ```
+//!
+//! The one flag is `01`, ALONE: what the LINK holds went over no other link.
 
 use nom::Parser;
-use nom::number::complete::{be_u16, be_u32, be_u64};
+use nom::number::complete::{be_u32, be_u64, u8 as byte};
 
 use super::{Part, SEALED_MAGIC, SealedError, SealedKind};
 use crate::Problem;
@@ -25,26 +27,30 @@ pub const LINK_HEADER_LEN: usize = 16;
 pub const TAG_LEN: usize = 16;
 /// Bytes of a LINK that holds nothing.
 pub const LINK_MIN_LEN: usize = LINK_HEADER_LEN + TAG_LEN;
+/// Flag: what the LINK holds went over no other link (S80).
+const ALONE: u8 = 0x01;
 /// No datagram has a counter from here on (S22).
 pub const COUNTER_LIMIT: u64 = 1 << 44;
 
-/// The header of a LINK, or of an E-DATA, which differs in its first byte alone.
+/// The header of a LINK, or of an E-DATA, which has other first bytes and no flag.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LinkHeader {
     /// The session, by the receiver's name for it.
     pub receiver: u32,
     /// Which datagram of the session; never twice the same.
     pub counter: u64,
+    /// Its messages went over no other link: each comes once, as the session opens it once (S80).
+    pub alone: bool,
 }
 
 impl LinkHeader {
     /// Reads the header of a whole LINK datagram.
     ///
     /// # Errors
-    /// Shorter than [`LINK_MIN_LEN`], another magic or kind, flags set, a counter from
+    /// Shorter than [`LINK_MIN_LEN`], another magic or kind, an unknown flag, a counter from
     /// [`COUNTER_LIMIT`] on; tested in this order.
     pub fn parse(datagram: &[u8]) -> Result<Self, SealedError> {
-        Self::parse_as(SEALED_MAGIC, SealedKind::Link.to_byte(), datagram)
+        Self::parse_as(SEALED_MAGIC, SealedKind::Link.to_byte(), ALONE, datagram)
     }
 
     /// The header's bytes, which are the associated data of the seal too (S21).
@@ -52,36 +58,45 @@ impl LinkHeader {
         self.to_bytes_as(SEALED_MAGIC, SealedKind::Link.to_byte())
     }
 
-    pub(super) fn parse_as(magic: u8, kind: u8, datagram: &[u8]) -> Result<Self, SealedError> {
+    pub(super) fn parse_as(
+        magic: u8,
+        kind: u8,
+        known: u8,
+        datagram: &[u8],
+    ) -> Result<Self, SealedError> {
         let error = |part, problem| Err(SealedError::new(part, problem));
         if datagram.len() < LINK_MIN_LEN {
             return error(Part::Length, Problem::Truncated);
         }
-        let read: nom::IResult<&[u8], _> = (be_u16, be_u16, be_u32, be_u64).parse(datagram);
-        let Ok((_, (first, reserved, receiver, counter))) = read else {
+        let read: nom::IResult<&[u8], _> = (byte, byte, byte, byte, be_u32, be_u64).parse(datagram);
+        let Ok((_, (found_magic, found_kind, flags, zero, receiver, counter))) = read else {
             return error(Part::Length, Problem::Truncated);
         };
-        let [found_magic, found_kind] = first.to_be_bytes();
         if found_magic != magic {
             return error(Part::Magic, Problem::Unexpected);
         }
         if found_kind != kind {
             return error(Part::Kind, Problem::Unexpected);
         }
-        if reserved != 0 {
+        if flags & !known != 0 || zero != 0 {
             return error(Part::Reserved, Problem::Reserved);
         }
         if counter >= COUNTER_LIMIT {
             return error(Part::Counter, Problem::TooLong);
         }
-        Ok(Self { receiver, counter })
+        Ok(Self {
+            receiver,
+            counter,
+            alone: flags & ALONE != 0,
+        })
     }
 
     pub(super) const fn to_bytes_as(self, magic: u8, kind: u8) -> [u8; LINK_HEADER_LEN] {
         let [r0, r1, r2, r3] = self.receiver.to_be_bytes();
         let [c0, c1, c2, c3, c4, c5, c6, c7] = self.counter.to_be_bytes();
+        let flags = if self.alone { ALONE } else { 0 };
         [
-            magic, kind, 0, 0, r0, r1, r2, r3, c0, c1, c2, c3, c4, c5, c6, c7,
+            magic, kind, flags, 0, r0, r1, r2, r3, c0, c1, c2, c3, c4, c5, c6, c7,
         ]
     }
 }
@@ -93,6 +108,7 @@ mod tests {
     const HEADER: LinkHeader = LinkHeader {
         receiver: 0x0a0b_0c0d,
         counter: 0x0102_0304_0506,
+        alone: false,
     };
 
     fn datagram() -> [u8; LINK_MIN_LEN] {
@@ -108,6 +124,14 @@ mod tests {
             *b"\xae\x05\0\0\x0a\x0b\x0c\x0d\0\0\x01\x02\x03\x04\x05\x06"
         );
         assert_eq!(LinkHeader::parse(&datagram()), Ok(HEADER));
+        let alone = LinkHeader {
+            alone: true,
+            ..HEADER
+        };
+        let mut datagram = datagram();
+        datagram[..16].copy_from_slice(&alone.to_bytes());
+        assert_eq!(datagram[2], 1);
+        assert_eq!(LinkHeader::parse(&datagram), Ok(alone));
     }
 
     #[test]
@@ -122,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flag_or_a_counter_beyond_the_limit_is_refused() {
+    fn an_unknown_flag_or_a_counter_beyond_the_limit_is_refused() {
         for (at, part) in [
             (0, Part::Magic),
             (1, Part::Kind),

@@ -51,8 +51,10 @@ fn meaning(datagram: &[u8]) -> Result<String, SealedError> {
         SealedKind::Link => {
             let header = LinkHeader::parse(datagram)?;
             format!(
-                "kind=link receiver={:08x} counter={}",
-                header.receiver, header.counter
+                "kind=link receiver={:08x} counter={}{}",
+                header.receiver,
+                header.counter,
+                if header.alone { " alone" } else { "" }
             )
         }
     })

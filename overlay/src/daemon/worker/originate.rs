@@ -55,11 +55,16 @@ impl Worker {
         self.outgoing.clear();
         self.tx.clear();
         let counters = self.shared.counters.clone();
+        // Only a session knows that a message comes once.
+        let sole = snapshot.sessions.as_ref().and(snapshot.neighbors.sole());
         for number in 0..self.read.packets().len() {
             let slot = self.read.packets()[number];
             let packet = slot.of(self.read.arena());
             match self.port.outgoing(now, snapshot, packet) {
-                Ok(sending) => self.prepare(slot.start, slot.len, sending),
+                Ok(sending) => {
+                    let alone = sole == Some(sending.dst);
+                    self.prepare(slot.start, slot.len, sending, alone);
+                }
                 Err(Some(reason)) => {
                     counters.count(reason);
                     self.answer();
@@ -102,7 +107,7 @@ impl Worker {
 
     /// Edits a packet while it is ours alone, puts the service byte in front of a frame, and notes
     /// the message.
-    fn prepare(&mut self, start: u32, len: u32, sending: Sending) {
+    fn prepare(&mut self, start: u32, len: u32, sending: Sending, alone: bool) {
         let arena = self.read.arena_mut();
         self.port.edit(Span { start, len }.of_mut(arena));
         let start = self.port.frame(arena, start);
@@ -115,6 +120,7 @@ impl Worker {
             span,
             dst: sending.dst,
             flags: sending.flags,
+            alone,
         });
     }
 

@@ -125,5 +125,6 @@ fn message(socket: SocketId, buffer: usize, received: &Received) -> RxMessage {
         },
         interface: received.interface,
         truncated: received.truncated,
+        alone: false,
     }
 }

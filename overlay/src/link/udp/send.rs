@@ -15,7 +15,7 @@ use crate::id::{Endpoint, LinkId, Path, SocketId};
 use crate::node::snapshot::{LinkEntry, NeighborSet};
 use crate::pump::count::{Counters, DropReason, Total};
 use crate::pump::rx::Span;
-use crate::pump::tx::TxBatch;
+use crate::pump::tx::{TxBatch, TxItem};
 use crate::seal::session::{LINK_OVERHEAD, Session};
 use crate::seal::sessions::SessionSet;
 use crate::time::Instant;
@@ -116,11 +116,10 @@ impl Sender {
             let overhead = if session.is_some() { LINK_OVERHEAD } else { 0 };
             memory.whole = whole_of(link).map(|whole| whole + overhead);
             let mut tally = Tally::default();
-            let mut spans = tx
+            let mut items = tx
                 .items()
                 .iter()
-                .filter(|item| item.except != Some(link.neighbor))
-                .map(|item| item.span);
+                .filter(|item| item.except != Some(link.neighbor));
             let socket = sockets.get(link.path.endpoint.socket);
             loop {
                 // Nothing is sealed that cannot be sent.
@@ -128,20 +127,22 @@ impl Sender {
                 let socket = match socket.ok_or(SendError::Other).and_then(paused) {
                     Ok(socket) => socket,
                     Err(error) => {
-                        tally.drop(error, spans.by_ref().count());
+                        tally.drop(error, items.by_ref().count());
                         break;
                     }
                 };
                 self.spans.clear();
                 let mut source = arena;
                 match session {
-                    None => self.spans.extend(spans.by_ref().take(self.chunk)),
-                    Some(None) => tally.drop(SendError::NoSession, spans.by_ref().count()),
+                    None => self
+                        .spans
+                        .extend(items.by_ref().take(self.chunk).map(|item| item.span)),
+                    Some(None) => tally.drop(SendError::NoSession, items.by_ref().count()),
                     Some(Some(session)) => {
                         let dropped = seal(
                             session,
                             arena,
-                            spans.by_ref(),
+                            items.by_ref(),
                             self.chunk,
                             (&mut self.sealed, &mut self.spans),
                         );
@@ -168,16 +169,16 @@ impl Sender {
 /// Seals the next messages for one link, one LINK each, one behind the other, so that equal ones
 /// leave as a train: at most `chunk`, or as many as there is room for. Gives how many could not be
 /// sealed, as the session is worn out.
-fn seal(
+fn seal<'t>(
     session: &Session,
     arena: &[u8],
-    messages: impl Iterator<Item = Span>,
+    messages: impl Iterator<Item = &'t TxItem>,
     chunk: usize,
     (sealed, spans): (&mut [u8], &mut Vec<Span>),
 ) -> usize {
     let (mut end, mut dropped) = (0, 0);
     for message in messages {
-        match session.seal_into(message.of(arena), &mut sealed[end..]) {
+        match session.seal_into(message.span.of(arena), message.alone, &mut sealed[end..]) {
             Ok(len) => {
                 spans.push(Span {
                     start: end as u32,

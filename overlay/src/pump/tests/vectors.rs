@@ -140,6 +140,7 @@ impl Stage {
             path,
             interface: 3,
             truncated: false,
+            alone: false,
         });
         let scene = Scene {
             flood: &self.flood,
