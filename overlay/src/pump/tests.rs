@@ -190,7 +190,14 @@ fn a_message_for_all_is_delivered_and_forwarded_unaltered_but_not_back() {
     assert_eq!(got, [Got::Device(NetId(7), NetId::ALL, vec![0x45, 1, 2])]);
     let span = Span { start: 0, len: 19 };
     let except = Some(0);
-    assert_eq!(node.tx.items(), [TxItem { span, except }]);
+    assert_eq!(
+        node.tx.items(),
+        [TxItem {
+            span,
+            except,
+            alone: false
+        }]
+    );
     assert_eq!(span.of(node.rx.arena()), message);
     assert_eq!(node.notes.heard, [(NetId(7), NetId(0x50))]);
     // The copy of the other link, and of the other neighbor.
@@ -365,6 +372,7 @@ fn a_large_batch_is_judged_as_its_datagrams_one_by_one() {
                 Verdict::New { forward: true, .. } => forwarded.push(TxItem {
                     span: Span { start, len: 40 },
                     except: from,
+                    alone: false,
                 }),
                 Verdict::New { .. } => {}
                 Verdict::Drop(_) => dropped += 1,
@@ -379,6 +387,51 @@ fn a_large_batch_is_judged_as_its_datagrams_one_by_one() {
     assert_eq!(node.counted(), (1600, 1600));
     let passed = node.counters.total(Total::Flooded) + node.counters.total(Total::Control);
     assert_eq!(passed, 1600 - dropped);
+}
+
+#[test]
+fn what_goes_alone_is_sent_with_a_header_and_not_remembered() {
+    let mut node = Node::new();
+    let mut arena = vec![0x45; 40];
+    let packets = [(0, true), (20, false)].map(|(start, alone)| Outgoing {
+        span: Span { start, len: 20 },
+        dst: NetId(1),
+        flags: Flags::NONE,
+        alone,
+    });
+    let mut nonce = || 7;
+    let (flood, tx) = (&node.flood, &mut node.tx);
+    node.pump
+        .originate(NOW, flood, &packets, &mut arena, &mut nonce, tx);
+    let alone: Vec<_> = node.tx.items().iter().map(|item| item.alone).collect();
+    assert_eq!(alone, [true, false]);
+    // Both have the same bytes, yet the second is the first that is remembered.
+    assert_eq!(arena[..20], arena[20..]);
+    assert_eq!(node.flood.seen().entries(), 1);
+}
+
+#[test]
+fn what_comes_alone_is_delivered_unremembered_and_what_goes_on_is_judged_as_ever() {
+    let mut node = Node::new();
+    let mut receive = |dst: u32, alone: bool| {
+        let bytes = datagram(0x10, 0, 7, 9, dst, &[0x45; 20]);
+        node.rx.clear();
+        node.tx.clear();
+        node.push(0, bytes.len(), &bytes);
+        let mut message = node.rx.messages()[0];
+        message.alone = alone;
+        node.rx.clear();
+        node.rx.push(message);
+        let got = node.run().len();
+        (got, node.tx.items().len(), node.flood.seen().entries())
+    };
+    assert_eq!(receive(US, true), (1, 0, 0));
+    assert_eq!(receive(US, true), (1, 0, 0));
+    assert_eq!(receive(US, false), (1, 0, 1));
+    assert_eq!(receive(US, false), (0, 0, 1));
+    // To be forwarded: it may come back another way, whatever its sender says.
+    assert_eq!(receive(0x77, true), (0, 1, 2));
+    assert_eq!(receive(0x77, true), (0, 0, 2));
 }
 
 #[test]

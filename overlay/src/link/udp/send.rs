@@ -23,8 +23,11 @@ use wire::sealed::FRAME_MAX_LEN;
 
 /// Links that a sender keeps a memory of without allocating: the most a [`NeighborSet`] holds.
 const LINKS: usize = 1_024;
-/// Bytes of sealed datagrams at once: a chunk of full-size ones, and any single one.
-const SEALED_LEN: usize = 512 * 1_024;
+/// Bytes of sealed datagrams after which they are sent: those of one train, which the kernel copies
+/// while they are still in the processor's cache.
+const SEALED_TRAIN: usize = 64_000;
+/// That, and any single one.
+const SEALED_LEN: usize = SEALED_TRAIN + FRAME_MAX_LEN + LINK_OVERHEAD;
 /// Most entries taken from an error queue at once, so that a storm of them cannot hold a worker.
 const REPORTS: usize = 64;
 
@@ -188,8 +191,7 @@ fn seal<'t>(
             }
             Err(_) => dropped += 1,
         }
-        // The longest message that a frame holds must find room.
-        if spans.len() == chunk || sealed.len() - end < FRAME_MAX_LEN + LINK_OVERHEAD {
+        if spans.len() == chunk || end > SEALED_TRAIN {
             break;
         }
     }

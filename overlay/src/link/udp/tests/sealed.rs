@@ -4,7 +4,7 @@ use super::*;
 use crate::pump::rx::Span;
 use crate::seal::aead::Aead;
 use crate::seal::keys::Key;
-use crate::seal::session::{LINK_OVERHEAD, Session, Terms};
+use crate::seal::session::{LINK_OVERHEAD, OpenError, Session, Terms};
 use crate::seal::sessions::SessionSet;
 
 fn session(local: u32, remote: u32, is_initiator: bool) -> Arc<Session> {
@@ -80,6 +80,32 @@ fn each_message_is_sealed_and_opens_at_the_far_end() {
     }
     assert_eq!(pair.near.counters.total(Total::Sent), 4);
     assert_eq!(pair.session.message_sent_at(), Some(NOW));
+}
+
+#[test]
+fn what_goes_alone_says_so_and_is_heard_so() {
+    let mut pair = Pair::new();
+    let mut tx = TxBatch::default();
+    tx.push_alone(Span { start: 0, len: 100 });
+    tx.push(Span { start: 0, len: 100 }, None);
+    let to = Outbound {
+        sockets: &pair.near.sockets,
+        neighbors: &pair.neighbors,
+        sessions: Some(&pair.sessions),
+        counters: &pair.near.counters,
+    };
+    pair.near.sender.flush(&to, NOW, &[0xAC; 100], &tx);
+    let far = session(2, 1, false);
+    let received = pair.far.receive(FIRST);
+    let flags: Vec<_> = received.iter().map(|(_, datagram)| datagram[2]).collect();
+    assert_eq!(flags, [1, 0]);
+    for (_, mut datagram) in received {
+        // The flag is sealed in: changed, nothing opens.
+        let mut changed = datagram.clone();
+        changed[2] ^= 1;
+        assert_eq!(far.open(&mut changed), Err(OpenError::Forged));
+        assert!(far.open(&mut datagram).is_ok());
+    }
 }
 
 /// A keepalive is owed by who sends nothing; messages that go to others are no reason to be silent.
