@@ -29,6 +29,11 @@ impl<E> Effects<E> {
         &self.queue
     }
 
+    /// Forgets those that are not to stay.
+    pub fn retain(&mut self, stays: impl FnMut(&E) -> bool) {
+        self.queue.retain(stays);
+    }
+
     /// Forgets all.
     pub fn clear(&mut self) {
         self.queue.clear();

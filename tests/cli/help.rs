@@ -2,11 +2,12 @@
 
 use overlay_tests::cli::{run, snapshot};
 
-const COMMANDS: [&str; 12] = [
+const COMMANDS: [&str; 13] = [
     "init",
     "join",
     "invite",
     "key",
+    "forget",
     "up",
     "status",
     "neighbors",

@@ -8,6 +8,7 @@
 mod errors;
 mod help;
 mod keys;
+mod members;
 mod query;
 
 use std::path::PathBuf;

@@ -94,6 +94,7 @@ fn answers(verb: &Verb) -> Vec<Reply> {
             })]
         }
         Verb::Nodes => vec![Reply::Nodes(NodesReport::default())],
+        Verb::Forget(_) => vec![Reply::refused("not this one", "")],
         Verb::Counters => {
             let counters = Counters::default();
             counters.count_many(DropReason::Duplicate, 1_000);

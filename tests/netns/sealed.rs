@@ -13,7 +13,7 @@ use std::thread;
 use std::time::Duration;
 
 use overlay::daemon::report::Security;
-use overlay_tests::mesh::{Family, Mesh, PATIENCE, PORT, Turn, may_run, netid, sleep_until};
+use overlay_tests::mesh::{Family, Mesh, PATIENCE, PORT, Setup, Turn, may_run, netid, sleep_until};
 use socket2::{Domain, Protocol, Socket, Type};
 
 /// A mesh of members.
@@ -158,4 +158,39 @@ fn sealed_a_node_under_anothers_netid_is_refused_and_alarms() {
     });
     mesh.wait_ping('a', 'b');
     assert_eq!(mesh.node('c').live_links(), []);
+}
+
+#[test]
+fn sealed_a_stolen_netid_is_refused_after_a_restart_too_until_its_key_is_forgotten() {
+    if !may_run() {
+        return;
+    }
+    let _turn = Turn::beside();
+    let mut mesh = Mesh::wired(Family::V4, "ab ac");
+    let is_member = |setup: &mut Setup| setup.sealed = true;
+    mesh.start_with('a', is_member);
+    mesh.start_with('b', is_member);
+    mesh.wait_ping('a', 'b');
+    mesh.node_mut('b').kill();
+    mesh.node_mut('a').kill();
+    mesh.start_with('a', is_member);
+    mesh.start_with('c', |setup| {
+        setup.sealed = true;
+        setup.netid = Some(netid('b'));
+    });
+    mesh.node('a').wait("it alarms", PATIENCE, |node| {
+        let health = node.status().health;
+        let command = format!("floodmesh forget {} --name a", netid('b'));
+        let mut lines = health.iter();
+        lines.any(|line| line.code == "other_key" && line.text.contains(&command))
+    });
+    assert!(mesh.node('a').counter("not_admitted") > 0);
+    assert_eq!(mesh.node('a').live_links(), []);
+    // The one word that helps, said to the running node.
+    let said = mesh.node('a').run(&["forget", &netid('b').to_string()]);
+    assert!(said.status.success(), "{said:?}");
+    mesh.node('a')
+        .wait("it takes the new key", PATIENCE, |node| {
+            node.live_links() == [netid('b')]
+        });
 }

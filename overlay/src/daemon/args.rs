@@ -17,7 +17,9 @@ use crate::id::NetId;
 
 mod keys;
 
-pub use keys::{InitArgs, InviteArgs, JoinArgs, KeyArgs, OwnArgs, SetupArgs, TokenArgument};
+pub use keys::{
+    ForgetArgs, InitArgs, InviteArgs, JoinArgs, KeyArgs, OwnArgs, SetupArgs, TokenArgument,
+};
 
 /// A mesh VPN daemon that floods: every packet takes every path, the first copy wins.
 ///
@@ -66,6 +68,12 @@ pub enum Command {
     Invite(InviteArgs),
     /// Show the public keys of this node, and its netid.
     Key(KeyArgs),
+    /// Forget the key of another node, which has a new one.
+    ///
+    /// A node remembers the first key that comes under a netid and refuses every other one, since that
+    /// may be somebody else. Forget the first, and the next key that comes is remembered. Works on
+    /// the running node, or on its files while it does not run.
+    Forget(ForgetArgs),
     /// Start a node and stay in the foreground.
     ///
     /// Logs go to stderr. One line says when the node is ready: its netid, device, addresses and

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::admin::{PingRequest, Reply, Verb};
+use super::admin::{ForgetRequest, PingRequest, Reply, Verb};
 use super::args::{NodeArgs, PingArgs, QueryArgs};
 use super::config::NAME;
 use super::error::Failure;
@@ -93,6 +93,40 @@ pub fn ping(args: &PingArgs) -> Result<ExitCode, Failure> {
         if let Reply::Summary(end) = reply {
             return Ok(ExitCode::from(u8::from(end.answered == 0)));
         }
+    }
+}
+
+/// `floodmesh forget` on a running node; `None` when none runs there.
+///
+/// # Errors
+/// It runs and refuses, or does not answer.
+pub(super) fn forget(
+    control: &Path,
+    target: &str,
+) -> Result<Option<super::report::ForgottenReport>, Failure> {
+    let mut node = match Node::connect(control) {
+        Ok(node) => node,
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
+            ) =>
+        {
+            return Ok(None);
+        }
+        Err(error) => {
+            let what = format!("cannot ask the node at {}", control.display());
+            let remedy = remedy(&error, &Places::of_this_process());
+            return Err(Failure::at_work(what, remedy).because(error));
+        }
+    };
+    let request = ForgetRequest {
+        target: target.to_owned(),
+    };
+    node.ask(&Verb::Forget(request), PATIENCE)?;
+    match node.reply()? {
+        Reply::Forgotten(report) => Ok(Some(report)),
+        _ => Err(node.unexpected()),
     }
 }
 

@@ -19,7 +19,8 @@ pub struct Alarms {
     bridge_loop: Option<(Instant, Option<NetId>)>,
     wrong_mode: Option<(Instant, NetId)>,
     storm: Option<(Instant, u64)>,
-    other_key: Option<(Instant, NetId)>,
+    /// A netid that came with another key, and what to do about it.
+    other_key: Option<(Instant, NetId, String)>,
 }
 
 impl Alarms {
@@ -45,8 +46,8 @@ impl Alarms {
     }
 
     /// A node came with another key than the one its netid is bound to.
-    pub fn other_key(&mut self, now: Instant, netid: NetId) {
-        self.other_key = Some((now, netid));
+    pub fn other_key(&mut self, now: Instant, netid: NetId, advice: &str) {
+        self.other_key = Some((now, netid, advice.to_owned()));
     }
 
     /// Notes whether storm control dropped anything since the last call. Once a second.
@@ -73,10 +74,10 @@ impl Alarms {
             let text = format!("node {netid} names another --mesh; its addresses are not used");
             lines.push(line(Level::Alarm, "mesh_mismatch", text));
         }
-        if let Some((at, netid)) = self.other_key
-            && recent(at)
+        if let Some((at, netid, advice)) = &self.other_key
+            && recent(*at)
         {
-            let text = format!("a node calls itself {netid} and has another key; it is refused");
+            let text = format!("{netid}: {advice}");
             lines.push(line(Level::Alarm, "other_key", text));
         }
         if let Some((at, text)) = &self.own_address

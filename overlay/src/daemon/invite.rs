@@ -1,6 +1,5 @@
 //! `floodmesh invite` and `floodmesh key`: what a node passes on of its mesh, and of itself.
 
-use std::fmt::Write;
 use std::process::ExitCode;
 
 use serde::Serialize;
@@ -15,6 +14,7 @@ use super::paths::Places;
 use super::secrets::membership::Membership;
 use super::text;
 use crate::seal::invitation::{Invitation, PEERS_LIMIT};
+use crate::seal::members::{Trusted, key_text};
 
 /// `floodmesh invite`: prints a token, and on standard error what it is worth.
 ///
@@ -94,6 +94,8 @@ struct KeyReport {
     static_key: String,
     /// V, the key that signatures are verified with (Ed25519), in hex.
     signing_key: String,
+    /// What other nodes take as an entry of `trusted_keys`.
+    trusted_key: String,
 }
 
 /// `floodmesh key`: this node's public keys and its netid.
@@ -103,29 +105,30 @@ struct KeyReport {
 pub fn key(args: &KeyArgs) -> Result<ExitCode, Failure> {
     let config = Config::load(&args.own.up(), &Places::of_this_process())?;
     let membership = Membership::load(&config)?;
+    let trusted = Trusted {
+        netid: Some(membership.netid(&config)),
+        static_key: *membership.identity.public(),
+        name: config.name.clone(),
+    };
     let report = KeyReport {
         netid: membership.netid(&config).to_string(),
-        static_key: hex(membership.identity.public()),
-        signing_key: hex(&membership.identity.signing_public()),
+        static_key: key_text(membership.identity.public()),
+        signing_key: key_text(&membership.identity.signing_public()),
+        trusted_key: trusted.to_string(),
         mesh: config.mesh,
     };
     let shown = show(args.json, &report, |report| {
         format!(
-            "netid        {}\nmesh         {}\nstatic key   {}\nsigning key  {}\n",
+            "netid        {}\nmesh         {}\nstatic key   {}\nsigning key  {}\n\
+             For the settings of nodes that let in listed keys alone:\n\
+             trusted_keys = [\"{}\"]\n",
             report.netid,
             text::printable(&report.mesh),
             report.static_key,
-            report.signing_key
+            report.signing_key,
+            report.trusted_key
         )
     });
     print(&shown)?;
     Ok(ExitCode::SUCCESS)
-}
-
-fn hex(bytes: &[u8]) -> String {
-    let mut digits = String::with_capacity(bytes.len() * 2);
-    for byte in bytes {
-        let _ = write!(digits, "{byte:02x}");
-    }
-    digits
 }

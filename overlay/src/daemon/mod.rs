@@ -5,7 +5,8 @@
 //! 1. [`args`] is what was typed, [`config`] is what it means, [`mod@file`] adds the TOML file.
 //! 2. [`up`] opens what must exist before anything moves: logs ([`log`]), the state directory
 //!    ([`state`]), the control socket ([`admin`]).
-//! 3. [`secrets`] are the keys of a sealed node; [`setup`] makes them, [`invite`] passes them on.
+//! 3. [`secrets`] are the keys of a sealed node; [`setup`] makes them, [`invite`] passes them on,
+//!    [`forget`] undoes what was remembered of another's.
 //! 4. The other commands are [`client`]s of that socket; [`report`] is what goes through it and
 //!    [`render`] what people read. [`decode`] needs no daemon.
 //!
@@ -26,8 +27,10 @@ pub mod driver;
 pub mod duty;
 pub mod error;
 pub mod file;
+pub mod forget;
 pub mod health;
 pub mod invite;
+pub mod keeping;
 pub mod lab;
 pub mod log;
 pub mod paths;

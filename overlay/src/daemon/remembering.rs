@@ -25,9 +25,9 @@ pub struct Remembering {
 
 impl Remembering {
     /// Nothing is written yet.
-    pub fn new(state: StateDir) -> Self {
+    pub fn new(state: impl Into<Arc<StateDir>>) -> Self {
         Self {
-            state: Arc::new(state),
+            state: state.into(),
             began_at: None,
             written: Vec::new(),
             writing: None,

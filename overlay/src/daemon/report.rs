@@ -50,6 +50,16 @@ pub struct StatusReport {
     pub health: Vec<Health>,
 }
 
+/// What `forget` forgot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ForgottenReport {
+    /// Whose key.
+    #[serde(with = "as_text")]
+    pub netid: NetId,
+    /// The key, in hex.
+    pub key: String,
+}
+
 /// How something is protected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -13,10 +13,13 @@
 //! | `netid`     | one netid                                                       |
 //! | `neighbors` | up to 64 lines, netid and endpoint of a link that proved itself |
 //! | `boot`      | number of the last start, decimal (sealed nodes)                |
+//! | `pins`      | lines of netid and key, 64 hex digits (sealed nodes, S72)       |
 //!
 //! A file is written whole beside the old one, synced, renamed over it, and the directory synced:
 //! whenever the machine stops, the old or the new one is there. One that cannot be understood is
-//! moved aside as `NAME.bad-1` to `.bad-9` and the node goes on without (SECURITY 3.6).
+//! moved aside as `NAME.bad-1` to `.bad-9` and the node goes on without (SECURITY 3.6). Only a damaged
+//! `pins` ends the start: without it the next key to come under a netid would be believed, so that
+//! whoever can spoil a file could take a node's place.
 
 use std::error::Error;
 use std::fmt;
@@ -30,13 +33,16 @@ use nix::fcntl::{Flock, FlockArg};
 
 use super::error::Failure;
 use crate::id::NetId;
+use crate::seal::members::{PINS_LIMIT, Pins, key_text, read_key};
 
 /// Neighbors remembered.
 pub const NEIGHBORS_LIMIT: usize = 64;
-/// Bytes a file may have; the largest we write has about 4 KiB.
-const FILE_LIMIT: u64 = 64 * 1024;
+/// Bytes a file may have; the largest we write are all pins, with 300 KiB.
+const FILE_LIMIT: u64 = 512 * 1024;
 /// Files of one name moved aside at most; then the last is replaced.
 const BAD_LIMIT: u8 = 9;
+/// The file of pins.
+pub const PINS: &str = "pins";
 /// The format's version.
 const VERSION: &str = "1";
 
@@ -45,6 +51,8 @@ const VERSION: &str = "1";
 pub enum StateError {
     /// Another daemon holds it. Nothing was changed.
     InUse(PathBuf),
+    /// A file without which it would be dangerous to go on cannot be understood.
+    Damaged(PathBuf),
     /// The machine refused. What was there before is still there.
     Io {
         /// What was tried: `create`, `write`.
@@ -66,6 +74,7 @@ impl fmt::Display for StateError {
                     path.display()
                 )
             }
+            Self::Damaged(path) => write!(f, "{} is damaged", path.display()),
             Self::Io { action, path, .. } => write!(f, "cannot {action} {}", path.display()),
         }
     }
@@ -74,7 +83,7 @@ impl fmt::Display for StateError {
 impl Error for StateError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
-            Self::InUse(_) => None,
+            Self::InUse(_) | Self::Damaged(_) => None,
             Self::Io { source, .. } => Some(source),
         }
     }
@@ -87,6 +96,11 @@ impl From<StateError> for Failure {
             StateError::InUse(_) => Self::at_work(
                 what,
                 "stop that node, or give this one another --name or --state-dir",
+            ),
+            StateError::Damaged(_) => Self::at_work(
+                what,
+                "restore it from a copy; or move it away, and the next key to come under each netid is \
+                 believed",
             ),
             StateError::Io { source, .. } => {
                 Self::at_work(what, "choose a writable directory with --state-dir").because(source)
@@ -233,6 +247,40 @@ impl StateDir {
         self.write("neighbors", &neighbors.iter().map(line).collect::<String>())
     }
 
+    /// The keys that netids are bound to.
+    ///
+    /// # Errors
+    /// The file is damaged, or cannot be read.
+    pub fn pins(&self) -> Result<Pins, StateError> {
+        let parse = |line: &str| {
+            let (netid, key) = line.split_once(' ')?;
+            let netid: NetId = netid.parse().ok()?;
+            netid.is_node().then_some((netid, read_key(key)?))
+        };
+        let path = self.path.join(PINS);
+        let text = match read_private(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Pins::new()),
+            Err(source) => {
+                return Err(StateError::Io {
+                    action: "read",
+                    path,
+                    source,
+                });
+            }
+        };
+        let lines = body(PINS, &text).map(str::lines);
+        let pins = lines.and_then(|lines| lines.map(parse).collect::<Option<Pins>>());
+        pins.filter(|pins| pins.len() <= PINS_LIMIT)
+            .ok_or(StateError::Damaged(path))
+    }
+
+    /// What the file of pins holds, to be [written](Self::write) to [`PINS`].
+    pub fn pins_body(pins: &Pins) -> String {
+        let line = |(netid, key): (&NetId, &[u8; 32])| format!("{netid} {}\n", key_text(key));
+        pins.iter().map(line).collect()
+    }
+
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path
@@ -276,7 +324,10 @@ impl StateDir {
     /// Writes a file whole: beside the old one, then over it, synced at each step.
     ///
     /// Cost: seconds on a busy disk.
-    fn write(&self, kind: &str, body: &str) -> Result<(), StateError> {
+    ///
+    /// # Errors
+    /// It cannot be written; the old one is still there.
+    pub fn write(&self, kind: &str, body: &str) -> Result<(), StateError> {
         let path = self.path.join(kind);
         let new = self.path.join(format!("{kind}.new"));
         let write = || {
@@ -513,6 +564,41 @@ mod tests {
         fs::write(home.path().join("neighbors"), [0xff; 100]).unwrap();
         assert_eq!(state.neighbors(), []);
         assert!(home.path().join("neighbors.bad-1").exists());
+    }
+
+    #[test]
+    fn pins_come_back_and_every_damaged_byte_of_them_ends_the_start() {
+        let home = tempfile::tempdir().unwrap();
+        let state = StateDir::open(home.path()).unwrap();
+        assert_eq!(state.pins().unwrap(), Pins::new());
+        let pins = Pins::from([(NetId(7), [0xa5; 32]), (NetId(0x2a), [1; 32])]);
+        state.write(PINS, &StateDir::pins_body(&pins)).unwrap();
+        assert_eq!(state.pins().unwrap(), pins);
+        let path = home.path().join(PINS);
+        let text = fs::read(&path).unwrap();
+        for place in 0..text.len() {
+            let mut bad = text.clone();
+            bad[place] ^= 1;
+            fs::write(&path, &bad).unwrap();
+            assert!(state.pins().is_err(), "byte {place}");
+            fs::write(&path, &text[..place]).unwrap();
+            assert!(state.pins().is_err(), "{place} bytes");
+        }
+        // Still there, for whoever wants to look at it.
+        assert!(path.exists());
+        let error = Failure::from(state.pins().unwrap_err()).to_string();
+        assert!(error.contains("pins is damaged (restore"), "{error}");
+    }
+
+    #[test]
+    fn as_many_pins_as_there_may_be_fit_into_their_file() {
+        let home = tempfile::tempdir().unwrap();
+        let state = StateDir::open(home.path()).unwrap();
+        let pins: Pins = (1..=PINS_LIMIT as u32)
+            .map(|netid| (NetId(netid), [7; 32]))
+            .collect();
+        state.write(PINS, &StateDir::pins_body(&pins)).unwrap();
+        assert_eq!(state.pins().unwrap(), pins);
     }
 
     #[test]

@@ -34,7 +34,7 @@ use super::paths::Places;
 use super::peers;
 use super::port::Port;
 use super::priority;
-use super::secrets::membership::Membership;
+use super::secrets::membership::{self, Membership};
 use super::shared::{NEAR, Phase, Reports, SEALS, STRANGERS, Seat, Shared, Snapshot};
 use super::state::{self, Remembered, StateDir};
 use super::worker::{self, Worker};
@@ -61,6 +61,7 @@ use crate::route::tun::Tun;
 use crate::route::underlay::Underlay;
 use crate::seal::links::Links;
 use crate::seal::local::Local;
+use crate::seal::members::Members;
 use crate::seal::peer;
 
 /// Bytes of the seen table at the start; it grows from there.
@@ -75,6 +76,8 @@ pub struct Start {
     pub netid: NetId,
     /// Its keys, where it speaks sealed.
     pub sealed: Option<Local>,
+    /// Who may come up.
+    pub members: Members,
     /// Neighbors to dial as if they were configured, until they answer or are forgotten.
     pub remembered: Vec<Remembered>,
     /// Its memory, locked.
@@ -110,12 +113,17 @@ impl Start {
             Some(local) => local.netid,
             None => state.netid(config.netid, state::draw_netid)?,
         };
+        let members = match config.security {
+            Security::Plain => Members::default(),
+            Security::Sealed => membership::members(&config, &state)?,
+        };
         let remembered = state.neighbors();
         let control = ControlSocket::open(&config.files.control)?;
         Ok(Self {
             config,
             netid,
             sealed,
+            members,
             remembered,
             state,
             control,
@@ -145,6 +153,7 @@ async fn run(start: Start) -> Result<(), Failure> {
         config,
         netid,
         sealed,
+        members,
         remembered,
         state,
         control: control_socket,
@@ -209,13 +218,8 @@ async fn run(start: Start) -> Result<(), Failure> {
         let hasher = KeyedHasher(rng.next_u64(), rng.next_u64());
         let random = ChaCha12Rng::from_seed(seed_of(&mut rng));
         let now = clock.now();
-        Box::new(Links::new(
-            now,
-            local,
-            peer::Timers::default(),
-            hasher,
-            random,
-        ))
+        let links = Links::new(now, local, peer::Timers::default(), hasher, random);
+        Box::new(links.admitting(members))
     });
     let shared = Arc::new(Shared {
         netid,

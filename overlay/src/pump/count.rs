@@ -47,6 +47,7 @@ counted! {
         Forged = "forged": "sealed datagram that is not authentic",
         FramesFull = "frames_full": "message in a sealed datagram that held too many",
         Handshake = "handshake": "handshake refused: form, mac, rate, room, or an unknown partner",
+        NotAdmitted = "not_admitted": "handshake of a member that pins, the list of trusted keys or its certificate keep out",
         NoSession = "no_session": "copy for a link that has no session to seal it with",
         Stranger = "stranger": "message from an endpoint that is not a live link",
         OwnEcho = "own_echo": "our own message came back",

@@ -47,6 +47,8 @@ pub enum Effect {
         netid: NetId,
         /// The key.
         static_key: [u8; 32],
+        /// The certificate, if it showed one.
+        certificate: Option<Vec<u8>>,
     },
     /// None may come any more: drop every reference to the session of this local index.
     Close(u32),

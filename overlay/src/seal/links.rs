@@ -9,7 +9,7 @@
 //! The node above knows nothing of all this: it says Hello to an endpoint, and that waits here until
 //! a session has come up. What never comes up costs it what an endpoint costs that does not answer.
 //!
-//! Identity: the first key seen under a netid is pinned (S34); another one does not come up.
+//! Identity: whom [`Members`] refuses does not come up (S34).
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
@@ -24,6 +24,8 @@ use crate::seal::door::{Arrival, Door, Limits, Verdict};
 use crate::seal::effect::{Effect, Effects, Event, Indices, Owned, PeerId, Turn};
 use crate::seal::keys::Key;
 use crate::seal::local::Local;
+use crate::seal::members::{Claim, Members, Refusal};
+use crate::seal::payload::Remote;
 use crate::seal::peer::{Kind, Peer, State, Timers};
 use crate::seal::session::{LINK_OVERHEAD, Session};
 use crate::seal::sessions::{Opens, SessionSet};
@@ -34,8 +36,9 @@ use crate::time::Instant;
 const WAITING: usize = 8;
 /// Endpoints at once; further ones are neither answered nor dialed. Idle ones are forgotten.
 const ENDPOINTS: usize = 2_048;
-/// Netids whose key is remembered; further ones go by any.
-const PINS: usize = 65_536;
+
+/// Why a session is closed (S24).
+const REPLACED: u8 = 2;
 
 /// What the caller is to do, in order.
 #[derive(Debug)]
@@ -53,12 +56,16 @@ pub enum Wish {
 pub enum Notice {
     /// What a peer tells.
     Peer(Event),
-    /// A node came with a key that is not the one its netid is pinned to.
-    Unpinned {
-        /// The netid.
+    /// A node of our mesh that membership refuses.
+    Refused {
+        /// The netid that it goes by.
         netid: NetId,
-        /// The other key.
+        /// Its key.
         static_key: [u8; 32],
+        /// Why.
+        why: Refusal,
+        /// Whether this key was not told of before.
+        is_news: bool,
     },
 }
 
@@ -79,7 +86,7 @@ pub struct Links {
     peers: BTreeMap<PeerId, Entry>,
     by_endpoint: HashMap<Endpoint, PeerId, KeyedHasher>,
     next_id: u32,
-    pins: BTreeMap<NetId, [u8; 32]>,
+    members: Members,
     sessions: SessionSet,
     effects: Effects,
     wishes: Vec<Wish>,
@@ -105,11 +112,33 @@ impl Links {
             peers: BTreeMap::new(),
             by_endpoint: HashMap::with_hasher(hasher),
             next_id: 0,
-            pins: BTreeMap::new(),
+            members: Members::default(),
             sessions: SessionSet::new(hasher),
             effects: Effects::default(),
             wishes: Vec::new(),
         }
+    }
+
+    /// The same with these rules of who comes up; without them, by pins of this run alone.
+    #[must_use]
+    pub fn admitting(mut self, members: Members) -> Self {
+        self.members = members;
+        self
+    }
+
+    /// Who comes up.
+    pub const fn members(&mut self) -> &mut Members {
+        &mut self.members
+    }
+
+    /// Forgets the key of a netid, and says which it was. Its links end: the next key that comes up
+    /// is the one that is remembered.
+    pub fn forget(&mut self, now: Instant, netid: NetId) -> Option<[u8; 32]> {
+        let key = self.members.forget(netid)?;
+        self.leave_where(now, REPLACED, |remote| {
+            remote.netid == netid && remote.static_key == key
+        });
+        Some(key)
     }
 
     /// What workers are to use.
@@ -176,6 +205,8 @@ impl Links {
                 if let Some(from) = ended {
                     self.door.leave(from);
                 }
+                // Whom membership refused.
+                self.forget_if_idle(id);
                 true
             }
             _ => false,
@@ -232,6 +263,26 @@ impl Links {
         let all: Vec<PeerId> = self.peers.keys().copied().collect();
         for id in all {
             self.with(now, id, |peer, turn| peer.leave(turn, SHUTDOWN, |_| {}));
+        }
+    }
+
+    /// Ends the links of those far ends.
+    fn leave_where(&mut self, now: Instant, reason: u8, is_so: impl Fn(&Remote) -> bool) {
+        let ids: Vec<PeerId> = self
+            .peers
+            .iter()
+            .filter(|(_, entry)| entry.peer.remote().is_some_and(&is_so))
+            .map(|(id, _)| *id)
+            .collect();
+        for id in ids {
+            let mut ended = Vec::new();
+            self.with(now, id, |peer, turn| {
+                peer.leave(turn, reason, |from| ended.push(from));
+            });
+            for from in ended {
+                self.door.leave(from);
+            }
+            self.forget_if_idle(id);
         }
     }
 
@@ -312,24 +363,26 @@ impl Links {
             effects: &mut effects,
         };
         call(&mut entry.peer, &mut turn);
-        // 1. Nobody comes up under a netid that is another's.
-        let other = turn.effects.as_slice().iter().find_map(|effect| {
-            let Effect::Open {
-                netid, static_key, ..
-            } = effect
-            else {
-                return None;
-            };
-            let pinned = self.pins.get(netid)?;
-            (pinned != static_key).then_some((*netid, *static_key))
+        // 1. Nobody comes up, nor stays up with new keys, whom membership refuses.
+        let members = &mut self.members;
+        let refused = turn.effects.as_slice().iter().find_map(|effect| {
+            let claim = Claim::in_effect(effect)?;
+            let why = members.judge(&claim).err()?;
+            Some((claim.netid, claim.static_key, why))
         });
-        if let Some((netid, static_key)) = other {
-            const REPLACED: u8 = 2;
-            turn.effects.clear();
+        if let Some((netid, static_key, why)) = refused {
+            // Only what lets go of older sessions stays.
+            turn.effects
+                .retain(|effect| matches!(effect, Effect::Close(_)));
             entry
                 .peer
-                .leave(&mut turn, REPLACED, |from| self.door.leave(from));
-            let notice = Notice::Unpinned { netid, static_key };
+                .leave(&mut turn, why.reason(), |from| self.door.leave(from));
+            let notice = Notice::Refused {
+                netid,
+                static_key,
+                why,
+                is_news: members.is_news(static_key),
+            };
             self.wishes.push(Wish::Notice(entry.path.endpoint, notice));
         }
         // 2. The rest, in order.
@@ -340,7 +393,7 @@ impl Links {
                 effect,
                 entry.path,
                 &mut self.sessions,
-                &mut self.pins,
+                &mut self.members,
                 &mut self.wishes,
             );
         }
@@ -365,7 +418,7 @@ fn carry_out(
     effect: Effect,
     path: Path,
     sessions: &mut SessionSet,
-    pins: &mut BTreeMap<NetId, [u8; 32]>,
+    members: &mut Members,
     wishes: &mut Vec<Wish>,
 ) -> bool {
     match effect {
@@ -393,10 +446,8 @@ fn carry_out(
             return true;
         }
         Effect::Event(event) => {
-            if let Event::Up(remote) = &event
-                && pins.len() < PINS
-            {
-                pins.entry(remote.netid).or_insert(remote.static_key);
+            if let Event::Up(remote) = &event {
+                members.note_up(&Claim::of(remote));
             }
             wishes.push(Wish::Notice(path.endpoint, Notice::Peer(event)));
         }

@@ -287,7 +287,7 @@ fn nobody_introduces_another_node_over_a_session() {
 fn another_key_under_a_pinned_netid_does_not_come_up_from_either_side() {
     for dials in [true, false] {
         let (mut near, mut far) = (near(), far());
-        near.links.pins.insert(FAR, [9; 32]);
+        near.links = near.links.admitting(Members::new([(FAR, [9; 32])].into()));
         let (to, back) = (far.path, near.path);
         if dials {
             near.links.send(NOW, &to, &hello(NEAR));
@@ -297,7 +297,12 @@ fn another_key_under_a_pinned_netid_does_not_come_up_from_either_side() {
         settle(NOW, &mut near, &mut far);
         assert!(!near.is_up(&far));
         assert!(near.messages.is_empty());
-        let alarmed = |notice: &Notice| matches!(notice, Notice::Unpinned { netid: FAR, .. });
+        let alarmed = |notice: &Notice| {
+            let Notice::Refused { netid, why, .. } = notice else {
+                return false;
+            };
+            (*netid, *why) == (FAR, Refusal::OtherKey([9; 32]))
+        };
         assert!(near.notices.iter().any(alarmed));
         assert!(near.links.sessions().is_empty());
     }
@@ -366,4 +371,36 @@ fn a_thousand_strangers_leave_no_endpoint_behind() {
     }
     assert!(near.links.peers.is_empty() && near.links.indices.is_empty());
     assert_eq!(near.links.door.half_open(), 0);
+}
+
+/// Lets `near` dial, and says whether both came up.
+fn meets(near: &mut End, far: &mut End) -> bool {
+    let to = far.path;
+    near.links.send(NOW, &to, &hello(NEAR));
+    settle(NOW, near, far);
+    near.is_up(far) && far.is_up(near)
+}
+
+#[test]
+fn a_forgotten_key_gives_way_to_the_next_and_its_link_ends() {
+    let (mut near, mut far) = (near(), far());
+    // Another key under the same netid, from elsewhere.
+    let mut thief = end(1, 30, FAR, 3);
+    assert!(meets(&mut near, &mut far));
+    assert!(near.links.members().take_changed().is_some());
+    assert!(!meets(&mut near, &mut thief));
+    assert!(near.is_up(&far) && !near.links.indices.is_empty());
+    let key = *far.links.local.identity.public();
+    assert_eq!(near.links.forget(NOW, FAR), Some(key));
+    assert_eq!(near.links.forget(NOW, FAR), None);
+    assert!(!near.is_up(&far));
+    assert!(meets(&mut near, &mut thief));
+    // And now it is the former one that stays outside, told of again.
+    near.notices.clear();
+    far.links.leave(NOW);
+    far.take();
+    assert!(!meets(&mut near, &mut far));
+    let told = |notice: &Notice| matches!(notice, Notice::Refused { is_news: true, .. });
+    assert!(near.notices.iter().any(told));
+    assert_eq!(near.links.peers.len(), 1);
 }

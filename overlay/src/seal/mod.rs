@@ -17,6 +17,7 @@
 //! - [`session`]: seals and opens, by `&self` from any worker; [`replay`] is its memory.
 //! - [`peer`]: one endpoint's states and deadlines; fills [`effect::Effects`].
 //! - [`roam`]: where a link goes when the far end's address changes.
+//! - [`members`]: who of those that know the secret comes up.
 //! - [`door`]: what an INIT has to pass before anything costly is done; [`cookie`] is part of it.
 //!
 //! Read [`session::Session`] first, then [`peer::Peer`].
@@ -32,6 +33,7 @@ pub mod invitation;
 pub mod keys;
 pub mod links;
 pub mod local;
+pub mod members;
 pub mod opening;
 pub mod payload;
 pub mod peer;

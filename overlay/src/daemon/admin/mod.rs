@@ -11,9 +11,10 @@
 //! <- {"summary":{...}}                             the last one
 //! ```
 //!
-//! All verbs only read; none takes a path, a command or an interface name (SECURITY 2.11, T33).
+//! All verbs but `forget` only read; none takes a path, a command or an interface name (SECURITY 2.11,
+//! T33).
 //! The socket has mode 0660, and who connects is asked for by SO_PEERCRED besides: root, the
-//! daemon's own user, and members of the socket's group. A request has at most 64 KiB, 16 clients
+//! daemon's own user, and members of the socket's group; only the first two may change anything. A request has at most 64 KiB, 16 clients
 //! are served at once, and one that is silent for 5 s is sent away.
 //!
 //! [`listen`] makes the socket, [`server`] serves it and hands each request to the driver as an
@@ -28,8 +29,8 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 use super::report::{
-    CountersReport, NeighborsReport, NodesReport, PingMissed, PingReply, PingSummary, Refusal,
-    StatusReport,
+    CountersReport, ForgottenReport, NeighborsReport, NodesReport, PingMissed, PingReply,
+    PingSummary, Refusal, StatusReport,
 };
 
 /// Bytes of a request, its line end included.
@@ -49,8 +50,25 @@ pub enum Verb {
     Nodes,
     /// For [`Reply::Counters`].
     Counters,
+    /// For [`Reply::Forgotten`].
+    Forget(ForgetRequest),
     /// For [`Reply::Answer`] and [`Reply::Missed`], then [`Reply::Summary`].
     Ping(PingRequest),
+}
+
+/// Whose key is to be forgotten.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ForgetRequest {
+    /// A netid, a key, or a name of the list of trusted keys.
+    pub target: String,
+}
+
+impl Verb {
+    /// Whether it changes what the node does.
+    pub const fn changes(&self) -> bool {
+        matches!(self, Self::Forget(_))
+    }
 }
 
 /// What to ping, and how often.
@@ -78,6 +96,8 @@ pub enum Reply {
     Nodes(NodesReport),
     /// What it counted.
     Counters(CountersReport),
+    /// The key that it forgot.
+    Forgotten(ForgottenReport),
     /// An answer to a ping.
     Answer(PingReply),
     /// A ping without one.

@@ -42,9 +42,9 @@ pub async fn serve(socket: &ControlSocket, requests: mpsc::Sender<AdminRequest>)
                 continue;
             }
         };
-        let allowed = client
-            .peer_cred()
-            .is_ok_and(|peer| may_read(&peer, socket.owner));
+        let peer = client.peer_cred();
+        let may_change = peer.as_ref().is_ok_and(may_change);
+        let allowed = peer.is_ok_and(|peer| may_read(&peer, socket.owner));
         let (place, requests) = (Arc::clone(&places).try_acquire_owned(), requests.clone());
         tokio::spawn(async move {
             let refusal = match &place {
@@ -57,7 +57,7 @@ pub async fn serve(socket: &ControlSocket, requests: mpsc::Sender<AdminRequest>)
                     "try again in a moment",
                 ),
                 Ok(_) => {
-                    converse(client, &requests).await;
+                    converse(client, &requests, may_change).await;
                     return;
                 }
             };
@@ -84,8 +84,13 @@ fn may_read(peer: &UCred, (user, group): (u32, u32)) -> bool {
     getgrouplist(&name, found.gid).is_ok_and(|groups| groups.contains(&Gid::from_raw(group)))
 }
 
+/// Whether the process at the far end may change what the node does: root and the daemon's user.
+fn may_change(peer: &UCred) -> bool {
+    [0, geteuid().as_raw()].contains(&peer.uid())
+}
+
 /// Serves one client until it goes, is silent for too long, or does not take its replies.
-async fn converse(client: UnixStream, requests: &mpsc::Sender<AdminRequest>) {
+async fn converse(client: UnixStream, requests: &mpsc::Sender<AdminRequest>, may_change: bool) {
     let (reader, mut writer) = client.into_split();
     let mut reader = BufReader::new(reader);
     let mut line = Vec::new();
@@ -100,6 +105,13 @@ async fn converse(client: UnixStream, requests: &mpsc::Sender<AdminRequest>) {
             }
         };
         let done = match request {
+            Ok(verb) if verb.changes() && !may_change => {
+                let refusal = Reply::refused(
+                    "this user may ask, and not change anything",
+                    "try as root, or as the user the node runs as",
+                );
+                write(&mut writer, &refusal).await
+            }
             Ok(verb) => answer(verb, requests, &mut reader, &mut writer).await,
             Err(refusal) => write(&mut writer, &refusal).await,
         };

@@ -170,6 +170,32 @@ pub struct KeyArgs {
     pub own: OwnArgs,
 }
 
+/// What was typed behind `forget`.
+#[derive(Debug, Clone, Default, Args)]
+#[command(after_help = "\
+Examples:
+  floodmesh forget 2a
+  floodmesh forget van --name convoy")]
+pub struct ForgetArgs {
+    /// Whose key: a netid (1 to 8 hex digits), a name in trusted_keys, or the key itself.
+    #[arg(value_name = "NETID|NAME")]
+    pub target: String,
+    /// Speak to the node behind this Unix socket, whatever its name.
+    #[arg(
+        long,
+        value_name = "PATH",
+        env = "FLOODMESH_CONTROL",
+        hide_env_values = true
+    )]
+    pub control: Option<PathBuf>,
+    /// Print one JSON object instead of text.
+    #[arg(long)]
+    pub json: bool,
+    /// Which node.
+    #[command(flatten)]
+    pub own: OwnArgs,
+}
+
 /// Which node's files a command reads.
 #[derive(Debug, Clone, Default, Args)]
 pub struct OwnArgs {

@@ -13,7 +13,7 @@ use super::numbers::{Limits, Storm, Timers};
 use super::value::{self, Given, PORT};
 use super::words::{
     DEVICE_NAME_LIMIT, choice_of, device_name, list, log_filter, mesh_name, netid, node_name, path,
-    peer, security, unknown,
+    peer, security, trusted_key, unknown,
 };
 use super::{
     Config, Dedupe, Device, Files, Forwarding, HashKind, Links, NAME, OnLoss, Priority, Security,
@@ -54,6 +54,7 @@ impl Default for Draft {
             mesh: "floodmesh".to_owned(),
             security: Security::Plain,
             netid: None,
+            trusted: None,
             links: Links {
                 listen: vec![
                     SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), PORT),
@@ -140,6 +141,7 @@ impl Draft {
             "max_neighbors" => links.max_neighbors = given.whole(1, 1_024, "neighbors")? as u16,
             "nice" => self.config.nice = given.signed(-20, 19, "of nice")?,
             "forwarding" => links.forwarding = given.choice(&[("flood", Forwarding::Flood)])?,
+            "trusted_keys" => self.config.trusted = Some(list(given, MANY, trusted_key)?),
             "state_dir" => self.state = Some(path(given)?),
             "control" => self.control = Some(path(given)?),
             "secret_file" => self.secret = Some(path(given)?),
@@ -283,6 +285,10 @@ impl Draft {
             }
         };
         config.warnings = warnings(&config);
+        if config.security == Security::Plain && config.trusted.is_some() {
+            let text = "trusted_keys are not used: the open protocol has no keys";
+            config.warnings.push(text.to_owned());
+        }
         if config.security == Security::Plain && has_secret {
             config.warnings.push(format!(
                 "the mesh secret {} is not used: in the open protocol everyone who can reach a node \

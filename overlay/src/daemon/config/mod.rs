@@ -31,6 +31,7 @@ use super::args::{DeviceMode, LogFormat, OffloadMode, UpArgs};
 use super::file;
 use super::paths::Places;
 use crate::id::NetId;
+use crate::seal::members::Trusted;
 
 pub use error::ConfigError;
 pub use numbers::{Limits, Setting, Storm, Timers};
@@ -59,6 +60,8 @@ pub struct Config {
     /// The netid that was asked for; without one a sealed node's follows from its key, and another
     /// uses the stored one, or a random one.
     pub netid: Option<NetId>,
+    /// The keys that may come up, besides certified ones; `None` for every member's. At most 1024.
+    pub trusted: Option<Vec<Trusted>>,
     /// Whom the node speaks to, and how.
     pub links: Links,
     /// The virtual network device.

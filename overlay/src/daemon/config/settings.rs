@@ -43,6 +43,11 @@ const SETTINGS: &[Setting] = &[
         "The private keys of this node.",
     ),
     setting(
+        "trusted_keys",
+        "all members",
+        "A list: only nodes with these keys come up, each as floodmesh key prints it: a netid, a key, a name. Without a netid the key may come with any.",
+    ),
+    setting(
         "device.on_loss",
         "\"keep\"",
         "When the device disappears: keep forwarding for others and make it again (\"keep\"), or end (\"exit\").",

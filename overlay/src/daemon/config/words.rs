@@ -11,6 +11,7 @@ use super::error::ConfigError;
 use super::settings::settings;
 use super::value::{self, Given, Origin, PeerAddress, Value};
 use crate::id::NetId;
+use crate::seal::members::Trusted;
 
 /// Bytes of a network interface's name: IFNAMSIZ without its zero.
 pub(super) const DEVICE_NAME_LIMIT: usize = 15;
@@ -144,6 +145,16 @@ pub(in crate::daemon) fn addresses(
         origin: Origin::Flag(flag.to_owned()),
     };
     list(&given, texts.len(), peer)
+}
+
+/// An entry of `trusted_keys`.
+pub(super) fn trusted_key(given: &Given) -> Result<Trusted, ConfigError> {
+    given.text()?.parse().map_err(|problem: &str| {
+        given.wrong(
+            problem,
+            "paste what floodmesh key prints on that node: a netid, a key of 64 hex digits, a name",
+        )
+    })
 }
 
 pub(super) fn path(given: &Given) -> Result<PathBuf, ConfigError> {

@@ -31,6 +31,7 @@ use super::clock::Clock;
 use super::config::Config;
 use super::device::DeviceKeeper;
 use super::health::Alarms;
+use super::keeping::Keeping;
 use super::log::Limiter;
 use super::peers::Resolved;
 use super::pinging::Pinging;
@@ -81,6 +82,7 @@ pub struct Driver {
     /// Text of each named peer, and why it has no address if so.
     pub(super) peers: Vec<(String, Vec<SocketAddr>, Option<String>)>,
     remembering: Remembering,
+    keeping: Keeping,
     learned: Arc<Learned>,
     /// The learning switch, in TAP mode.
     pub(super) switch: Option<Arc<Switch>>,
@@ -141,6 +143,7 @@ impl Driver {
             rng,
             hurry,
         } = parts;
+        let state = Arc::new(state);
         let peers = config
             .links
             .named()
@@ -156,7 +159,8 @@ impl Driver {
             device,
             alarms: Alarms::default(),
             peers,
-            remembering: Remembering::new(state),
+            remembering: Remembering::new(state.clone()),
+            keeping: Keeping::new(state),
             learned,
             switch,
             rng,
@@ -207,6 +211,7 @@ impl Driver {
                 self.on_timeout(now);
             }
             self.carry_out(now);
+            self.keep_members(now).await;
             if self.device.ends_node() {
                 break Ended::DeviceLost;
             }
@@ -275,6 +280,9 @@ impl Driver {
         }
         let written = self.remembering.finish(now, &proven).await;
         self.on_written(written);
+        if let Err(error) = self.keeping.finish().await {
+            tracing::warn!(%error, "keys of neighbors are not written down");
+        }
     }
 }
 

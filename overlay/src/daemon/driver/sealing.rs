@@ -3,13 +3,18 @@
 
 use std::sync::Arc;
 
+use super::super::admin::Reply;
+use super::super::forget::{advice, unknown};
+use super::super::report::ForgottenReport;
 use super::super::shared::{SealReport, Shared};
+use super::super::state::{PINS, StateDir};
 use super::Driver;
 use super::deeds::send;
-use crate::id::Endpoint;
+use crate::id::{Endpoint, NetId};
 use crate::pump::count::DropReason;
 use crate::seal::effect::Event;
 use crate::seal::links::{Links, Notice, Wish};
+use crate::seal::members::{Refusal, key_text};
 use crate::seal::session::LINK_OVERHEAD;
 use crate::time::Instant;
 
@@ -52,6 +57,62 @@ impl Driver {
         }
     }
 
+    /// Has written down what membership remembers anew.
+    pub(super) async fn keep_members(&mut self, now: Instant) {
+        let Some(links) = &mut self.links else {
+            return;
+        };
+        if let Some(pins) = links.members().take_changed() {
+            self.keeping.put(PINS, StateDir::pins_body(pins));
+        }
+        if let Err(error) = self.keeping.poll().await
+            && let Some(suppressed) = self.limiter.pass(now, "keeping")
+        {
+            tracing::warn!(%error, suppressed, "keys of neighbors are not written down");
+        }
+    }
+
+    /// Forgets the key of a netid, or of who goes by this name or key.
+    pub(super) fn forget(&mut self, now: Instant, target: &str) -> Reply {
+        let Some(links) = &mut self.links else {
+            return Reply::refused(
+                "this node speaks the open protocol and remembers no keys",
+                "",
+            );
+        };
+        let netid = match links.members().find(target) {
+            Some(netid) => netid,
+            None => match target.parse() {
+                Ok(netid) => netid,
+                Err(_) => return unknown(target),
+            },
+        };
+        let Some(key) = links.forget(now, netid) else {
+            return unknown(target);
+        };
+        let key = key_text(&key);
+        tracing::info!(%netid, key, "the key of a node was forgotten, as asked");
+        Reply::Forgotten(ForgottenReport { netid, key })
+    }
+
+    fn on_refused(&mut self, now: Instant, refused: &Refused<'_>) {
+        self.shared.counters.count(DropReason::NotAdmitted);
+        let Refused {
+            link,
+            netid,
+            key,
+            why,
+            is_news,
+        } = *refused;
+        let advice = advice(&self.config.name, netid, key, why);
+        if let Refusal::OtherKey(_) = why {
+            self.alarms.other_key(now, netid, &advice);
+        }
+        if is_news || self.limiter.pass(now, "refused").is_some() {
+            tracing::error!(%netid, %link, key = key_text(key), "{advice}");
+        }
+    }
+
     fn on_notice(&mut self, now: Instant, link: Endpoint, notice: Notice) {
         match notice {
             Notice::Peer(Event::Up(remote)) => {
@@ -69,14 +130,43 @@ impl Driver {
                     tracing::warn!(%link, ?error, suppressed, "a handshake was refused");
                 }
             }
-            Notice::Peer(Event::OtherKey { netid, .. }) | Notice::Unpinned { netid, .. } => {
-                self.alarms.other_key(now, netid);
+            Notice::Peer(Event::OtherKey { netid, .. }) => {
+                self.alarms
+                    .other_key(now, netid, "a neighbor changed its key; it is refused");
                 if let Some(suppressed) = self.limiter.pass(now, "other_key") {
-                    tracing::error!(%netid, %link, suppressed, "a node came with another key than before; refused");
+                    tracing::error!(%netid, %link, suppressed, "a neighbor came with another key while its link is up; refused");
                 }
+            }
+            Notice::Refused {
+                netid,
+                static_key: key,
+                why,
+                is_news,
+            } => {
+                let key = &key;
+                self.on_refused(
+                    now,
+                    &Refused {
+                        link,
+                        netid,
+                        key,
+                        why,
+                        is_news,
+                    },
+                );
             }
         }
     }
+}
+
+/// A node that membership refused.
+#[derive(Clone, Copy)]
+struct Refused<'r> {
+    link: Endpoint,
+    netid: NetId,
+    key: &'r [u8; 32],
+    why: Refusal,
+    is_news: bool,
 }
 
 /// Publishes first: a session must be known before its first datagram can come back.

@@ -8,6 +8,7 @@ use crate::id::NetId;
 use crate::seal::identity::Identity;
 use crate::seal::keys::MeshSecret;
 use crate::seal::local::Local;
+use crate::seal::members::Members;
 
 use super::file::{self, FileError};
 use super::identity::PrivateKeys;
@@ -74,6 +75,19 @@ impl Membership {
         let keys = self.secret.derive();
         Ok(Local::new(keys, self.identity, netid, boot, has_aes()))
     }
+}
+
+/// Whom the node lets come up, and the keys that it remembers.
+///
+/// # Errors
+/// The file of remembered keys is damaged.
+pub fn members(config: &Config, state: &StateDir) -> Result<Members, Failure> {
+    let mut members = Members::new(state.pins()?);
+    members.set_wall(clock::wall_seconds());
+    if let Some(trusted) = &config.trusted {
+        members = members.listing(trusted.clone());
+    }
+    Ok(members)
 }
 
 /// Whether the processor encrypts by itself, so that AES-256-GCM is the faster.

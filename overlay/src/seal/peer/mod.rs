@@ -355,6 +355,7 @@ fn open(session: &Arc<Session>, remote: &Remote) -> Effect {
         session: Arc::clone(session),
         netid: remote.netid,
         static_key: remote.static_key,
+        certificate: remote.certificate.clone(),
     }
 }
 
