@@ -1,4 +1,4 @@
-//! Whole meshes in virtual time: the laws of flooding, under faults and under attack.
+//! Whole meshes in virtual time, plain and sealed: the laws of flooding, under faults and under attack.
 //!
 //! `FLOODMESH_LONG=1` adds the runs that take minutes (10,000 nodes, more seeds).
 
@@ -7,6 +7,8 @@ mod churn;
 mod flooding;
 mod loss;
 mod mtu;
+mod sealed;
+mod strangers;
 
 /// Whether the long runs are wanted.
 fn long() -> bool {

@@ -117,6 +117,11 @@ impl Links {
         &self.sessions
     }
 
+    /// Endpoints known, and indices given out: what strangers would fill if they could.
+    pub fn held(&self) -> (usize, usize) {
+        (self.peers.len(), self.indices.len())
+    }
+
     /// Takes what is to be done.
     pub fn drain(&mut self) -> impl Iterator<Item = Wish> + '_ {
         self.wishes.drain(..)
