@@ -5,8 +5,11 @@
 mod attack;
 mod churn;
 mod flooding;
+mod insiders;
 mod loss;
 mod mtu;
+#[cfg(feature = "planted")]
+mod planted;
 mod sealed;
 mod strangers;
 

@@ -67,6 +67,28 @@ fn every_message_reaches_everyone_once_at_the_price_of_a_flood_and_through_rekey
 }
 
 #[test]
+fn a_rekey_loses_nothing_while_datagrams_overtake_each_other() {
+    for seed in seeds(1, 50) {
+        let mut world = settled(&Graph::line(2), &Choices::sealed(), seed);
+        world.set_netem(0, 1, |netem| netem.jitter = Duration::from_millis(200));
+        world.run_for(100 * SECOND);
+        let sent: Vec<_> = (0..8_000)
+            .map(|n| {
+                world.run_for(Duration::from_millis(5));
+                (1 - n % 2, world.send(n % 2, NetId::ALL))
+            })
+            .collect();
+        world.run_for(SECOND);
+        assert!(rekeys(&world, 0) >= 1, "{}", world.replay());
+        let lost = sent
+            .iter()
+            .filter(|(to, number)| world.deliveries(*to, *number) == 0);
+        assert_eq!(lost.count(), 0, "{}", world.replay());
+        world.check();
+    }
+}
+
+#[test]
 fn one_seed_gives_one_sealed_run_and_another_seed_another() {
     let run = |seed| {
         let netem = Netem {

@@ -20,6 +20,7 @@ use wire::sealed::{Control, Frame, LINK_HEADER_LEN, SealedKind, TAG_LEN};
 
 use crate::id::{Endpoint, Path};
 use crate::keyed::KeyedHasher;
+use crate::planted::{self, Mistake};
 use crate::seal::door::{Arrival, Door, Limits, Verdict};
 use crate::seal::effect::{Effect, Effects, Event, Indices, Owned, PeerId, Turn};
 use crate::seal::keys::Key;
@@ -326,7 +327,8 @@ impl Links {
                 return None;
             };
             let pinned = self.pins.get(netid)?;
-            (pinned != static_key).then_some((*netid, *static_key))
+            (pinned != static_key && !planted::is(Mistake::IgnorePins))
+                .then_some((*netid, *static_key))
         });
         if let Some((netid, static_key)) = other {
             const REPLACED: u8 = 2;

@@ -484,7 +484,8 @@ impl World {
 
     /// One datagram through the real opening and the real pump.
     fn receive(&mut self, node: usize, from: SocketAddr, bytes: &[u8]) {
-        self.ledger.received(node, from, bytes.len());
+        self.ledger.received(self.now, node, from, bytes);
+        let unopened = self.unopened(node);
         self.rx.clear();
         self.tx.clear();
         self.rx.arena_mut()[..bytes.len()].copy_from_slice(bytes);
@@ -541,7 +542,9 @@ impl World {
             .iter()
             .map(|item| (item.span.of(self.rx.arena()).to_vec(), item.except))
             .collect();
+        self.check_opened(node, bytes, unopened);
         for (datagram, except) in waiting {
+            self.check_forwarded(node, bytes, &datagram);
             self.flood_from(node, &datagram, except);
         }
         // The daemon's driver takes what control was told before what sealed links were.
