@@ -12,6 +12,8 @@ pub mod id;
 pub mod keyed;
 pub mod memory;
 pub mod node;
+#[doc(hidden)]
+pub mod planted;
 pub mod pump;
 pub mod route;
 pub mod seal;

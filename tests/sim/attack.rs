@@ -147,6 +147,36 @@ fn t21_two_nodes_of_one_netid_are_both_told_within_ten_seconds() {
 }
 
 #[test]
+fn t11_what_a_full_table_refuses_is_neither_delivered_nor_forwarded() {
+    let choices = Choices {
+        seen_memory: 64 << 10,
+        ..Choices::default()
+    };
+    let mut world = World::new(&Graph::line(3), Netem::default(), &choices, 3);
+    world.run_until_connected(Duration::from_secs(30));
+    let (from, dst) = (world.nodes[0].address, NetId::ALL);
+    let flood: Vec<Vec<u8>> = (0..9_000_u64)
+        .map(|number| {
+            let src = NetId(0xbad);
+            let mut datagram = forged(Kind::Data, Flags::NONE, src, dst, 5).to_vec();
+            datagram.resize(HEADER_LEN + 20, 0);
+            datagram[HEADER_LEN] = 0x45;
+            datagram[HEADER_LEN + 8..HEADER_LEN + 16]
+                .copy_from_slice(&(1 << 32 | number).to_be_bytes());
+            datagram
+        })
+        .collect();
+    // All of it twice, within the 30 s for which nothing is forgotten.
+    for datagram in flood.iter().chain(&flood) {
+        world.inject(1, from, datagram);
+        world.run_for(Duration::from_millis(1));
+    }
+    assert!(world.nodes[1].counters.dropped(DropReason::SeenFull) > 1_000);
+    world.run_for(Duration::from_secs(1));
+    world.check();
+}
+
+#[test]
 fn t8_one_datagram_of_any_kind_never_starts_endless_traffic() {
     for kind in 0..=255u8 {
         for flags in [0, 0x80] {

@@ -1,12 +1,17 @@
-//! Whole meshes in virtual time: the laws of flooding, under faults and under attack.
+//! Whole meshes in virtual time, plain and sealed: the laws of flooding, under faults and under attack.
 //!
 //! `FLOODMESH_LONG=1` adds the runs that take minutes (10,000 nodes, more seeds).
 
 mod attack;
 mod churn;
 mod flooding;
+mod insiders;
 mod loss;
 mod mtu;
+#[cfg(feature = "planted")]
+mod planted;
+mod sealed;
+mod strangers;
 
 /// Whether the long runs are wanted.
 fn long() -> bool {

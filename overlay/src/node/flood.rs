@@ -21,6 +21,7 @@ use wire::{Flags, HEADER_LEN, Header, INFORM_LEN, Kind, NetId, ParseError};
 
 use crate::node::hash::MessageHasher;
 use crate::node::seen::{OWN, Seen, SeenConfig, SeenTable};
+use crate::planted::{self, Mistake};
 use crate::pump::count::DropReason;
 use crate::time::{Duration, Instant};
 
@@ -214,7 +215,10 @@ impl Flood {
                 drop(DropReason::Stranger)
             };
         }
-        let here = ours || header.dst == NetId::ANY || header.dst == NetId::ALL;
+        let here = planted::is(Mistake::DeliverAll)
+            || ours
+            || header.dst == NetId::ANY
+            || header.dst == NetId::ALL;
         if stays && !here {
             // A Pong to a netid that we made up for a challenge: only control knows those.
             return if header.kind == Kind::Pong {
@@ -230,7 +234,8 @@ impl Flood {
         };
         Class::Candidate {
             deliver,
-            forward: !stays && (header.dst == NetId::ALL || !here),
+            forward: planted::is(Mistake::ForwardAlways)
+                || !stays && (header.dst == NetId::ALL || !here),
             pong: ours && header.kind == Kind::Pong,
         }
     }

@@ -13,6 +13,7 @@ use wire::{Header, Kind, NetId};
 
 use crate::id::Path;
 use crate::node::snapshot::NeighborSet;
+use crate::planted::{self, Mistake};
 use crate::pump::count::{Counters, DropReason, Total};
 use crate::pump::rx::{RX_BUFFERS, RxBatch, RxMessage, Span};
 use crate::seal::session::OpenError;
@@ -92,7 +93,15 @@ fn open_one(
             porter.handshake(message.path, datagram);
             return Ok(());
         }
-        Err(_) if datagram.first() == Some(&wire::MAGIC) => return Err(DropReason::NotSealed),
+        Err(_) if datagram.first() == Some(&wire::MAGIC) => {
+            let taken =
+                planted::is(Mistake::AcceptPlain) && rx.replace(RxMessage { span, ..message });
+            return if taken {
+                Ok(())
+            } else {
+                Err(DropReason::NotSealed)
+            };
+        }
         Err(_) => return Err(DropReason::Malformed),
     }
     let header = LinkHeader::parse(datagram).map_err(|_| DropReason::Malformed)?;
@@ -177,5 +186,5 @@ fn may_say(opens: &Opens, is_live: bool, message: &[u8]) -> bool {
         Kind::Hello | Kind::Inform | Kind::Pong => is_direct || !is_live,
         _ => !is_live,
     };
-    !binds || header.src == opens.netid
+    !binds || header.src == opens.netid || planted::is(Mistake::SpeakForOthers)
 }

@@ -15,6 +15,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use crate::planted::{self, Mistake};
+
 /// Counters that are remembered below and with the highest (S23).
 pub const WINDOW: u64 = 8_192;
 /// A counter further ahead than this is refused (S23).
@@ -67,7 +69,7 @@ impl Window {
         let word = self.slots[slot].load(Relaxed);
         if word >> 32 > round {
             Judgement::TooOld
-        } else if word >> 32 == round && word & mark != 0 {
+        } else if word >> 32 == round && word & mark != 0 && !planted::is(Mistake::WindowSlip) {
             Judgement::Replayed
         } else {
             Judgement::Fresh
@@ -86,12 +88,15 @@ impl Window {
             return Judgement::TooOld;
         }
         let (slot, round, mark) = place(counter);
+        let slips = planted::is(Mistake::WindowSlip) && counter + 1 == end;
         let word = &self.slots[slot];
         let mut current = word.load(Relaxed);
         loop {
             let next = match (current >> 32).cmp(&round) {
                 std::cmp::Ordering::Greater => return Judgement::TooOld,
-                std::cmp::Ordering::Equal if current & mark != 0 => return Judgement::Replayed,
+                std::cmp::Ordering::Equal if current & mark != 0 && !slips => {
+                    return Judgement::Replayed;
+                }
                 std::cmp::Ordering::Equal => current | mark,
                 std::cmp::Ordering::Less => round << 32 | mark,
             };

@@ -16,6 +16,7 @@ use wire::sealed::{
     FRAME_HEAD_LEN, Frame, LINK_HEADER_LEN, LINK_MIN_LEN, LinkHeader, TAG_LEN, endtoend,
 };
 
+use crate::planted::{self, Mistake};
 use crate::seal::aead::{Aead, DirectionKey, LARGE};
 use crate::seal::keys::{Key, derive};
 use crate::seal::replay::{Judgement, Window};
@@ -331,7 +332,10 @@ impl Session {
             .checked_sub(LINK_MIN_LEN)
             .ok_or(SealError::NoRoom)?;
         // Fails once and for all before it wraps: 2^64 attempts are out of reach.
-        let counter = self.next.fetch_add(1, Relaxed);
+        let mut counter = self.next.fetch_add(1, Relaxed);
+        if planted::is(Mistake::ReuseCounter) && counter % 64 == 63 {
+            counter -= 1;
+        }
         if counter >= self.aead().seal_limit(text) {
             return Err(SealError::Exhausted);
         }
@@ -386,6 +390,9 @@ impl Session {
             .ok_or(OpenError::Malformed)?;
         let Some(plaintext) = self.open_key.open(header.counter, associated, text) else {
             self.failures.fetch_add(1, Relaxed);
+            if planted::is(Mistake::CommitForged) {
+                self.window.commit(header.counter);
+            }
             return Err(OpenError::Forged);
         };
         // 3. Commit: of two workers with one datagram, one goes on.

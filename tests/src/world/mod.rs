@@ -3,12 +3,16 @@
 //! A [`World`] is a heap of `(time, sequence, node, input)`; the sequence number breaks ties and
 //! every map is ordered, so that one seed gives one run. It holds real [`Control`]s and [`Flood`]s
 //! and runs them through the real pump: there is no second implementation of a rule in here, only
-//! wires between the nodes.
+//! wires between the nodes. Nodes with a mesh secret speak sealed, joined as in the daemon
+//! ([`sealing`]); [`laws`] are checked while a world runs, [`attacker`] has what strangers try.
 //!
 //! Test: build a world from a [`Graph`], run until its links are live, send, run until quiet, ask
 //! what was delivered and what it cost.
 
+pub mod attacker;
+pub mod laws;
 pub mod netem;
+pub mod sealing;
 pub mod topology;
 
 use std::cmp::Reverse;
@@ -18,16 +22,16 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use overlay::id::{Endpoint, LinkId, NetId, Path, SocketId};
+use overlay::id::{LinkId, NetId, Path, SocketId};
 use overlay::node::config::{NodeConfig, Socket};
 use overlay::node::control::{self, Control};
 use overlay::node::effect::{Effects, Event};
-use overlay::node::flood::{Flood, JUDGED};
+use overlay::node::flood::Flood;
 use overlay::node::hash::{Algorithm, MessageHasher};
 use overlay::node::outlet::{Outlet, carry_out};
 use overlay::node::seen::{Generation, SeenConfig};
 use overlay::node::snapshot::{LinkEntry, NeighborSet};
-use overlay::pump::count::{Counters, DropReason, Total};
+use overlay::pump::count::{Counters, DropReason};
 use overlay::pump::rx::{RxBatch, RxMessage, Span};
 use overlay::pump::tx::TxBatch;
 use overlay::pump::{Arrival, Packet, Pump, Scene, Sink};
@@ -35,6 +39,10 @@ use overlay::time::{Duration, Instant};
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
 use wire::{Flags, HEADER_LEN, Header, Kind};
+
+use attacker::Tapped;
+use laws::Ledger;
+use sealing::Sealing;
 
 pub use netem::{Netem, Wire};
 pub use topology::Graph;
@@ -70,6 +78,14 @@ pub struct Node {
     pub events: Vec<(Instant, Event)>,
     /// Dead nodes take and send nothing.
     pub alive: bool,
+    /// Its sealed links; `None` in plain.
+    pub sealing: Option<Sealing>,
+    /// Times at which it had something to do by itself.
+    pub woken: u64,
+    /// What it delivered that nobody sent, or not under that name, or not to it.
+    pub ghosts: u64,
+    starts: u64,
+    named: Vec<usize>,
     neighbors: Arc<NeighborSet>,
     pump: Pump,
     effects: Effects,
@@ -97,6 +113,12 @@ pub struct World {
     pub traffic: Traffic,
     /// Datagrams that went to addresses where nobody is.
     pub astray: BTreeMap<SocketAddr, Vec<Vec<u8>>>,
+    /// What the wires carried, once somebody listens: see [`attacker`].
+    pub tapped: Option<Vec<Tapped>>,
+    /// What the laws remember of the run.
+    pub ledger: Ledger,
+    choices: Choices,
+    addresses: BTreeMap<SocketAddr, usize>,
     seed: u64,
     rng: ChaCha8Rng,
     heap: BinaryHeap<Reverse<(Instant, u64, usize)>>,
@@ -119,6 +141,18 @@ pub struct Choices {
     pub netid_of: fn(usize) -> NetId,
     /// Bytes of the largest datagram that a device would make; 0 probes no link.
     pub largest: u16,
+    /// The mesh secret of each node, 32 times this byte; a node without one speaks plain.
+    pub secret_of: fn(usize) -> Option<u8>,
+}
+
+impl Choices {
+    /// Everybody is a member of one sealed mesh.
+    pub fn sealed() -> Self {
+        Self {
+            secret_of: |_| Some(1),
+            ..Self::default()
+        }
+    }
 }
 
 impl Default for Choices {
@@ -128,6 +162,7 @@ impl Default for Choices {
             seen_memory: 1 << 20,
             netid_of,
             largest: 0,
+            secret_of: |_| None,
         }
     }
 }
@@ -151,6 +186,10 @@ impl World {
             wires: BTreeMap::new(),
             traffic: Traffic::default(),
             astray: BTreeMap::new(),
+            tapped: None,
+            ledger: Ledger::default(),
+            choices: choices.clone(),
+            addresses: BTreeMap::new(),
             seed,
             rng: ChaCha8Rng::seed_from_u64(seed),
             heap: BinaryHeap::new(),
@@ -162,7 +201,9 @@ impl World {
             next_message: 0,
         };
         for number in 0..graph.nodes {
-            let node = world.make_node(number, (choices.netid_of)(number), choices);
+            let node = world.make_node(number, 1);
+            world.addresses.insert(node.address, number);
+            world.ledger.at(node.address);
             world.nodes.push(node);
         }
         for &(a, b) in &graph.edges {
@@ -172,10 +213,10 @@ impl World {
         world
     }
 
-    fn make_node(&mut self, number: usize, netid: NetId, choices: &Choices) -> Node {
-        let mut seed = [0; 32];
-        seed.chunks_mut(8)
-            .for_each(|part| part.copy_from_slice(&self.rng.next_u64().to_le_bytes()));
+    fn make_node(&mut self, number: usize, starts: u64) -> Node {
+        let choices = self.choices.clone();
+        let netid = (choices.netid_of)(number);
+        let seed = self.draw_seed();
         let counters = Arc::new(Counters::default());
         let config = NodeConfig {
             netid,
@@ -204,6 +245,10 @@ impl World {
             memory_bytes: choices.seen_memory,
         };
         let flood = Flood::new(netid, hasher, seen, self.now);
+        let sealing = (choices.secret_of)(number).map(|secret| {
+            let seed = self.draw_seed();
+            Sealing::new(self.now, secret, number, netid, starts, seed)
+        });
         Node {
             netid,
             address,
@@ -214,11 +259,22 @@ impl World {
             flooded: BTreeMap::new(),
             events: Vec::new(),
             alive: true,
+            sealing,
+            woken: 0,
+            ghosts: 0,
+            starts,
+            named: Vec::new(),
             neighbors: Arc::new(NeighborSet::empty()),
             pump: Pump::default(),
             effects: Effects::default(),
             wake_at: None,
         }
+    }
+
+    fn draw_seed(&mut self) -> [u8; 32] {
+        let mut seed = [0; 32];
+        self.rng.fill_bytes(&mut seed);
+        seed
     }
 
     /// Lays a wire, the same faults in both directions.
@@ -238,15 +294,41 @@ impl World {
 
     /// Gives `node` a named peer.
     pub fn name_peer(&mut self, node: usize, peer: usize) {
+        let address = self.nodes[peer].address;
         let at = &mut self.nodes[node];
+        at.named.push(peer);
         at.control
-            .set_peer(self.now, peer, &[address_of(peer)], false, &mut at.effects);
+            .set_peer(self.now, peer, &[address], false, &mut at.effects);
         self.carry_out(node);
     }
 
     /// Kills a node at once: no Goodbye.
     pub fn kill(&mut self, node: usize) {
         self.nodes[node].alive = false;
+    }
+
+    /// Starts a dead node anew: with its keys and peers, and without any memory.
+    pub fn restart(&mut self, node: usize) {
+        let starts = self.nodes[node].starts + 1;
+        let fresh = self.make_node(node, starts);
+        let former = std::mem::replace(&mut self.nodes[node], fresh);
+        let at = &mut self.nodes[node];
+        at.address = former.address;
+        // What its device was given stays given.
+        (at.delivered, at.ghosts) = (former.delivered, former.ghosts);
+        self.ledger.forget(node);
+        for peer in former.named {
+            self.name_peer(node, peer);
+        }
+    }
+
+    /// Gives a node another address, as a NAT does that forgot it: its datagrams come from there,
+    /// and what goes to the former one is lost.
+    pub fn rebind(&mut self, node: usize, address: SocketAddr) {
+        let former = std::mem::replace(&mut self.nodes[node].address, address);
+        self.addresses.remove(&former);
+        self.addresses.insert(address, node);
+        self.ledger.at(address);
     }
 
     /// Tells a node that its machine's addresses or routes changed.
@@ -272,6 +354,15 @@ impl World {
         self.schedule(self.now, node, Input::Datagram(from, datagram.into()));
     }
 
+    /// Lets `node` take a datagram at once, and says whether that changed its [`Standing`].
+    ///
+    /// [`Standing`]: attacker::Standing
+    pub fn touch(&mut self, node: usize, from: SocketAddr, datagram: &[u8]) -> bool {
+        let before = self.standing(node);
+        self.feed(node, Input::Datagram(from, datagram.into()));
+        self.standing(node) != before
+    }
+
     /// Originates a numbered Data message at `node` and returns its number.
     pub fn send(&mut self, node: usize, dst: NetId) -> u64 {
         self.send_packet(node, dst, 20)
@@ -287,6 +378,7 @@ impl World {
         slot[HEADER_LEN + 8..HEADER_LEN + 16].copy_from_slice(&number.to_be_bytes());
         let nonce = self.rng.next_u32();
         let now = self.now;
+        self.ledger.sent(number, self.nodes[node].netid, dst);
         self.nodes[node]
             .flood
             .originate(now, Kind::Data, Flags::NONE, nonce, dst, &mut slot);
@@ -362,49 +454,6 @@ impl World {
         format!("seed {}, at {:?}", self.seed, self.now)
     }
 
-    /// Checks what must hold at any time; call it at the end of every test.
-    ///
-    /// # Panics
-    /// As [`Self::check_counts`], and when a message was delivered twice.
-    pub fn check(&self) {
-        self.check_counts();
-        for (number, node) in self.nodes.iter().enumerate() {
-            let twice = node.delivered.iter().find(|(_, times)| **times > 1);
-            assert_eq!(
-                twice,
-                None,
-                "{}: node {number} delivered twice",
-                self.replay()
-            );
-        }
-    }
-
-    /// Checks what must hold even where wires harm the bytes they carry.
-    ///
-    /// # Panics
-    /// When a datagram was counted not at all or twice, or a table is above its bound.
-    pub fn check_counts(&self) {
-        let apart = [DropReason::UnderlayInOverlay, DropReason::RxTruncated];
-        for (number, node) in self.nodes.iter().enumerate() {
-            let judged = JUDGED.iter().chain(&apart);
-            let counted: u64 = judged.map(|reason| node.counters.dropped(*reason)).sum();
-            let fine = node.counters.total(Total::Flooded) + node.counters.total(Total::Control);
-            let received = node.counters.total(Total::Received);
-            assert_eq!(
-                received,
-                counted + fine,
-                "{}: node {number} miscounts",
-                self.replay()
-            );
-            assert!(
-                node.control.candidates().count() <= 2_048 + 256,
-                "{}",
-                self.replay()
-            );
-            assert!(node.control.remotes().count() <= 4_096, "{}", self.replay());
-        }
-    }
-
     fn schedule(&mut self, at: Instant, node: usize, input: Input) {
         self.sequence += 1;
         self.heap.push(Reverse((at, self.sequence, node)));
@@ -420,16 +469,23 @@ impl World {
             Input::Wake => {
                 let at = &mut self.nodes[node];
                 at.wake_at = None;
-                if at.control.next_timeout().is_some_and(|due| due <= self.now) {
+                if at.next_timeout().is_some_and(|due| due <= self.now) {
+                    at.woken += 1;
                     at.control.handle_timeout(self.now, &mut at.effects);
+                    if let Some(sealing) = &mut at.sealing {
+                        sealing.links.handle_timeout(self.now);
+                    }
                 }
+                self.check_erased(node);
             }
         }
         self.carry_out(node);
     }
 
-    /// One datagram through the real pump.
+    /// One datagram through the real opening and the real pump.
     fn receive(&mut self, node: usize, from: SocketAddr, bytes: &[u8]) {
+        self.ledger.received(self.now, node, from, bytes);
+        let unopened = self.unopened(node);
         self.rx.clear();
         self.tx.clear();
         self.rx.arena_mut()[..bytes.len()].copy_from_slice(bytes);
@@ -437,7 +493,7 @@ impl World {
             start: 0,
             len: bytes.len() as u32,
         };
-        let path = Path::to(Endpoint::new(SocketId(0), from));
+        let path = sealing::path_to(from);
         let stride = span.len;
         self.rx.push(RxMessage {
             span,
@@ -456,13 +512,22 @@ impl World {
             neighbors,
             pump,
             effects,
+            sealing,
+            ghosts,
+            netid,
             ..
         } = &mut self.nodes[node];
+        if let Some(sealing) = sealing {
+            sealing.open(now, neighbors, &mut self.rx, counters);
+        }
         let mut sink = Deliver {
             now,
+            us: *netid,
             control,
             delivered,
             effects,
+            ledger: &self.ledger,
+            ghosts,
         };
         let scene = Scene {
             flood,
@@ -478,8 +543,16 @@ impl World {
             .iter()
             .map(|item| (item.span.of(self.rx.arena()).to_vec(), item.except))
             .collect();
+        self.check_opened(node, bytes, unopened);
         for (datagram, except) in waiting {
+            self.check_forwarded(node, bytes, &datagram);
             self.flood_from(node, &datagram, except);
+        }
+        // The daemon's driver takes what control was told before what sealed links were.
+        self.carry_out(node);
+        let at = &mut self.nodes[node];
+        if let Some(sealing) = &mut at.sealing {
+            sealing.take(now, &at.counters);
         }
     }
 
@@ -494,24 +567,53 @@ impl World {
     fn flood_from(&mut self, node: usize, datagram: &[u8], except: Option<u16>) {
         let neighbors = self.nodes[node].neighbors.clone();
         for (_, link) in neighbors.except(except) {
+            let at = &mut self.nodes[node];
+            let sealed = match &mut at.sealing {
+                None => None,
+                Some(sealing) => match sealing.seal(self.now, &link.path, datagram) {
+                    None => {
+                        at.counters.count(DropReason::NoSession);
+                        continue;
+                    }
+                    sealed => sealed,
+                },
+            };
             link.stats.sent(self.now, 1, datagram.len());
             let whole = link.stats.whole.load(Relaxed) as usize;
             let cut = whole > 0 && datagram.len() > whole;
             if cut {
                 link.stats.fragmented.fetch_add(1, Relaxed);
             }
-            self.transmit(node, link.path.endpoint.remote, datagram, cut);
+            if sealed.is_some() {
+                self.count_data(datagram);
+            }
+            let to = link.path.endpoint.remote;
+            self.transmit(node, to, sealed.as_deref().unwrap_or(datagram), cut);
+        }
+    }
+
+    fn count_data(&mut self, message: &[u8]) {
+        if Header::parse(message).is_ok_and(|header| header.kind == Kind::Data) {
+            self.traffic.data += 1;
         }
     }
 
     /// Sends a datagram whole, or `cut`: in fragments, short enough for any wire.
     fn transmit(&mut self, node: usize, to: SocketAddr, datagram: &[u8], cut: bool) {
         self.traffic.sent += 1;
-        if Header::parse(datagram).is_ok_and(|header| header.kind == Kind::Data) {
-            self.traffic.data += 1;
-        }
+        self.count_data(datagram);
         self.note(node, datagram);
+        self.check_sent(node, to, datagram);
         let from = self.nodes[node].address;
+        if let Some(tapped) = &mut self.tapped {
+            let at = self.now;
+            tapped.push(Tapped {
+                at,
+                from,
+                to,
+                datagram: datagram.into(),
+            });
+        }
         let Some(peer) = self.node_at(to) else {
             self.astray.entry(to).or_default().push(datagram.to_vec());
             return;
@@ -528,12 +630,7 @@ impl World {
     }
 
     fn node_at(&self, address: SocketAddr) -> Option<usize> {
-        let SocketAddr::V4(v4) = address else {
-            return None;
-        };
-        let [ten, a, b, c] = v4.ip().octets();
-        let number = (u32::from_be_bytes([0, a, b, c]) as usize).checked_sub(1)?;
-        (ten == 10 && v4.port() == PORT && number < self.nodes.len()).then_some(number)
+        self.addresses.get(&address).copied()
     }
 
     fn carry_out(&mut self, node: usize) {
@@ -544,25 +641,47 @@ impl World {
         at.effects = effects;
         for deed in deeds.list {
             match deed {
-                Deed::Send(to, datagram) => self.transmit(node, to, &datagram, false),
+                Deed::Send(path, datagram) => self.say(node, &path, &datagram),
+                Deed::Probe(path, datagram) => self.probe(node, &path, &datagram),
                 Deed::Flood(datagram) => {
                     *self.nodes[node].flooded.entry(datagram[2]).or_insert(0) += 1;
                     let neighbors = self.nodes[node].neighbors.clone();
                     for link in neighbors.links() {
-                        self.transmit(node, link.path.endpoint.remote, &datagram, false);
+                        self.say(node, &link.path, &datagram);
                     }
                 }
                 Deed::Publish(set) => self.nodes[node].neighbors = Arc::new(set),
                 Deed::Event(event) => self.nodes[node].events.push((self.now, event)),
             }
         }
+        self.carry_out_sealing(node);
         self.arm(node);
+    }
+
+    /// Sends one datagram of control, sealed where links are.
+    fn say(&mut self, node: usize, path: &Path, datagram: &[u8]) {
+        match &mut self.nodes[node].sealing {
+            Some(sealing) => sealing.links.send(self.now, path, datagram),
+            None => self.transmit(node, path.endpoint.remote, datagram, false),
+        }
+    }
+
+    fn probe(&mut self, node: usize, path: &Path, datagram: &[u8]) {
+        let sealed = match &mut self.nodes[node].sealing {
+            Some(sealing) => match sealing.links.seal(self.now, path, datagram) {
+                None => return,
+                sealed => sealed,
+            },
+            None => None,
+        };
+        let whole = sealed.as_deref().unwrap_or(datagram);
+        self.transmit(node, path.endpoint.remote, whole, false);
     }
 
     /// Makes sure that the node is woken at its next deadline.
     fn arm(&mut self, node: usize) {
         let at = &mut self.nodes[node];
-        let Some(due) = at.control.next_timeout() else {
+        let Some(due) = at.next_timeout() else {
             return;
         };
         let due = due.max(self.now);
@@ -582,9 +701,20 @@ impl World {
     }
 }
 
+impl Node {
+    fn next_timeout(&self) -> Option<Instant> {
+        let sealing = self.sealing.as_ref();
+        let links = sealing.and_then(|sealing| sealing.links.next_timeout());
+        links.into_iter().chain(self.control.next_timeout()).min()
+    }
+}
+
 /// Takes what the pump hands on: packets are counted, control is called at once.
 struct Deliver<'n> {
     now: Instant,
+    us: NetId,
+    ledger: &'n Ledger,
+    ghosts: &'n mut u64,
     control: &'n mut Control,
     delivered: &'n mut BTreeMap<u64, u32>,
     effects: &'n mut Effects,
@@ -593,12 +723,16 @@ struct Deliver<'n> {
 impl Sink for Deliver<'_> {
     fn device(&mut self, packet: Packet, arena: &[u8]) {
         let payload = packet.payload.of(arena);
-        if let Some(number) = payload.get(8..16).and_then(|bytes| bytes.try_into().ok()) {
-            *self
-                .delivered
-                .entry(u64::from_be_bytes(number))
-                .or_insert(0) += 1;
+        let number = payload.get(8..16).and_then(|bytes| bytes.try_into().ok());
+        let number = number.map(u64::from_be_bytes);
+        if let Some(number) = number {
+            *self.delivered.entry(number).or_insert(0) += 1;
         }
+        let is_true = number.is_some_and(|number| {
+            self.ledger.is_sent(number, packet.origin, packet.dst)
+                && (packet.dst == self.us || packet.dst == NetId::ALL)
+        });
+        *self.ghosts += u64::from(!is_true);
     }
 
     fn service(&mut self, _link: &LinkEntry, _header: &Header, _payload: &[u8]) {}
@@ -626,7 +760,8 @@ impl Sink for Deliver<'_> {
 }
 
 enum Deed {
-    Send(SocketAddr, Vec<u8>),
+    Send(Path, Vec<u8>),
+    Probe(Path, Vec<u8>),
     Flood(Vec<u8>),
     Publish(NeighborSet),
     Event(Event),
@@ -639,12 +774,11 @@ struct Deeds {
 
 impl Outlet for Deeds {
     fn send(&mut self, _now: Instant, path: &Path, _link: Option<LinkId>, datagram: &[u8]) {
-        self.list
-            .push(Deed::Send(path.endpoint.remote, datagram.to_vec()));
+        self.list.push(Deed::Send(*path, datagram.to_vec()));
     }
 
-    fn probe(&mut self, now: Instant, path: &Path, link: LinkId, datagram: &[u8]) {
-        self.send(now, path, Some(link), datagram);
+    fn probe(&mut self, _now: Instant, path: &Path, _link: LinkId, datagram: &[u8]) {
+        self.list.push(Deed::Probe(*path, datagram.to_vec()));
     }
 
     fn flood(&mut self, _now: Instant, datagram: &[u8]) {

@@ -6,6 +6,7 @@
 
 use super::*;
 use crate::node::config::{ANSWER_SPREAD, Limits};
+use crate::planted::{self, Mistake};
 use std::collections::VecDeque;
 use wire::Header;
 
@@ -180,6 +181,10 @@ impl Control {
         if for_us && bound.is_some() && !header.flags.no_forward() {
             expected |= self.note_answer(now, endpoint, header.src, effects);
         }
+        if planted::is(Mistake::AnswerPong) && bound.is_some() {
+            let pong = self.small(Kind::Pong, header.flags, header.src);
+            self.send_on_link(&endpoint, pong, effects);
+        }
         if !expected && !arrival.duplicate {
             self.counters.count(DropReason::UnknownPong);
         }
@@ -202,7 +207,8 @@ impl Control {
         let netid = self.by_endpoint.get(endpoint).copied();
         if let Some(neighbor) = netid.and_then(|netid| self.neighbors.get_mut(&netid)) {
             for link in &mut neighbor.links {
-                if matches!(link.state, LinkState::Leaving { .. }) {
+                let leaves = matches!(link.state, LinkState::Leaving { .. });
+                if leaves && !planted::is(Mistake::BelieveGoodbye) {
                     link.state = LinkState::Live;
                 }
             }

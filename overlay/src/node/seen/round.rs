@@ -25,6 +25,7 @@ use super::overflow::Entered;
 use super::table::Spot;
 use super::tables::Tables;
 use super::{LIFETIME_SECONDS, OWN, SHORTEST_SECONDS, Seen, SeenTable, lock};
+use crate::planted::{self, Mistake};
 use crate::time::Instant;
 
 /// Entries of the overflow at most (about 300 KiB), and at most one per so many slots.
@@ -98,6 +99,10 @@ impl<'s> Round<'s> {
     #[inline]
     pub(super) fn probe(&mut self, digest: u64, place: u16) -> Seen {
         let refused = self.level != u32::MAX && self.has_its_share(place);
+        let digest = match planted::is(Mistake::ForgetEarly) {
+            true => digest ^ self.second / 60,
+            false => digest,
+        };
         // 1. The newest table knows nearly all that is known.
         let Some(spot) = self.tables.newest.search(digest, self.second) else {
             return Seen::Known;
@@ -109,7 +114,7 @@ impl<'s> Round<'s> {
         }
         // 2. Who has its share of a full table is refused.
         if refused {
-            return if place == OWN {
+            return if place == OWN || planted::is(Mistake::TakeRefused) {
                 Seen::New
             } else {
                 Seen::Refused

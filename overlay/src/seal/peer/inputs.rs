@@ -6,6 +6,7 @@ use std::sync::Arc;
 use wire::sealed::{Control, INIT_LEN};
 
 use super::{Attempt, HALF_OPEN_MAX, HalfOpen, Peer, open, seed};
+use crate::planted::{self, Mistake};
 use crate::seal::cookie;
 use crate::seal::effect::{Effect, Event, Owned, Turn};
 use crate::seal::handshake::{Answering, Checked, HandshakeError};
@@ -78,6 +79,7 @@ impl Peer {
         if !self.is_same_key(&remote, turn) {
             return;
         }
+        let index = session.local_index();
         let session = Arc::new(session);
         let fin: Box<[u8]> = fin[..len].into();
         // It can open before it may seal: the answer to FIN comes over it.
@@ -90,6 +92,9 @@ impl Peer {
             sent_at: turn.now,
             repeated: 0,
         });
+        if planted::is(Mistake::SealAtFin) {
+            self.handle_confirmed(turn, index);
+        }
     }
 
     /// Reads a FIN; gives where from the handshake was that it ended, for the door's count. State:
@@ -144,6 +149,11 @@ impl Peer {
             if let Some(held) = cookie::Held::open(turn.now, keys, index, mac1, datagram) {
                 *cookie_read = true;
                 self.cookie = Some(held);
+                if planted::is(Mistake::CookieRetries)
+                    && let Some(dial) = &mut self.dial
+                {
+                    dial.next_at = turn.now;
+                }
             }
         }
     }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::{Attempt, Kind, Peer, erase, since, sooner};
+use crate::planted::{self, Mistake};
 use crate::seal::effect::{Effect, Event, Gone, Owned, Turn};
 use crate::time::Instant;
 
@@ -108,7 +109,12 @@ impl Peer {
 
     /// Ages, silence, keepalives: S45, S46, S49, S50.
     fn look(&mut self, turn: &mut Turn<'_>) {
-        let lifetime = self.timers.session_lifetime;
+        let longer = if planted::is(Mistake::KeepSessions) {
+            4
+        } else {
+            1
+        };
+        let lifetime = self.timers.session_lifetime * longer;
         self.previous.retain(|session| {
             let is_over = turn.now >= session.created_at() + lifetime;
             if is_over {
@@ -127,7 +133,7 @@ impl Peer {
             return self.lose(turn, Gone::Silent);
         }
         self.keep_alive(turn);
-        let is_due = turn.now >= rekey_at || is_worn;
+        let is_due = (turn.now >= rekey_at || is_worn) && !planted::is(Mistake::NeverRekey);
         if is_due && self.dial.is_none() && self.attempt.is_none() {
             self.begin(turn);
         }

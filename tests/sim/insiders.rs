@@ -1,0 +1,152 @@
+//! What a member can do to its own mesh, and what not: it holds the secret and keeps to no rule.
+
+use std::net::SocketAddr;
+
+use overlay::id::NetId;
+use overlay::pump::count::DropReason;
+use overlay::time::Duration;
+use overlay_tests::world::{Choices, Graph, Netem, World};
+use wire::{Flags, HEADER_LEN, INFORM_LEN, Inform, Kind, emit_control};
+
+use crate::seeds;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn settled(graph: &Graph, seed: u64) -> World {
+    let mut world = World::new(graph, Netem::default(), &Choices::sealed(), seed);
+    world.run_until_connected(10 * SECOND);
+    world.run_for(2 * SECOND);
+    world
+}
+
+fn inform(src: NetId, dst: NetId, nonce: u32, endpoint: SocketAddr) -> Vec<u8> {
+    let mut datagram = emit_control(Kind::Inform, Flags::NO_FORWARD, nonce, src, dst).to_vec();
+    datagram.resize(HEADER_LEN + INFORM_LEN, 0);
+    let subject = NetId(0x5_0000 + nonce);
+    Inform { subject, endpoint }.emit(&mut datagram[HEADER_LEN..]);
+    datagram
+}
+
+#[test]
+fn t4_a_member_introduces_nobody_but_itself() {
+    for seed in seeds(1, 50) {
+        let mut world = settled(&Graph::star(4), seed);
+        let us = world.nodes[0].netid;
+        // A node that there is, and one that there is not.
+        for src in [world.nodes[2].netid, NetId(0xbad)] {
+            let before = world.standing(0);
+            let refused = world.nodes[0].counters.dropped(DropReason::SpoofedControl);
+            let stays = Flags::NO_FORWARD;
+            let says = [
+                emit_control(Kind::Hello, stays, 1, src, NetId::ANY).to_vec(),
+                emit_control(Kind::Hello, Flags::NONE, 2, src, NetId::ANY).to_vec(),
+                emit_control(Kind::Pong, stays, 3, src, us).to_vec(),
+                inform(src, us, 4, SocketAddr::from(([10, 250, 0, 1], 9))),
+            ];
+            for message in &says {
+                assert!(world.say_sealed(1, 0, message));
+                world.run_for(SECOND / 100);
+            }
+            assert_eq!(world.standing(0), before, "{}", world.replay());
+            let now = world.nodes[0].counters.dropped(DropReason::SpoofedControl);
+            assert_eq!(now - refused, says.len() as u64, "{}", world.replay());
+        }
+        assert!(world.astray.is_empty());
+        world.check();
+    }
+}
+
+#[test]
+fn t3_a_goodbye_under_another_name_costs_no_link() {
+    let mut world = settled(&Graph::ring(4), 3);
+    let victim = world.nodes[3].netid;
+    let goodbye = emit_control(Kind::Goodbye, Flags::NONE, 77, victim, NetId::ALL);
+    assert!(world.say_sealed(1, 0, &goodbye));
+    for _ in 0..600 {
+        let number = world.send(0, victim);
+        world.run_for(SECOND / 50);
+        assert_eq!(world.deliveries(3, number), 1, "{}", world.replay());
+    }
+    assert!(world.is_connected());
+}
+
+#[test]
+fn t5_an_informed_victim_gets_three_inits_in_ten_minutes() {
+    let mut world = settled(&Graph::star(4), 5);
+    world.ledger.advance = 3;
+    let victim = SocketAddr::from(([10, 250, 0, 1], 5_000));
+    let us = world.nodes[0].netid;
+    for n in 0..2_000_u32 {
+        let teller = 1 + n as usize % 3;
+        let told = inform(world.nodes[teller].netid, us, n, victim);
+        world.say_sealed(teller, 0, &told);
+        world.run_for(Duration::from_millis(290));
+    }
+    let got = world.astray.get(&victim).map_or(0, Vec::len);
+    assert!((1..=3).contains(&got), "{got} datagrams");
+    world.check();
+}
+
+#[test]
+fn t7_a_members_flood_of_pings_to_all_is_answered_by_a_trickle() {
+    let mut world = settled(&Graph::random(20, 4, 3), 3);
+    let (from, to) = *world.wires.keys().next().expect("there are wires");
+    for n in 0..1_000 {
+        let ping = emit_control(Kind::Ping, Flags::NONE, n, NetId(0xbad), NetId::ALL);
+        assert!(world.say_sealed(from, to, &ping));
+        world.run_for(SECOND / 100);
+    }
+    world.run_for(2 * SECOND);
+    for (number, node) in world.nodes.iter().enumerate() {
+        let pong = u8::from(Kind::Pong);
+        let pongs = node.flooded.get(&pong).copied().unwrap_or(0);
+        assert!(pongs <= 14, "node {number}: {pongs} Pongs");
+    }
+    world.check();
+}
+
+#[test]
+fn t8_one_message_of_a_member_never_starts_endless_traffic() {
+    for kind in [1, 2, 3, 4, 5, 6, 0x10, 0xff] {
+        for flags in [Flags::NONE, Flags::NO_FORWARD] {
+            for dst in [NetId::ANY, NetId::ALL, NetId(0x1000), NetId(0xbad)] {
+                for src in [NetId(0x1001), NetId(0xbad)] {
+                    let mut world = settled(&Graph::line(2), u64::from(kind));
+                    world.run_for(60 * SECOND);
+                    let before = world.traffic.sent;
+                    let message = emit_control(Kind::from(kind), flags, 5, src, dst);
+                    world.say_sealed(1, 0, &message);
+                    world.run_for(Duration::from_millis(700));
+                    let caused = world.traffic.sent - before;
+                    // The message, its answer, and what was due at that time.
+                    assert!(
+                        caused <= 8,
+                        "kind {kind} {flags:?} from {src} to {dst}: {caused} datagrams"
+                    );
+                    world.check();
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn one_member_among_many_floods_and_the_others_lose_nothing() {
+    for seed in seeds(1, 30) {
+        let mut world = settled(&Graph::ring(5), seed);
+        let before = world.traffic.sent;
+        for n in 0..2_000_u32 {
+            // Another one each time, and each time other bytes.
+            let mut message =
+                emit_control(Kind::Data, Flags::NONE, n, NetId(0x9000 + n), NetId(0xbad)).to_vec();
+            message.resize(200, n as u8);
+            world.say_sealed(1, 0, &message);
+            let number = world.send(2, world.nodes[4].netid);
+            world.run_for(Duration::from_millis(10));
+            assert_eq!(world.deliveries(4, number), 1, "{}", world.replay());
+        }
+        // S12: each message costs a flood at most.
+        assert!(world.traffic.sent - before <= 2_000 * (2 * 5 + 2 * 5));
+        world.check();
+    }
+}

@@ -1,0 +1,189 @@
+//! A node's sealed links, joined to its pump and its control plane as the daemon joins them.
+//!
+//! ```text
+//!  datagram ──> open ──> pump ──> control ──> Links::send ──┐
+//!                 └── handshakes, notices ──> take ─────────┴──> wishes ──> wires
+//! ```
+
+use overlay::id::{Endpoint, NetId, Path, SocketId};
+use overlay::keyed::KeyedHasher;
+use overlay::node::snapshot::NeighborSet;
+use overlay::pump::count::{Counters, DropReason};
+use overlay::pump::rx::RxBatch;
+use overlay::seal::effect::Owned;
+use overlay::seal::identity::Identity;
+use overlay::seal::keys::{Key, MeshSecret};
+use overlay::seal::links::{Links, Notice, Wish};
+use overlay::seal::local::Local;
+use overlay::seal::opening::{Opening, Porter};
+use overlay::seal::peer::Timers;
+use overlay::time::Instant;
+use rand_chacha::ChaCha12Rng;
+use rand_core::SeedableRng;
+use std::net::SocketAddr;
+use wire::sealed::Control;
+
+use super::World;
+
+/// One node's part in sealed links.
+pub struct Sealing {
+    /// The real machine.
+    pub links: Links,
+    /// What it told its owner.
+    pub notices: Vec<(Instant, Notice)>,
+    opening: Opening,
+    handed: Vec<Handed>,
+}
+
+/// What a worker hands to the driver.
+enum Handed {
+    Handshake(Path, Box<[u8]>),
+    Confirmed(u32),
+    Control(u32, Owned),
+}
+
+/// The keys of node `number`: the same after each start.
+pub fn identity_of(number: usize) -> Identity {
+    let mut key = [0x5a; 32];
+    // Not in the first or last byte, some bits of which X25519 does not look at.
+    key[8..16].copy_from_slice(&(number as u64).to_le_bytes());
+    let mut signing = key;
+    signing[31] = 0xa5;
+    Identity::new(Key::new(key), &Key::new(signing))
+}
+
+/// The path to an address through a node's only socket.
+pub fn path_to(remote: SocketAddr) -> Path {
+    Path::to(Endpoint::new(SocketId(0), remote))
+}
+
+impl Sealing {
+    /// A member of the mesh whose secret is 32 times `secret`, at its start number `starts`. Every
+    /// other one has AES instructions, so that both AEADs are used.
+    pub(super) fn new(
+        now: Instant,
+        secret: u8,
+        number: usize,
+        netid: NetId,
+        starts: u64,
+        seed: [u8; 32],
+    ) -> Self {
+        let keys = MeshSecret::new([secret; 32]).derive();
+        let local = Local::new(
+            keys,
+            identity_of(number),
+            netid,
+            starts << 32,
+            number.is_multiple_of(2),
+        );
+        let hasher = KeyedHasher(seed[0].into(), seed[1].into());
+        let random = ChaCha12Rng::from_seed(seed);
+        Self {
+            links: Links::new(now, local, Timers::default(), hasher, random),
+            notices: Vec::new(),
+            opening: Opening::default(),
+            handed: Vec::new(),
+        }
+    }
+
+    /// The worker's half: what was received becomes what a plain node would have received.
+    pub(super) fn open(
+        &mut self,
+        now: Instant,
+        neighbors: &NeighborSet,
+        rx: &mut RxBatch,
+        counters: &Counters,
+    ) {
+        let mut porter = Hand(&mut self.handed);
+        let sessions = self.links.sessions();
+        self.opening
+            .open(now, sessions, neighbors, rx, counters, &mut porter);
+    }
+
+    /// The driver's half: what the worker handed over goes to the machine.
+    pub(super) fn take(&mut self, now: Instant, counters: &Counters) {
+        for handed in self.handed.drain(..) {
+            match handed {
+                Handed::Handshake(path, datagram) => {
+                    if !self.links.handle(now, &path, &datagram, 0) {
+                        counters.count(DropReason::Handshake);
+                    }
+                }
+                Handed::Confirmed(index) => self.links.handle_confirmed(now, index),
+                Handed::Control(index, control) => {
+                    self.links.handle_control(now, index, &control.control());
+                }
+            }
+        }
+    }
+
+    /// Seals a message for one link, as the sender does; `None` without a session.
+    pub(super) fn seal(&self, now: Instant, path: &Path, message: &[u8]) -> Option<Box<[u8]>> {
+        self.links.seal(now, path, message)
+    }
+}
+
+impl World {
+    /// Carries out what a node's sealed links want.
+    pub(super) fn carry_out_sealing(&mut self, node: usize) {
+        let Some(sealing) = &mut self.nodes[node].sealing else {
+            return;
+        };
+        let wishes: Vec<Wish> = sealing.links.drain().collect();
+        for wish in wishes {
+            match wish {
+                Wish::Send(path, datagram) => {
+                    self.transmit(node, path.endpoint.remote, &datagram, false);
+                }
+                // Nobody but the simulator's one thread looks at the sessions.
+                Wish::Publish => {}
+                Wish::Notice(_, notice) => {
+                    let now = self.now;
+                    if let Some(sealing) = &mut self.nodes[node].sealing {
+                        sealing.notices.push((now, notice));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Lets `node` say any message over its link to `to`, as an insider may that keeps to no rule.
+    /// Says whether there was a session to say it on.
+    pub fn say_sealed(&mut self, node: usize, to: usize, message: &[u8]) -> bool {
+        let path = path_to(self.nodes[to].address);
+        let sealing = self.nodes[node].sealing.as_ref();
+        let sealed = sealing.and_then(|sealing| sealing.seal(self.now, &path, message));
+        if let Some(datagram) = &sealed {
+            self.transmit(node, path.endpoint.remote, datagram, false);
+        }
+        sealed.is_some()
+    }
+
+    /// Whether `node` has a session that seals for `to`.
+    pub fn is_sealed(&self, node: usize, to: usize) -> bool {
+        let path = path_to(self.nodes[to].address);
+        let sealing = self.nodes[node].sealing.as_ref();
+        sealing.is_some_and(|sealing| sealing.links.sessions().seals(&path.endpoint).is_some())
+    }
+}
+
+struct Hand<'h>(&'h mut Vec<Handed>);
+
+impl Porter for Hand<'_> {
+    fn handshake(&mut self, path: Path, datagram: &[u8]) {
+        self.0.push(Handed::Handshake(path, datagram.into()));
+    }
+
+    fn confirmed(&mut self, index: u32) {
+        self.0.push(Handed::Confirmed(index));
+    }
+
+    fn frame(&mut self, index: u32, control: &Control<'_>) {
+        let owned = match control {
+            Control::PathChallenge(bytes) => Owned::PathChallenge(*bytes),
+            Control::Close(reason) => Owned::Close(*reason),
+            _ => return,
+        };
+        self.0.push(Handed::Control(index, owned));
+    }
+}
