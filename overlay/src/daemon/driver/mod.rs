@@ -35,6 +35,7 @@ use super::log::Limiter;
 use super::peers::Resolved;
 use super::pinging::Pinging;
 use super::remembering::Remembering;
+use super::report::ConfinementReport;
 use super::shared::{Phase, Report, SealReport, Shared};
 use super::state::{Remembered, StateDir};
 use crate::node::control::Control;
@@ -77,6 +78,8 @@ pub struct Driver {
     pub(super) links: Option<Box<Links>>,
     pub(super) directory: Directory,
     pub(super) device: DeviceKeeper,
+    /// What the process has given up.
+    pub(super) confinement: ConfinementReport,
     pub(super) alarms: Alarms,
     /// Text of each named peer, and why it has no address if so.
     pub(super) peers: Vec<(String, Vec<SocketAddr>, Option<String>)>,
@@ -112,6 +115,8 @@ pub struct Parts {
     pub directory: Directory,
     /// The device's keeper.
     pub device: DeviceKeeper,
+    /// What the process has given up.
+    pub confinement: ConfinementReport,
     /// The state directory.
     pub state: StateDir,
     /// Addresses learned from Data, shared with the worker.
@@ -135,6 +140,7 @@ impl Driver {
             links,
             directory,
             device,
+            confinement,
             state,
             learned,
             switch,
@@ -154,6 +160,7 @@ impl Driver {
             links,
             directory,
             device,
+            confinement,
             alarms: Alarms::default(),
             peers,
             remembering: Remembering::new(state),
