@@ -196,7 +196,8 @@ pub struct SkippedAddress {
     pub reason: SkipReason,
 }
 
-/// Why the device goes without its IPv6 addresses. The mesh works on, with IPv4.
+/// Why the device goes without an address: mostly its IPv6 addresses, and then the mesh works on with
+/// IPv4.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SkipReason {
     /// The kernel was built or started without IPv6.
@@ -205,6 +206,8 @@ pub enum SkipReason {
     SwitchedOff,
     /// The MTU is below 1,280 bytes, the least that IPv6 works with (RFC 8200 section 5).
     MtuTooSmall,
+    /// The interface was made for this user, who may not add what its maker left out.
+    NotPermitted,
 }
 
 impl fmt::Display for SkipReason {
@@ -215,6 +218,9 @@ impl fmt::Display for SkipReason {
                 "IPv6 is switched off (sysctl net.ipv6.conf.default.disable_ipv6 is 1)"
             }
             Self::MtuTooSmall => "IPv6 needs an MTU of at least 1280 bytes",
+            Self::NotPermitted => {
+                "the device does not have it, and this user may not add it (ip address add)"
+            }
         })
     }
 }

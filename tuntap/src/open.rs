@@ -6,7 +6,9 @@ use std::net::Ipv6Addr;
 
 use ipnet::{IpNet, Ipv6Net};
 use rtnetlink::LinkUnspec;
-use rtnetlink::packet_route::link::{AfSpecInet6, AfSpecUnspec, In6AddrGenMode, LinkAttribute};
+use rtnetlink::packet_route::link::{
+    AfSpecInet6, AfSpecUnspec, In6AddrGenMode, LinkAttribute, LinkFlags, LinkMessage,
+};
 
 use crate::device::{Device, DeviceInfo, Mode};
 use crate::error::{OpenError, SkipReason, SkippedAddress};
@@ -90,6 +92,10 @@ const QUEUE_LEN: u32 = 1_000;
 /// 5. Add the addresses, usable at once.
 /// 6. Bring it up. Nobody ever sees it up and without its addresses.
 ///
+/// A user without privileges may open an interface that was made for this user (`ip tuntap add ... user`).
+/// Steps 3 to 6 are then its maker's: it has to be up with this MTU (in tap mode this MAC); addresses that
+/// it lacks are left out.
+///
 /// Calls: blocks for a few milliseconds, on any thread, inside a tokio runtime or outside of one;
 ///        the interface appears in the network namespace of the calling thread.
 ///
@@ -101,10 +107,15 @@ pub fn open(config: &OpenConfig) -> Result<Opened, OpenError> {
         create(config).map_err(|error| OpenError::from_create(&config.name, config.mode, error))?;
     // All are handles on the one interface.
     let info = queues[0].info();
-    let skipped = netlink::block_on(async |netlink| Ok(configure(netlink, info, config).await))
-        .map_err(|error| {
-        OpenError::from_step(&info.name, "reach the kernel by netlink", error)
-    })??;
+    let skipped = netlink::block_on(async |netlink| {
+        let refused = match configure(netlink, info, config).await {
+            Err(refused @ OpenError::PermissionDenied { .. }) => refused,
+            outcome => return Ok(outcome),
+        };
+        let prepared = find_prepared(netlink, info, config).await?;
+        Ok(prepared.ok_or(refused))
+    })
+    .map_err(|error| OpenError::from_step(&info.name, "reach the kernel by netlink", error))??;
     Ok(Opened { queues, skipped })
 }
 
@@ -226,6 +237,39 @@ async fn configure(
         .await
         .map_err(failed("bring it up"))?;
     Ok(skipped)
+}
+
+/// Steps 3 to 6 for those who may not take them: whether somebody did. Returns the addresses that are
+/// not there, if so.
+async fn find_prepared(
+    netlink: &mut Netlink,
+    info: &DeviceInfo,
+    config: &OpenConfig,
+) -> io::Result<Option<Vec<SkippedAddress>>> {
+    let links = netlink.links().await?;
+    let link = links.iter().find(|link| link.header.index == info.index);
+    if !link.is_some_and(|link| is_prepared(link, config)) {
+        return Ok(None);
+    }
+    let there = netlink.addresses().await?;
+    let is_there = |wanted: &IpNet| {
+        there
+            .iter()
+            .any(|found| found.interface == info.index && found.address == wanted.addr())
+    };
+    let reason = SkipReason::NotPermitted;
+    let missing = config.addresses().filter(|address| !is_there(address));
+    let missing = missing.map(|address| SkippedAddress { address, reason });
+    Ok(Some(missing.collect()))
+}
+
+/// Whether an interface is up, and of the size and name that is wanted.
+fn is_prepared(link: &LinkMessage, config: &OpenConfig) -> bool {
+    let has = |wanted: &LinkAttribute| link.attributes.contains(wanted);
+    let mac = config.mac.filter(|_| config.mode == Mode::Tap);
+    link.header.flags.contains(LinkFlags::Up)
+        && has(&LinkAttribute::Mtu(config.mtu))
+        && mac.is_none_or(|mac| has(&LinkAttribute::Address(mac.to_vec())))
 }
 
 /// Step 4: no address of the kernel's own making. Returns why there is no IPv6, if so.
@@ -374,6 +418,31 @@ mod tests {
             };
             assert_eq!(address.to_string(), text);
         }
+    }
+
+    #[test]
+    fn a_prepared_interface_is_up_with_the_mtu_and_in_tap_mode_the_mac_that_are_wanted() {
+        let mac = [0x02, 0xac, 0, 0, 0, 0x2a];
+        let link = |flags, mtu| {
+            let mut link = LinkMessage::default();
+            link.header.flags = flags;
+            link.attributes = vec![
+                LinkAttribute::Mtu(mtu),
+                LinkAttribute::Address(mac.to_vec()),
+            ];
+            link
+        };
+        let tap = |mac| OpenConfig {
+            mode: Mode::Tap,
+            mac: Some(mac),
+            ..config()
+        };
+        let up = link(LinkFlags::Up, 1400);
+        assert!(is_prepared(&up, &config()));
+        assert!(is_prepared(&up, &tap(mac)));
+        assert!(!is_prepared(&up, &tap([0x02, 0xac, 0, 0, 0, 0x2b])));
+        assert!(!is_prepared(&link(LinkFlags::empty(), 1400), &config()));
+        assert!(!is_prepared(&link(LinkFlags::Up, 1500), &config()));
     }
 
     #[test]

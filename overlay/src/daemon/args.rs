@@ -231,6 +231,10 @@ pub struct UpArgs {
         hide_env_values = true
     )]
     pub control: Option<PathBuf>,
+    /// Keep all privileges while running. Without this a node that is up keeps only what it needs:
+    /// `status` says what. For finding out whether that is what a failure comes from.
+    #[arg(long)]
+    pub no_confine: bool,
     /// What to log: error, warn, info, debug or trace, also by module, as in
     /// "info,overlay::node=debug" [default: info].
     #[arg(

@@ -13,7 +13,8 @@
 //! A running node is two loops: the [`driver`] owns everything that waits for time, the [`worker`]
 //! moves packets; [`shared`] is what lies between them.
 //!
-//! [`clock`] is the one reader of the clock, [`priority`] says how soon threads run, [`paths`] knows where files belong, [`error`] is how a
+//! [`clock`] is the one reader of the clock, [`priority`] says how soon threads run, [`confine`] gives up what a
+//! running node does not need, [`paths`] knows where files belong, [`error`] is how a
 //! command ends that could not do what it was asked to. Read [`config::Config`] first.
 
 pub mod admin;
@@ -21,6 +22,7 @@ pub mod args;
 pub mod client;
 pub mod clock;
 pub mod config;
+pub mod confine;
 pub mod decode;
 pub mod device;
 pub mod driver;

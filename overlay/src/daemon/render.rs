@@ -7,9 +7,10 @@ use std::fmt::Write;
 
 use super::args::DeviceMode;
 use super::report::{
-    Backend, ClaimState, Count, CountersReport, DeviceReport, DeviceState, Health, Level,
-    LinkReport, NeighborCounts, NeighborReport, NeighborsReport, NodeReport, NodesReport,
-    PingMissed, PingReply, PingSummary, Security, SeenReport, StatusReport, Unmerged,
+    Backend, ClaimState, ConfinementReport, Count, CountersReport, DeviceReport, DeviceState,
+    Health, LandlockReport, Level, LinkReport, NeighborCounts, NeighborReport, NeighborsReport,
+    NodeReport, NodesReport, PingMissed, PingReply, PingSummary, Security, SeenReport,
+    StatusReport, Unmerged,
 };
 use super::text::{self, age, ago, bytes, columns, number, round_trip};
 use crate::pump::tx::MAX_BATCH;
@@ -40,6 +41,7 @@ pub fn status(report: &StatusReport) -> String {
     row("neighbors", neighbor_counts(neighbors));
     row("nodes", format!("{} other known", number(report.nodes)));
     row("security", security(report.security).to_owned());
+    row("confined", confinement(&report.confinement));
     row("received", amount(traffic.rx_bytes, traffic.rx_datagrams));
     row("sent", amount(traffic.tx_bytes, traffic.tx_datagrams));
     row(
@@ -153,6 +155,34 @@ fn security(security: Security) -> &'static str {
         Security::Link => "link (members only; a member that relays can read)",
         other => other.name(),
     }
+}
+
+fn confinement(report: &ConfinementReport) -> String {
+    let capabilities = report.capabilities.iter().map(|name| text::foreign(name));
+    let capabilities = match capabilities.collect::<Vec<_>>() {
+        _ if !report.enabled => return "no, as asked for".to_owned(),
+        none if none.is_empty() => "no capabilities".to_owned(),
+        some => format!("capabilities {}", some.join(" ")),
+    };
+    let LandlockReport { state, abi } = report.landlock;
+    let landlock = match abi {
+        Some(abi) => format!("landlock {} (ABI {abi})", state.name()),
+        None => "no landlock".to_owned(),
+    };
+    let or_not = |is_so, name: &str| match is_so {
+        true => name.to_owned(),
+        false => format!("no {name}"),
+    };
+    let mut parts = vec![
+        capabilities,
+        or_not(report.no_new_privs, "no_new_privs"),
+        landlock,
+        or_not(report.seccomp, "seccomp"),
+    ];
+    if !report.groups_cleared {
+        parts.push("supplementary groups kept".to_owned());
+    }
+    parts.join(", ")
 }
 
 fn amount(amount: u64, datagrams: u64) -> String {

@@ -1,4 +1,6 @@
-use super::super::report::{ClaimReport, DeviceState, NeighborState, SocketReport, TrafficReport};
+use super::super::report::{
+    ClaimReport, DeviceState, Enforcement, NeighborState, SocketReport, TrafficReport,
+};
 use super::*;
 use crate::id::NetId;
 use crate::pump::count::{Counters, DropReason, Total};
@@ -13,6 +15,17 @@ fn status_report() -> StatusReport {
         pid: 812,
         uptime_seconds: 7_380,
         security: Security::None,
+        confinement: ConfinementReport {
+            enabled: true,
+            groups_cleared: true,
+            capabilities: vec!["net_admin".into()],
+            no_new_privs: true,
+            landlock: LandlockReport {
+                state: Enforcement::Enforced,
+                abi: Some(7),
+            },
+            seccomp: true,
+        },
         device: DeviceReport {
             name: Some("mesh0".into()),
             mode: DeviceMode::Tun,
@@ -97,6 +110,7 @@ listening  0.0.0.0:44204
 neighbors  3 live, 1 dialing
 nodes      7 other known
 security   none (anyone who can reach a node can read, forge and join)
+confined   capabilities net_admin, no_new_privs, landlock enforced (ABI 7), seccomp
 received   1.2 GiB in 1,234,567 datagrams
 sent       0 B in 0 datagrams
 copies     1 first, 0 later
@@ -106,6 +120,22 @@ seen       12,345 messages, 4.0 MiB of 256 MiB, kept 5 m
 # health: ALARM: another node uses 0000002a\\u{1b}
 "
     );
+}
+
+#[test]
+fn what_the_process_kept_is_shown() {
+    for (report, line) in [
+        (ConfinementReport::default(), "no, as asked for"),
+        (
+            ConfinementReport {
+                enabled: true,
+                ..ConfinementReport::default()
+            },
+            "no capabilities, no no_new_privs, no landlock, no seccomp, supplementary groups kept",
+        ),
+    ] {
+        assert_eq!(confinement(&report), line);
+    }
 }
 
 #[test]

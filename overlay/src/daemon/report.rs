@@ -34,6 +34,9 @@ pub struct StatusReport {
     pub uptime_seconds: u64,
     /// How what it sends and takes is protected.
     pub security: Security,
+    /// What the process has given up.
+    #[serde(default)]
+    pub confinement: ConfinementReport,
     /// Its device.
     pub device: DeviceReport,
     /// Where it listens.
@@ -82,6 +85,56 @@ impl Security {
             Self::Link => "link",
             Self::E2e => "e2e",
             Self::Signed => "signed",
+        }
+    }
+}
+
+/// What the daemon's process may still do; see [`super::confine`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConfinementReport {
+    /// Whether it was to give anything up.
+    pub enabled: bool,
+    /// Whether it has no supplementary groups.
+    pub groups_cleared: bool,
+    /// Capabilities that it has, as capabilities(7) names them: `net_admin`.
+    pub capabilities: Vec<String>,
+    /// Whether programs that it runs gain no privileges.
+    pub no_new_privs: bool,
+    /// Which files it can reach.
+    pub landlock: LandlockReport,
+    /// Whether its system calls are filtered.
+    pub seccomp: bool,
+}
+
+/// Rules for files, devices and ports.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LandlockReport {
+    /// How much of them the kernel enforces.
+    pub state: Enforcement,
+    /// The version of the rules that both the kernel and this program know; `null` without landlock.
+    pub abi: Option<u32>,
+}
+
+/// How much of what was asked for the kernel enforces.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Enforcement {
+    /// Everything.
+    Enforced,
+    /// What it knows of.
+    Partial,
+    /// Nothing.
+    #[default]
+    None,
+}
+
+impl Enforcement {
+    /// The word for it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Enforced => "enforced",
+            Self::Partial => "partial",
+            Self::None => "none",
         }
     }
 }

@@ -24,7 +24,8 @@ use tuntap::{OffloadChoice, OpenConfig, OpenError, Watch};
 use super::admin::{listen::ControlSocket, server};
 use super::args::{DeviceMode, OffloadMode, UpArgs};
 use super::clock::Clock;
-use super::config::{Config, HashKind, Priority, Security};
+use super::config::{Config, HashKind, OnLoss, Priority, Security};
+use super::confine::{self, Needs};
 use super::device::DeviceKeeper;
 use super::driver::{self, Driver, Ended, Inputs};
 use super::duty;
@@ -34,6 +35,7 @@ use super::paths::Places;
 use super::peers;
 use super::port::Port;
 use super::priority;
+use super::report::ConfinementReport;
 use super::secrets::membership::{self, Membership};
 use super::shared::{NEAR, Phase, Reports, SEALS, STRANGERS, Seat, Shared, Snapshot};
 use super::state::{self, Remembered, StateDir};
@@ -240,7 +242,10 @@ async fn run(start: Start) -> Result<(), Failure> {
         is_realtime: Default::default(),
     });
 
-    // 3. The data path.
+    // 3. From here on with little: before there are other threads, which inherit that.
+    let confinement = confine_to_needs(&config);
+
+    // 4. The data path.
     let (near, near_rx) = mpsc::channel(NEAR);
     let (strangers, strangers_rx) = mpsc::channel(STRANGERS);
     let (seals, seals_rx) = mpsc::channel(SEALS);
@@ -278,7 +283,7 @@ async fn run(start: Start) -> Result<(), Failure> {
         data.push(thread);
     }
 
-    // 4. The control path.
+    // 5. The control path.
     let (resolved_tx, resolved) = mpsc::channel(64);
     let (admin_tx, admin) = mpsc::channel(64);
     let (stop_tx, stop) = oneshot::channel();
@@ -300,7 +305,7 @@ async fn run(start: Start) -> Result<(), Failure> {
         }
     };
 
-    // 5. Ready.
+    // 6. Ready.
     let line = ready_line(&config, netid, &shared.sockets, &device);
     let mut driver = Driver::new(driver::Parts {
         config,
@@ -310,6 +315,7 @@ async fn run(start: Start) -> Result<(), Failure> {
         links,
         directory,
         device,
+        confinement,
         state,
         learned,
         switch,
@@ -328,7 +334,7 @@ async fn run(start: Start) -> Result<(), Failure> {
     };
     let ended = driver.run(inputs, watch).await;
 
-    // 6. Down, in order: the driver said Goodbye while the worker still forwarded.
+    // 7. Down, in order: the driver said Goodbye while the worker still forwarded.
     shared.set_phase(Phase::Ending);
     for thread in data {
         let _ = thread.join();
@@ -340,6 +346,21 @@ async fn run(start: Start) -> Result<(), Failure> {
             "start again, or set device.on_loss = \"keep\"",
         )),
     }
+}
+
+/// Gives up what a node does not need that runs as `config` says.
+fn confine_to_needs(config: &Config) -> ConfinementReport {
+    if !config.confine {
+        return confine::unconfined();
+    }
+    let Config { device, files, .. } = config;
+    let scheduling = device.priority == Priority::Realtime && !priority::permit_realtime();
+    confine::confine(&Needs {
+        device: device.mode != DeviceMode::None && device.on_loss == OnLoss::Keep,
+        scheduling,
+        state: &files.state,
+        control: &files.control,
+    })
 }
 
 /// The error's text says what to do, where there is a usual cause; elsewhere the cause is named.

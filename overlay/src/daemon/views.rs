@@ -44,6 +44,7 @@ impl Driver {
             pid: std::process::id(),
             uptime_seconds: now.as_secs(),
             security: self.security(),
+            confinement: self.confinement.clone(),
             device: self.device_report(),
             sockets: self
                 .shared

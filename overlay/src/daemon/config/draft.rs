@@ -80,6 +80,7 @@ impl Default for Draft {
                 on_loss: OnLoss::Keep,
             },
             nice: -15,
+            confine: true,
             dedupe: Dedupe {
                 memory: 256 << 20,
                 hash: HashKind::Fast,
@@ -140,6 +141,7 @@ impl Draft {
             "degree" => links.degree = given.whole(0, 1_024, "neighbors")? as u16,
             "max_neighbors" => links.max_neighbors = given.whole(1, 1_024, "neighbors")? as u16,
             "nice" => self.config.nice = given.signed(-20, 19, "of nice")?,
+            "confine" => self.config.confine = given.choice(&[("yes", true), ("no", false)])?,
             "forwarding" => links.forwarding = given.choice(&[("flood", Forwarding::Flood)])?,
             "trusted_keys" => self.config.trusted = Some(list(given, MANY, trusted_key)?),
             "state_dir" => self.state = Some(path(given)?),
@@ -303,6 +305,13 @@ impl Draft {
 /// What is allowed but probably not meant.
 fn warnings(config: &Config) -> Vec<String> {
     let mut warnings = Vec::new();
+    if !config.confine {
+        warnings.push(
+            "the process keeps all its privileges while it runs; leave out --no-confine where that \
+             is not needed"
+                .to_owned(),
+        );
+    }
     let Device { mode, mtu, .. } = &config.device;
     if *mode != DeviceMode::None && *mtu < IPV6_MTU {
         warnings.push(format!(

@@ -79,6 +79,9 @@ pub struct Config {
     /// not real-time ([`Device::priority`]). Too high: neighbors and clients are answered late while
     /// programs want all processors. Too low: a flood takes the programs' time.
     pub nice: i32,
+    /// Whether the process gives up what it does not need once it runs ([`super::confine`]). Default
+    /// yes; no is for finding out whether that is what a failure comes from.
+    pub confine: bool,
     /// Files and logs.
     pub files: Files,
     /// What is allowed but probably not meant, to be logged at start.

@@ -18,6 +18,7 @@ const SETTINGS: &[Setting] = &[
     setting("max_neighbors", "", "--max-neighbors"),
     setting("state_dir", "", "--state-dir"),
     setting("control", "", "--control"),
+    setting("confine", "", "\"yes\", or \"no\": --no-confine"),
     setting("log", "", "--log"),
     setting("log_format", "", "--log-format"),
     setting("device.mode", "", "--mode"),

@@ -62,6 +62,11 @@ pub(super) fn typed(args: &UpArgs) -> Result<Vec<Given>, ConfigError> {
     );
     add("state_dir", "--state-dir", path(&args.state_dir));
     add("control", "--control", path(&args.control));
+    add(
+        "confine",
+        "--no-confine",
+        args.no_confine.then(|| Value::Word("no".into())),
+    );
     add("log", "--log", word(&args.log));
     add(
         "log_format",

@@ -36,6 +36,7 @@ use super::log::Limiter;
 use super::peers::Resolved;
 use super::pinging::Pinging;
 use super::remembering::Remembering;
+use super::report::ConfinementReport;
 use super::shared::{Phase, Report, SealReport, Shared};
 use super::state::{Remembered, StateDir};
 use crate::node::control::Control;
@@ -78,6 +79,8 @@ pub struct Driver {
     pub(super) links: Option<Box<Links>>,
     pub(super) directory: Directory,
     pub(super) device: DeviceKeeper,
+    /// What the process has given up.
+    pub(super) confinement: ConfinementReport,
     pub(super) alarms: Alarms,
     /// Text of each named peer, and why it has no address if so.
     pub(super) peers: Vec<(String, Vec<SocketAddr>, Option<String>)>,
@@ -114,6 +117,8 @@ pub struct Parts {
     pub directory: Directory,
     /// The device's keeper.
     pub device: DeviceKeeper,
+    /// What the process has given up.
+    pub confinement: ConfinementReport,
     /// The state directory.
     pub state: StateDir,
     /// Addresses learned from Data, shared with the worker.
@@ -137,6 +142,7 @@ impl Driver {
             links,
             directory,
             device,
+            confinement,
             state,
             learned,
             switch,
@@ -157,6 +163,7 @@ impl Driver {
             links,
             directory,
             device,
+            confinement,
             alarms: Alarms::default(),
             peers,
             remembering: Remembering::new(state.clone()),
