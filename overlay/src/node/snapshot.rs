@@ -125,6 +125,12 @@ impl NeighborSet {
         self.neighbors
     }
 
+    /// The neighbor that all links lead to, if there is no other.
+    pub fn sole(&self) -> Option<NetId> {
+        let netid = self.links.first()?.netid;
+        (self.neighbors == 1).then_some(netid)
+    }
+
     /// The index of the live link with this endpoint.
     pub fn find(&self, endpoint: &Endpoint) -> Option<u16> {
         self.by_endpoint.get(endpoint).copied()

@@ -112,6 +112,23 @@ impl Links {
         }
     }
 
+    /// This node.
+    pub fn local(&self) -> &Local {
+        &self.local
+    }
+
+    /// Whether a netid may come with this key, over whatever way (S34).
+    pub fn admits(&self, netid: NetId, static_key: &[u8; 32]) -> bool {
+        self.pins.get(&netid).is_none_or(|pin| pin == static_key)
+    }
+
+    /// Notes that a netid came with this key, if it had none.
+    pub fn pin(&mut self, netid: NetId, static_key: [u8; 32]) {
+        if self.pins.len() < PINS {
+            self.pins.entry(netid).or_insert(static_key);
+        }
+    }
+
     /// What workers are to use.
     pub fn sessions(&self) -> &SessionSet {
         &self.sessions

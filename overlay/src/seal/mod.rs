@@ -17,6 +17,7 @@
 //! - [`session`]: seals and opens, by `&self` from any worker; [`replay`] is its memory.
 //! - [`peer`]: one endpoint's states and deadlines; fills [`effect::Effects`].
 //! - [`roam`]: where a link goes when the far end's address changes.
+//! - [`links`] and [`ends`]: all neighbors, and all nodes that Data is sealed for end to end.
 //! - [`door`]: what an INIT has to pass before anything costly is done; [`cookie`] is part of it.
 //!
 //! Read [`session::Session`] first, then [`peer::Peer`].
@@ -26,6 +27,7 @@ mod base32;
 pub mod cookie;
 pub mod door;
 pub mod effect;
+pub mod ends;
 pub mod handshake;
 pub mod identity;
 pub mod invitation;

@@ -99,11 +99,7 @@ fn open_one(
     let opens = sessions
         .opens(header.receiver)
         .ok_or(DropReason::UnknownSession)?;
-    let opened = opens.session.open(datagram).map_err(|error| match error {
-        OpenError::Malformed => DropReason::Malformed,
-        OpenError::Replayed | OpenError::TooOld | OpenError::TooFar => DropReason::Replayed,
-        OpenError::Forged | OpenError::Spent => DropReason::Forged,
-    })?;
+    let opened = opens.session.open(datagram).map_err(OpenError::reason)?;
     let (is_first, plaintext_len) = (opened.is_first, opened.plaintext.len());
     if is_first {
         porter.confirmed(header.receiver);
