@@ -172,6 +172,7 @@ impl Node {
                 routes: Arc::new(Routes::new(ME, Mesh::default(), &[], [], [], 1)),
                 underlay: Arc::new(Underlay::default()),
                 sessions: None,
+                ends: None,
                 known: Arc::new(Known::new([PEER, NEXT])),
             },
             pump: Pump::default(),

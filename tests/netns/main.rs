@@ -6,6 +6,7 @@
 
 mod attack;
 mod device;
+mod ends;
 mod failover;
 mod families;
 mod lab;

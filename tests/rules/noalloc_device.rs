@@ -61,6 +61,7 @@ impl Bench {
             routes: Arc::new(Routes::new(ME, Mesh::default(), &[], [], [], 1)),
             underlay: Arc::new(Underlay::default()),
             sessions: None,
+            ends: None,
             known: Arc::new(Known::new([PEER])),
         };
         Self {

@@ -188,6 +188,7 @@ impl Rig {
             routes: Arc::new(Routes::new(ME, Mesh::default(), &[], [], [], 1)),
             underlay: Arc::new(Underlay::default()),
             sessions: None,
+            ends: None,
             known: Arc::new(Known::new([PEER, OTHER])),
         };
         let (seat, commands) = Seat::new(Duty::All).expect("a descriptor is left");
@@ -217,6 +218,7 @@ impl Rig {
                 near,
                 strangers,
                 seals: mpsc::channel(1).0,
+                ends: mpsc::channel(1).0,
             },
             nonces: ChaCha12Rng::from_seed([7; 32]),
         });

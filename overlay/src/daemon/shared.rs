@@ -28,7 +28,7 @@ use crate::route::known::Known;
 use crate::route::routes::Routes;
 use crate::route::underlay::Underlay;
 use crate::seal::effect::Owned;
-use crate::seal::sessions::SessionSet;
+use crate::seal::sessions::{EndSet, SessionSet};
 
 /// Bytes of a control datagram that are handed over; the messages have at most 38, and what
 /// follows is ignored (A8).
@@ -39,6 +39,9 @@ pub const NEAR: usize = 1_024;
 pub const STRANGERS: usize = 256;
 /// Handshakes and notices of sealed links that may wait.
 pub const SEALS: usize = 512;
+/// Handshakes, notices and packets between ends that may wait; what other members cause, so it
+/// has a channel of its own.
+pub const ENDS: usize = 512;
 /// Commands that may wait for a worker.
 const COMMANDS: usize = 4;
 
@@ -53,6 +56,8 @@ pub struct Snapshot {
     pub underlay: Arc<Underlay>,
     /// What seals and opens; `None` in plain.
     pub sessions: Option<Arc<SessionSet>>,
+    /// What seals and opens end to end; `None` in plain.
+    pub ends: Option<Arc<EndSet>>,
     /// Which nodes there are; kept up to date, to the second, in TAP mode only.
     pub known: Arc<Known>,
 }
@@ -164,6 +169,26 @@ pub enum SealReport {
     Control(u32, Owned),
 }
 
+/// What a worker found out about what is sealed end to end.
+#[derive(Debug)]
+pub enum EndReport {
+    /// A payload of a handshake for us.
+    Handshake {
+        /// Whose.
+        src: NetId,
+        /// It came over a link of `src` itself and goes no further.
+        direct: bool,
+        /// From its first byte, `c8`.
+        payload: Box<[u8]>,
+    },
+    /// The first payload opened on the session of this index.
+    Confirmed(u32),
+    /// This node seals with a session that we do not have.
+    Unknown(NetId),
+    /// A payload for a node without a session.
+    Waiting(NetId, Box<[u8]>),
+}
+
 /// From the worker to the driver.
 #[derive(Debug)]
 pub enum Report {
@@ -226,4 +251,6 @@ pub struct Reports {
     pub strangers: mpsc::Sender<Report>,
     /// For sealed links.
     pub seals: mpsc::Sender<SealReport>,
+    /// For what is sealed end to end.
+    pub ends: mpsc::Sender<EndReport>,
 }

@@ -20,6 +20,8 @@ use rand_core::{Rng, SeedableRng};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tuntap::{OffloadChoice, OpenConfig, OpenError, Watch};
+use wire::sealed::TAG_LEN;
+use wire::sealed::endtoend::BROADCAST_HEADER_LEN;
 
 use super::admin::{listen::ControlSocket, server};
 use super::args::{DeviceMode, OffloadMode, UpArgs};
@@ -37,7 +39,7 @@ use super::port::Port;
 use super::priority;
 use super::report::ConfinementReport;
 use super::secrets::membership::{self, Membership};
-use super::shared::{NEAR, Phase, Reports, SEALS, STRANGERS, Seat, Shared, Snapshot};
+use super::shared::{ENDS, NEAR, Phase, Reports, SEALS, STRANGERS, Seat, Shared, Snapshot};
 use super::state::{self, Remembered, StateDir};
 use super::worker::{self, Worker};
 use crate::budget::Rate;
@@ -61,6 +63,7 @@ use crate::route::switch::Switch;
 use crate::route::tap::Tap;
 use crate::route::tun::Tun;
 use crate::route::underlay::Underlay;
+use crate::seal::ends::Ends;
 use crate::seal::links::Links;
 use crate::seal::local::Local;
 use crate::seal::members::Members;
@@ -223,6 +226,11 @@ async fn run(start: Start) -> Result<(), Failure> {
         let links = Links::new(now, local, peer::Timers::default(), hasher, random);
         Box::new(links.admitting(members))
     });
+    let ends = links.is_some().then(|| {
+        let hasher = KeyedHasher(rng.next_u64(), rng.next_u64());
+        let random = ChaCha12Rng::from_seed(seed_of(&mut rng));
+        Box::new(Ends::new(peer::Timers::end_to_end(), hasher, random))
+    });
     let shared = Arc::new(Shared {
         netid,
         flood: Flood::new(netid, hasher, seen, clock.now()),
@@ -234,6 +242,7 @@ async fn run(start: Start) -> Result<(), Failure> {
             sessions: links
                 .as_ref()
                 .map(|links| Arc::new(links.sessions().clone())),
+            ends: ends.as_ref().map(|ends| Arc::new(ends.sessions().clone())),
             known: Arc::new(Known::default()),
         }),
         sockets,
@@ -249,6 +258,7 @@ async fn run(start: Start) -> Result<(), Failure> {
     let (near, near_rx) = mpsc::channel(NEAR);
     let (strangers, strangers_rx) = mpsc::channel(STRANGERS);
     let (seals, seals_rx) = mpsc::channel(SEALS);
+    let (end_reports, ends_rx) = mpsc::channel(ENDS);
     let mut hasher = || KeyedHasher(rng.next_u64(), rng.next_u64());
     let learned = Arc::new(Learned::new(hasher()));
     let switch = switch(&config, netid, mesh, hasher());
@@ -256,6 +266,7 @@ async fn run(start: Start) -> Result<(), Failure> {
         near,
         strangers,
         seals,
+        ends: end_reports,
     };
     let mut data = Vec::new();
     for seat in seats {
@@ -313,6 +324,7 @@ async fn run(start: Start) -> Result<(), Failure> {
         shared: shared.clone(),
         control,
         links,
+        ends,
         directory,
         device,
         confinement,
@@ -328,6 +340,7 @@ async fn run(start: Start) -> Result<(), Failure> {
         near: near_rx,
         strangers: strangers_rx,
         seals: seals_rx,
+        ends: ends_rx,
         admin,
         resolved,
         stop,
@@ -472,6 +485,9 @@ fn node_config(
 /// header, one VLAN tag.
 const FRAME_OVERHEAD: usize = 1 + frame::HEADER_LEN + 4;
 
+/// The longer of both seals between ends: that of a broadcast.
+const SEAL_OVERHEAD: usize = BROADCAST_HEADER_LEN + TAG_LEN;
+
 /// Bytes of the datagram that the device's largest packet makes. A relay without a device carries
 /// those of others, whose MTU is most likely the one that it would have.
 fn largest_datagram(config: &Config) -> u16 {
@@ -479,7 +495,11 @@ fn largest_datagram(config: &Config) -> u16 {
         DeviceMode::Tap => FRAME_OVERHEAD,
         DeviceMode::Tun | DeviceMode::None => 0,
     };
-    let len = wire::HEADER_LEN + more + config.device.mtu as usize;
+    let seal = match config.security {
+        Security::Sealed => SEAL_OVERHEAD,
+        Security::Plain => 0,
+    };
+    let len = wire::HEADER_LEN + seal + more + config.device.mtu as usize;
     // The MTU was checked to fit when the configuration was read.
     u16::try_from(len).unwrap_or(u16::MAX)
 }

@@ -14,9 +14,10 @@
 //! buffer or device ring drops, and that is counted. No packet allocates.
 //!
 //! Here is the loop; `deliver` has the way from the mesh to the device, `originate` the way back,
-//! `hand` what goes to the driver.
+//! `ends` what is sealed end to end on both, `hand` what goes to the driver.
 
 pub mod deliver;
+mod ends;
 mod hand;
 mod originate;
 
@@ -24,6 +25,7 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use deliver::Delivery;
+use ends::Sealing;
 use hand::Hand;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -65,6 +67,8 @@ pub struct Worker {
     tx: TxBatch,
     receiver: Receiver,
     opening: Opening,
+    /// Where messages are made that are sealed end to end.
+    sealing: Sealing,
     sender: Sender,
     read: ReadBatch,
     outgoing: Vec<Outgoing>,
@@ -118,8 +122,10 @@ impl Worker {
         } = parts;
         let now = clock.now();
         let (mut rx, mut sender) = (RxBatch::with_buffers(batch), Sender::with_chunk(batch));
+        let mut sealing = Sealing::default();
         if shared.snapshot.load().sessions.is_some() {
             (rx, sender) = (rx.with_all_messages(), sender.sealing());
+            sealing = Sealing::with_room();
         }
         let hand = Hand::new(now, reports, shared.counters.clone());
         let mut worker = Self {
@@ -137,6 +143,7 @@ impl Worker {
             tx: TxBatch::with_capacity(TX_ITEMS),
             receiver: Receiver::default(),
             opening: Opening::default(),
+            sealing,
             sender,
             read: ReadBatch::new(1, wire::HEADER_LEN, 1),
             outgoing: Vec::with_capacity(TX_ITEMS),
@@ -266,7 +273,7 @@ impl Worker {
         for _ in 0..ROUNDS {
             self.rx.clear();
             self.tx.clear();
-            self.hand.begin(now);
+            self.hand.begin(now, snapshot.ends.is_some());
             let Self {
                 shared,
                 pump,
@@ -304,6 +311,7 @@ impl Worker {
                 counters,
             };
             sender.flush(&to, now, rx.arena(), tx);
+            self.unseal(now, snapshot);
             self.write(now, snapshot);
             self.ask_for_memory(now);
             if received < self.rx.buffers() {

@@ -31,8 +31,6 @@ pub const ECHO_GRACE: Duration = Duration::from_secs(10);
 
 /// The first byte of a Data payload that carries an Ethernet frame.
 pub const FRAME: u8 = 0xC0;
-/// The first byte of a Data payload for the directory, the only service there is.
-pub const DIRECTORY: u8 = 0xC2;
 
 /// Who gets a message on this node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -125,12 +125,10 @@ impl NeighborSet {
         self.neighbors
     }
 
-    /// Who is at the far end, where there is one link in all.
+    /// The neighbor that all links lead to, if there is no other.
     pub fn sole(&self) -> Option<NetId> {
-        match self.links.as_slice() {
-            [link] => Some(link.netid),
-            _ => None,
-        }
+        let netid = self.links.first()?.netid;
+        (self.neighbors == 1).then_some(netid)
     }
 
     /// The index of the live link with this endpoint.

@@ -28,10 +28,11 @@ pub mod tx;
 
 use std::sync::atomic::Ordering::Relaxed;
 
+use wire::service::{self, Service};
 use wire::{Flags, HEADER_LEN, Header, Kind, NetId};
 
 use crate::id::Path;
-use crate::node::flood::{Class, DIRECTORY, Deliver, Flood, Verdict, decide};
+use crate::node::flood::{Class, Deliver, Flood, Verdict, decide};
 use crate::node::seen::{OWN, Seen};
 use crate::node::snapshot::{LinkEntry, NeighborSet};
 use crate::time::Instant;
@@ -76,6 +77,15 @@ pub trait Sink {
     fn device(&mut self, packet: Packet, arena: &[u8]);
     /// A payload of the directory, first byte included; `link` brought it.
     fn service(&mut self, link: &LinkEntry, header: &Header, payload: &[u8]);
+    /// Whether Data in clear may be delivered that came over this link; a plain node takes all.
+    fn admits(&self, _link: &LinkEntry, _header: &Header) -> bool {
+        true
+    }
+    /// A payload that is sealed end to end; `direct` if its origin is the link's far end and it
+    /// goes no further. Gives whether it is taken: a plain node takes none.
+    fn sealed(&mut self, _packet: Packet, _direct: bool) -> bool {
+        false
+    }
     /// A control message, whole.
     fn control(&mut self, arrival: Arrival, datagram: &[u8]);
     /// A stranger sent what only neighbors may. At most once a batch.
@@ -393,29 +403,46 @@ impl<'r, S: Sink> Round<'r, S> {
         if names_a_node && heard.is_first(self.now, header.src) {
             self.sink.heard(header.src, entry.netid);
         }
-        let payload = &datagram[HEADER_LEN..];
         match deliver {
             Deliver::Nobody => {}
             Deliver::Control => self.control(item, false),
-            Deliver::Service if payload.first() == Some(&DIRECTORY) => {
-                self.sink.service(entry, &header, payload);
-            }
-            Deliver::Service => self.scene.counters.count(DropReason::UnknownService),
-            Deliver::Device => {
-                let packet = Packet {
-                    origin: header.src,
-                    dst: header.dst,
-                    payload: Span {
-                        start: item.span.start + HEADER_LEN as u32,
-                        len: item.span.len - HEADER_LEN as u32,
-                    },
-                };
-                self.sink.device(packet, self.rx.arena());
-            }
+            Deliver::Service | Deliver::Device => self.data(item, entry, &header),
         }
         if forward {
             self.tally.forwarded += 1;
             self.tx.push(item.span, Some(entry.neighbor));
+        }
+    }
+
+    /// Hands Data on to who its first byte says.
+    fn data(&mut self, item: Item, link: &LinkEntry, header: &Header) {
+        let payload = &item.span.of(self.rx.arena())[HEADER_LEN..];
+        let packet = Packet {
+            origin: header.src,
+            dst: header.dst,
+            payload: Span {
+                start: item.span.start + HEADER_LEN as u32,
+                len: item.span.len - HEADER_LEN as u32,
+            },
+        };
+        let count = |reason| self.scene.counters.count(reason);
+        match payload.first().map(|&byte| service::classify(byte)) {
+            Some(Service::Sealed) => {
+                let direct = header.flags.no_forward() && header.src == link.netid;
+                if !self.sink.sealed(packet, direct) {
+                    count(DropReason::UnknownService);
+                }
+            }
+            Some(Service::IpPacket | Service::EthernetFrame | Service::Directory)
+                if !self.sink.admits(link, header) =>
+            {
+                count(DropReason::ClearData);
+            }
+            Some(Service::IpPacket | Service::EthernetFrame) => {
+                self.sink.device(packet, self.rx.arena());
+            }
+            Some(Service::Directory) => self.sink.service(link, header, payload),
+            _ => count(DropReason::UnknownService),
         }
     }
 

@@ -120,6 +120,11 @@ impl Links {
         }
     }
 
+    /// This node.
+    pub fn local(&self) -> &Local {
+        &self.local
+    }
+
     /// The same with these rules of who comes up; without them, by pins of this run alone.
     #[must_use]
     pub fn admitting(mut self, members: Members) -> Self {
@@ -130,6 +135,11 @@ impl Links {
     /// Who comes up.
     pub const fn members(&mut self) -> &mut Members {
         &mut self.members
+    }
+
+    /// Why somebody may not come up, whatever way it comes.
+    pub fn refuses(&self, claim: &Claim<'_>) -> Option<Refusal> {
+        self.members.judge(claim).err()
     }
 
     /// Forgets the key of a netid, and says which it was. Its links end: the next key that comes up

@@ -18,6 +18,7 @@
 //! - [`peer`]: one endpoint's states and deadlines; fills [`effect::Effects`].
 //! - [`roam`]: where a link goes when the far end's address changes.
 //! - [`members`]: who of those that know the secret comes up.
+//! - [`links`] and [`ends`]: all neighbors, and all nodes that Data is sealed for end to end.
 //! - [`door`]: what an INIT has to pass before anything costly is done; [`cookie`] is part of it.
 //!
 //! Read [`session::Session`] first, then [`peer::Peer`].
@@ -27,6 +28,7 @@ mod base32;
 pub mod cookie;
 pub mod door;
 pub mod effect;
+pub mod ends;
 pub mod handshake;
 pub mod identity;
 pub mod invitation;

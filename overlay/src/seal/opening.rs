@@ -111,11 +111,7 @@ fn open_one(
     let opened = opens
         .session
         .open_parsed(header, datagram)
-        .map_err(|error| match error {
-            OpenError::Malformed => DropReason::Malformed,
-            OpenError::Replayed | OpenError::TooOld | OpenError::TooFar => DropReason::Replayed,
-            OpenError::Forged | OpenError::Spent => DropReason::Forged,
-        })?;
+        .map_err(OpenError::reason)?;
     let (is_first, plaintext_len) = (opened.is_first, opened.plaintext.len());
     if is_first {
         porter.confirmed(header.receiver);

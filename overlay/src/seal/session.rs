@@ -17,6 +17,7 @@ use wire::sealed::{
 };
 
 use crate::planted::{self, Mistake};
+use crate::pump::count::DropReason;
 use crate::seal::aead::{Aead, DirectionKey, LARGE};
 use crate::seal::keys::{Key, derive};
 use crate::seal::replay::{Judgement, Window};
@@ -24,6 +25,9 @@ use crate::time::Instant;
 
 /// Bytes that sealing one message on a link adds to it.
 pub const LINK_OVERHEAD: usize = LINK_MIN_LEN + FRAME_HEAD_LEN;
+
+/// Bytes that sealing a payload end to end adds to it.
+pub const DATA_OVERHEAD: usize = LINK_MIN_LEN;
 
 /// Two keys, two counters, two names. Wiped when dropped.
 pub struct Session {
@@ -93,6 +97,17 @@ pub enum OpenError {
     Forged,
     /// Too much was forged: the session opens nothing more.
     Spent,
+}
+
+impl OpenError {
+    /// What it counts as.
+    pub const fn reason(self) -> DropReason {
+        match self {
+            Self::Malformed => DropReason::Malformed,
+            Self::Replayed | Self::TooOld | Self::TooFar => DropReason::Replayed,
+            Self::Forged | Self::Spent => DropReason::Forged,
+        }
+    }
 }
 
 /// What a datagram held. Borrows: from the datagram.
@@ -241,6 +256,28 @@ impl Session {
         let bytes = endtoend::data_header(header);
         let associated = endtoend::associated(src, dst, &bytes);
         self.seal_behind(&bytes, &associated, header.counter, payload)
+    }
+
+    /// Seals a payload into `out`, to be sent as Data from `src` to `dst`, and returns the length
+    /// of what is to be sent: the payload's and [`DATA_OVERHEAD`]. As [`Self::seal`] otherwise.
+    ///
+    /// # Errors
+    /// [`SealError`].
+    pub fn seal_data_into(
+        &self,
+        src: NetId,
+        dst: NetId,
+        payload: &[u8],
+        out: &mut [u8],
+    ) -> Result<usize, SealError> {
+        let len = payload.len() + DATA_OVERHEAD;
+        let whole = out.get_mut(..len).ok_or(SealError::NoRoom)?;
+        whole
+            .get_mut(LINK_HEADER_LEN..LINK_HEADER_LEN + payload.len())
+            .ok_or(SealError::NoRoom)?
+            .copy_from_slice(payload);
+        self.seal_data(src, dst, whole)?;
+        Ok(len)
     }
 
     /// Opens the payload of a Data message from `src` to `dst` in place. As [`Self::open`]

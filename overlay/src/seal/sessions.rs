@@ -1,4 +1,4 @@
-//! What workers know of the sealed links: which session opens what comes, and which seals what goes.
+//! What workers know of sealed links and of other ends: which session opens what comes, and which seals what goes.
 //!
 //! Built by the driver when sessions come and go, read whole by workers, like the
 //! [`NeighborSet`](crate::node::snapshot::NeighborSet).
@@ -19,6 +19,68 @@ pub struct Opens {
     pub path: Path,
     /// Who the handshake proved to be there.
     pub netid: NetId,
+}
+
+/// A session with another end that opens, and whose it is.
+#[derive(Clone, Debug)]
+pub struct EndOpens {
+    /// The session.
+    pub session: Arc<Session>,
+    /// Who the handshake proved to be there.
+    pub netid: NetId,
+}
+
+/// All sessions with other ends at one moment.
+#[derive(Clone, Debug)]
+pub struct EndSet {
+    opening: HashMap<u32, EndOpens, KeyedHasher>,
+    sealing: HashMap<NetId, Arc<Session>, KeyedHasher>,
+}
+
+impl EndSet {
+    /// A set without sessions.
+    pub fn new(hasher: KeyedHasher) -> Self {
+        Self {
+            opening: HashMap::with_hasher(hasher),
+            sealing: HashMap::with_hasher(hasher),
+        }
+    }
+
+    /// What opens a payload of `src` with this receiver index.
+    pub fn opens(&self, src: NetId, index: u32) -> Option<&Arc<Session>> {
+        let opens = self.opening.get(&index)?;
+        (opens.netid == src).then_some(&opens.session)
+    }
+
+    /// What seals for this node.
+    pub fn seals(&self, dst: NetId) -> Option<&Arc<Session>> {
+        self.sealing.get(&dst)
+    }
+
+    /// How many nodes can be sealed for.
+    pub fn len(&self) -> usize {
+        self.sealing.len()
+    }
+
+    /// Whether none can.
+    pub fn is_empty(&self) -> bool {
+        self.sealing.is_empty()
+    }
+
+    pub(crate) fn open(&mut self, opens: EndOpens) {
+        self.opening.insert(opens.session.local_index(), opens);
+    }
+
+    pub(crate) fn close(&mut self, index: u32) {
+        self.opening.remove(&index);
+    }
+
+    pub(crate) fn seal(&mut self, dst: NetId, session: Option<Arc<Session>>) {
+        match session {
+            Some(session) => drop(self.sealing.insert(dst, session)),
+            None => drop(self.sealing.remove(&dst)),
+        }
+    }
 }
 
 /// All sessions at one moment.

@@ -24,8 +24,11 @@ use crate::pump::tx::MAX_BATCH;
 const PLAIN_MTU: u32 = 1_400;
 /// The same where the seals of link and end-to-end come on top.
 pub(in crate::daemon) const SEALED_MTU: u32 = 1_360;
-/// The most that a frame of a sealed datagram holds, less our header and Ethernet's (SEALED.md S24).
-const SEALED_MTU_LIMIT: u32 = 32_700;
+/// The same in Ethernet frames with a VLAN tag, which fit over IPv6 too.
+const SEALED_TAP_MTU: u32 = 1_340;
+/// The most that a frame of a sealed datagram holds (SEALED.md S24), less our header, Ethernet's and
+/// that of the longest seal between ends.
+const SEALED_MTU_LIMIT: u32 = 32_600;
 /// Smallest MTU at which the kernel keeps IPv6 on a device (RFC 8200 section 5).
 const IPV6_MTU: u32 = 1_280;
 /// Sockets of one node, which one thread polls, and addresses of its device.
@@ -216,6 +219,7 @@ impl Draft {
         };
         config.device.mtu = self.mtu.unwrap_or(match config.security {
             Security::Plain => PLAIN_MTU,
+            Security::Sealed if config.device.mode == DeviceMode::Tap => SEALED_TAP_MTU,
             Security::Sealed => SEALED_MTU,
         });
         if config.security == Security::Sealed && config.device.mtu > SEALED_MTU_LIMIT {

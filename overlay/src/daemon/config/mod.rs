@@ -149,7 +149,8 @@ pub struct Device {
     pub name: String,
     /// Its addresses with prefix lengths, besides the derived one; at most 16.
     pub addresses: Vec<IpNet>,
-    /// Bytes of its largest packet. Default 1400, sealed 1360, 576 to 65000; below 1280 there is no IPv6 on it.
+    /// Bytes of its largest packet. Default 1400, sealed 1360, sealed
+    /// frames 1340, 576 to 65000; below 1280 there is no IPv6 on it.
     /// Too small: more packets for the same data. Too large: datagrams are sent in fragments.
     pub mtu: u32,
     /// Whether many packets move with one system call, at the device and at the sockets.

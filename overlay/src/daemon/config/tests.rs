@@ -231,6 +231,8 @@ fn a_mesh_secret_makes_sealed_the_default_and_plain_a_warning() {
     let config = load("", &state).unwrap();
     assert_eq!(config.security, Security::Sealed);
     assert_eq!(config.device.mtu, 1_360);
+    let frames = load("", &format!("{state} --mode tap")).unwrap();
+    assert_eq!(frames.device.mtu, 1_340);
     assert_eq!(config.files.secret, home.path().join("secret"));
     assert_eq!(config.files.identity, home.path().join("identity"));
     let plain = load("", &format!("{state} --plain")).unwrap();

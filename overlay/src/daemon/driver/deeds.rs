@@ -28,6 +28,7 @@ impl Driver {
                 shared: &self.shared,
                 links: self.links.as_deref_mut(),
                 events: Vec::new(),
+                published: false,
             };
             carry_out(
                 now,
@@ -36,8 +37,11 @@ impl Driver {
                 &mut effects,
                 &mut deeds,
             );
-            let events = deeds.events;
+            let (events, published) = (deeds.events, deeds.published);
             self.effects = effects;
+            if published {
+                self.meet_neighbors(now);
+            }
             if events.is_empty() {
                 break;
             }
@@ -46,6 +50,7 @@ impl Driver {
             }
         }
         self.carry_out_directory(now);
+        self.carry_out_ends(now);
         self.carry_out_sealing(now);
     }
 
@@ -155,7 +160,7 @@ impl Driver {
     }
 
     /// Originates Data on all links, or on those of one neighbor.
-    fn send_data(
+    pub(super) fn send_data(
         &mut self,
         now: Instant,
         dst: NetId,
@@ -227,6 +232,8 @@ struct Deeds<'s> {
     /// Sealed links; `None` in plain.
     links: Option<&'s mut Links>,
     events: Vec<Event>,
+    /// Whether there is another set of neighbors.
+    published: bool,
 }
 
 impl Outlet for Deeds<'_> {
@@ -280,6 +287,7 @@ impl Outlet for Deeds<'_> {
         let dialed = neighbors.expected().map(|endpoint| endpoint.remote);
         let underlay = Arc::new(Underlay::new(ports, linked.chain(dialed)));
         let neighbors = Arc::new(neighbors);
+        self.published = true;
         self.shared.publish(|snapshot| {
             (snapshot.neighbors, snapshot.underlay) = (neighbors, underlay);
         });

@@ -14,6 +14,7 @@
 //! first, so that no flood of neighbors keeps a client waiting; strangers come last.
 
 mod deeds;
+mod ends;
 mod housekeeping;
 mod inputs;
 mod sealing;
@@ -37,13 +38,14 @@ use super::peers::Resolved;
 use super::pinging::Pinging;
 use super::remembering::Remembering;
 use super::report::ConfinementReport;
-use super::shared::{Phase, Report, SealReport, Shared};
+use super::shared::{EndReport, Phase, Report, SealReport, Shared};
 use super::state::{Remembered, StateDir};
 use crate::node::control::Control;
 use crate::node::effect::Effects;
 use crate::route::directory::{Directory, Effect as DirectoryEffect};
 use crate::route::learned::Learned;
 use crate::route::switch::Switch;
+use crate::seal::ends::Ends;
 use crate::seal::links::Links;
 use crate::time::{Duration, Instant};
 
@@ -61,6 +63,8 @@ pub struct Inputs {
     pub strangers: mpsc::Receiver<Report>,
     /// Reports of the worker on sealed links.
     pub seals: mpsc::Receiver<SealReport>,
+    /// Reports of the worker on what is sealed end to end.
+    pub ends: mpsc::Receiver<EndReport>,
     /// Questions of clients.
     pub admin: mpsc::Receiver<AdminRequest>,
     /// Addresses of named peers.
@@ -77,6 +81,8 @@ pub struct Driver {
     pub(super) control: Control,
     /// Sealed links; `None` in plain.
     pub(super) links: Option<Box<Links>>,
+    /// All other ends; `None` in plain.
+    pub(super) ends: Option<Box<Ends>>,
     pub(super) directory: Directory,
     pub(super) device: DeviceKeeper,
     /// What the process has given up.
@@ -113,6 +119,8 @@ pub struct Parts {
     pub control: Control,
     /// Sealed links; `None` in plain.
     pub links: Option<Box<Links>>,
+    /// All other ends; `None` in plain.
+    pub ends: Option<Box<Ends>>,
     /// The claims.
     pub directory: Directory,
     /// The device's keeper.
@@ -140,6 +148,7 @@ impl Driver {
             shared,
             control,
             links,
+            ends,
             directory,
             device,
             confinement,
@@ -161,6 +170,7 @@ impl Driver {
             shared,
             control,
             links,
+            ends,
             directory,
             device,
             confinement,
@@ -210,6 +220,7 @@ impl Driver {
                 Some(queues) = self.device.opened() => self.on_device(queues, &mut watch),
                 Some(report) = inputs.near.recv() => self.on_report(report),
                 Some(report) = inputs.seals.recv() => self.on_seal(report, inputs.seals.len()),
+                Some(report) = inputs.ends.recv() => self.on_end(report),
                 Some(report) = inputs.strangers.recv() => self.on_report(report),
                 () = tokio::time::sleep(sleep) => {}
             }
@@ -236,6 +247,7 @@ impl Driver {
         let links = self.links.as_ref().and_then(|links| links.next_timeout());
         pingings
             .chain(links)
+            .chain(self.ends.as_ref().and_then(|ends| ends.next_timeout()))
             .chain(self.control.next_timeout())
             .chain(self.directory.next_timeout())
             .chain(network)
@@ -249,6 +261,7 @@ impl Driver {
         if let Some(links) = &mut self.links {
             links.handle_timeout(now);
         }
+        self.with_ends(|ends, membership| ends.handle_timeout(now, membership));
         self.directory
             .handle_timeout(now, &mut self.directory_effects);
         self.poll_pingings(now);

@@ -95,7 +95,7 @@ impl Driver {
         Reply::Forgotten(ForgottenReport { netid, key })
     }
 
-    fn on_refused(&mut self, now: Instant, refused: &Refused<'_>) {
+    pub(super) fn on_refused(&mut self, now: Instant, refused: &Refused<'_>) {
         self.shared.counters.count(DropReason::NotAdmitted);
         let Refused {
             link,
@@ -109,7 +109,8 @@ impl Driver {
             self.alarms.other_key(now, netid, &advice);
         }
         if is_news || self.limiter.pass(now, "refused").is_some() {
-            tracing::error!(%netid, %link, key = key_text(key), "{advice}");
+            let link = link.map(tracing::field::display);
+            tracing::error!(%netid, link, key = key_text(key), "{advice}");
         }
     }
 
@@ -147,7 +148,7 @@ impl Driver {
                 self.on_refused(
                     now,
                     &Refused {
-                        link,
+                        link: Some(link),
                         netid,
                         key,
                         why,
@@ -161,12 +162,14 @@ impl Driver {
 
 /// A node that membership refused.
 #[derive(Clone, Copy)]
-struct Refused<'r> {
-    link: Endpoint,
-    netid: NetId,
-    key: &'r [u8; 32],
-    why: Refusal,
-    is_news: bool,
+pub(super) struct Refused<'r> {
+    /// None where it came over others.
+    pub(super) link: Option<Endpoint>,
+    pub(super) netid: NetId,
+    pub(super) key: &'r [u8; 32],
+    pub(super) why: Refusal,
+    /// Whether it is told of at once.
+    pub(super) is_news: bool,
 }
 
 /// Publishes first: a session must be known before its first datagram can come back.

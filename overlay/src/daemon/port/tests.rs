@@ -27,6 +27,7 @@ fn snapshot() -> Snapshot {
         routes: Arc::new(Routes::new(ME, Mesh::default(), &[], [], [], 1)),
         underlay: Arc::new(Underlay::default()),
         sessions: None,
+        ends: None,
         known: Arc::new(Known::new([A])),
     }
 }

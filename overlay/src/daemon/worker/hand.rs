@@ -18,10 +18,11 @@ use std::sync::Arc;
 use tuntap::MergingEnded;
 use wire::Header;
 use wire::sealed::Control;
+use wire::service::{self, Service};
 
 use super::TX_ITEMS;
-use crate::budget::{Buckets, Rate};
-use crate::daemon::shared::{CONTROL_LEN, NEAR, Report, Reports, SealReport};
+use crate::budget::{Bucket, Buckets, Rate};
+use crate::daemon::shared::{CONTROL_LEN, ENDS, EndReport, NEAR, Report, Reports, SealReport};
 use crate::id::{NetId, Path};
 use crate::node::snapshot::LinkEntry;
 use crate::pump::count::{Counters, DropReason};
@@ -44,6 +45,11 @@ const SPARE_FOR_CONTROL: usize = NEAR / 2;
 const SERVICE_INTERVAL: Duration = Duration::from_millis(1);
 /// Directory payloads of a neighbor at once: what a mesh of a thousand nodes claims after a change.
 const SERVICE_BURST: u32 = 2_000;
+/// Notices a second that a node seals with a session that we do not have: a session that ended is
+/// sealed with for a while, and anybody in the mesh can make up one.
+const UNKNOWN: u32 = 20;
+/// Places kept for handshakes between ends, before packets that wait for them.
+const SPARE_FOR_HANDSHAKES: usize = ENDS / 2;
 /// Neighbors with a ration of their own: as many as there can be.
 const RATIONED: usize = 1_024;
 
@@ -52,6 +58,11 @@ pub(super) struct Hand {
     reports: Reports,
     counters: Arc<Counters>,
     pub(super) packets: Vec<Packet>,
+    /// Payloads that are sealed end to end, and whether each came from its origin's own link.
+    pub(super) sealed: Vec<(Packet, bool)>,
+    /// Whether Data in clear is refused.
+    pub(super) is_sealed: bool,
+    unknown: Bucket,
     /// When the driver was last told of a node of another device mode.
     mixed_at: Option<Instant>,
     now: Instant,
@@ -64,16 +75,81 @@ impl Hand {
             reports,
             counters,
             packets: Vec::with_capacity(TX_ITEMS),
+            sealed: Vec::with_capacity(TX_ITEMS),
+            is_sealed: false,
+            unknown: Bucket::per_second(UNKNOWN, UNKNOWN),
             mixed_at: None,
             now,
             services: Buckets::new(Rate::every(SERVICE_INTERVAL, SERVICE_BURST), RATIONED),
         }
     }
 
-    /// A batch begins.
-    pub(super) fn begin(&mut self, now: Instant) {
+    /// A batch begins; `is_sealed` says whether Data in clear is refused.
+    pub(super) fn begin(&mut self, now: Instant, is_sealed: bool) {
         self.now = now;
+        self.is_sealed = is_sealed;
         self.packets.clear();
+        self.sealed.clear();
+    }
+
+    /// A payload of a handshake between ends.
+    pub(super) fn introduce(&self, src: NetId, direct: bool, payload: &[u8]) {
+        let payload = payload.into();
+        self.end(EndReport::Handshake {
+            src,
+            direct,
+            payload,
+        });
+    }
+
+    /// The first payload opened on the session of this index. Missed, it is found out in time.
+    pub(super) fn end_confirmed(&self, index: u32) {
+        self.end(EndReport::Confirmed(index));
+    }
+
+    /// A node seals with a session that we do not have.
+    pub(super) fn end_unknown(&self, src: NetId) {
+        if self.unknown.take(self.now) {
+            self.end(EndReport::Unknown(src));
+        }
+    }
+
+    /// A payload for a node without a session: it waits with the driver.
+    pub(super) fn wait(&self, dst: NetId, payload: &[u8]) {
+        if self.reports.ends.capacity() <= SPARE_FOR_HANDSHAKES {
+            return self.counters.count(DropReason::EndWaiting);
+        }
+        let report = EndReport::Waiting(dst, payload.into());
+        if self.reports.ends.try_send(report).is_err() {
+            self.counters.count(DropReason::EndWaiting);
+        }
+    }
+
+    /// A payload that was opened: it has a service byte of its own, or is nothing but a sign of
+    /// life.
+    pub(super) fn opened(&mut self, packet: Packet, arena: &[u8]) {
+        let payload = packet.payload.of(arena);
+        let Some(&first) = payload.first() else {
+            return;
+        };
+        match service::classify(first) {
+            Service::IpPacket | Service::EthernetFrame => self.packets.push(packet),
+            Service::Directory => self.directory(packet.origin, packet.origin, false, payload),
+            _ => self.counters.count(DropReason::UnknownService),
+        }
+    }
+
+    /// A directory payload, within its bringer's ration.
+    pub(super) fn directory(&mut self, by: NetId, origin: NetId, direct: bool, payload: &[u8]) {
+        if !self.services.take(self.now, by) {
+            return self.counters.count(DropReason::ServiceFull);
+        }
+        let report = Report::Directory {
+            origin,
+            direct,
+            payload: payload.into(),
+        };
+        self.near(report, SPARE_FOR_CONTROL, DropReason::ServiceFull);
     }
 
     /// A payload of `origin` is for a device of another mode; told once a second.
@@ -116,6 +192,12 @@ impl Hand {
         }
     }
 
+    fn end(&self, report: EndReport) {
+        if self.reports.ends.try_send(report).is_err() {
+            self.counters.count(DropReason::ControlFull);
+        }
+    }
+
     fn far(&self, report: Report) {
         if self.reports.strangers.try_send(report).is_err() {
             self.counters.count(DropReason::StrangerFull);
@@ -129,16 +211,22 @@ impl Sink for Hand {
     }
 
     fn service(&mut self, link: &LinkEntry, header: &Header, payload: &[u8]) {
-        if !self.services.take(self.now, link.netid) {
-            return self.counters.count(DropReason::ServiceFull);
-        }
         let direct = header.flags.no_forward() && link.netid == header.src;
-        let report = Report::Directory {
-            origin: header.src,
-            direct,
-            payload: payload.into(),
-        };
-        self.near(report, SPARE_FOR_CONTROL, DropReason::ServiceFull);
+        self.directory(link.netid, header.src, direct, payload);
+    }
+
+    /// What stays on a link needs no other seal than the link's, if it is of who is there.
+    fn admits(&self, link: &LinkEntry, header: &Header) -> bool {
+        let stays = header.flags.no_forward() && link.netid == header.src;
+        // TODO(when broadcasts are sealed): those in clear are refused as well.
+        !self.is_sealed || stays || header.dst == NetId::ALL
+    }
+
+    fn sealed(&mut self, packet: Packet, direct: bool) -> bool {
+        if self.is_sealed {
+            self.sealed.push((packet, direct));
+        }
+        self.is_sealed
     }
 
     fn control(&mut self, arrival: Arrival, datagram: &[u8]) {
@@ -213,10 +301,12 @@ mod tests {
         let (near, reports) = mpsc::channel(NEAR);
         let (strangers, _) = mpsc::channel(1);
         let (seals, _) = mpsc::channel(1);
+        let (ends, _) = mpsc::channel(1);
         let reports_of = Reports {
             near,
             strangers,
             seals,
+            ends,
         };
         let counters = Arc::new(Counters::default());
         (Hand::new(Instant::ZERO, reports_of, counters), reports)
@@ -290,7 +380,7 @@ mod tests {
         assert_eq!(taken, SERVICE_BURST as usize);
         claim(&mut hand, 3);
         assert!(reports.try_recv().is_ok());
-        hand.begin(Instant::ZERO + SERVICE_INTERVAL);
+        hand.begin(Instant::ZERO + SERVICE_INTERVAL, false);
         claim(&mut hand, 2);
         assert!(reports.try_recv().is_ok());
         claim(&mut hand, 2);

@@ -2,18 +2,48 @@
 
 use std::sync::Arc;
 
+use rand_chacha::ChaCha12Rng;
 use rand_core::Rng;
 use tuntap::{WriteOutcome, is_gone};
 use wire::HEADER_LEN;
 
 use super::{ROUNDS, Worker};
 use crate::daemon::port::Sending;
-use crate::daemon::shared::Snapshot;
-use crate::link::udp::Outbound;
-use crate::pump::Outgoing;
+use crate::daemon::shared::{Shared, Snapshot};
+use crate::link::udp::{Outbound, Sender};
 use crate::pump::count::{DropReason, Total};
 use crate::pump::rx::Span;
+use crate::pump::tx::TxBatch;
+use crate::pump::{Outgoing, Pump};
 use crate::time::Instant;
+
+/// What messages of ours go through.
+pub(super) struct Way<'w> {
+    pub(super) shared: &'w Shared,
+    pub(super) snapshot: &'w Snapshot,
+    pub(super) pump: &'w mut Pump,
+    pub(super) nonces: &'w mut ChaCha12Rng,
+    pub(super) tx: &'w mut TxBatch,
+    pub(super) sender: &'w mut Sender,
+}
+
+impl Way<'_> {
+    /// Makes messages of payloads that lie in `arena` behind room for a header, and sends them.
+    pub(super) fn flood(&mut self, now: Instant, outgoing: &[Outgoing], arena: &mut [u8]) {
+        self.tx.clear();
+        let (flood, nonces) = (&self.shared.flood, &mut *self.nonces);
+        let mut nonce = || nonces.next_u32();
+        self.pump
+            .originate(now, flood, outgoing, arena, &mut nonce, self.tx);
+        let to = Outbound {
+            sockets: &self.shared.sockets,
+            neighbors: &self.snapshot.neighbors,
+            sessions: self.snapshot.sessions.as_deref(),
+            counters: &self.shared.counters,
+        };
+        self.sender.flush(&to, now, arena, self.tx);
+    }
+}
 
 impl Worker {
     /// Step 4.
@@ -53,18 +83,12 @@ impl Worker {
     /// Decides about each packet of the read batch and floods those that go somewhere.
     fn send_batch(&mut self, now: Instant, snapshot: &Snapshot) {
         self.outgoing.clear();
-        self.tx.clear();
         let counters = self.shared.counters.clone();
-        // Only a session knows that a message comes once.
-        let sole = snapshot.sessions.as_ref().and(snapshot.neighbors.sole());
         for number in 0..self.read.packets().len() {
             let slot = self.read.packets()[number];
             let packet = slot.of(self.read.arena());
             match self.port.outgoing(now, snapshot, packet) {
-                Ok(sending) => {
-                    let alone = sole == Some(sending.dst);
-                    self.prepare(slot.start, slot.len, sending, alone);
-                }
+                Ok(sending) => self.prepare(slot.start, slot.len, sending),
                 Err(Some(reason)) => {
                     counters.count(reason);
                     self.answer();
@@ -76,6 +100,10 @@ impl Worker {
         if snapshot.neighbors.links().is_empty() {
             return counters.count_many(DropReason::NoNeighbor, self.outgoing.len() as u64);
         }
+        counters.add(Total::Originated, self.outgoing.len() as u64);
+        if let Some(ends) = &snapshot.ends {
+            self.seal(now, snapshot, ends);
+        }
         let Self {
             shared,
             pump,
@@ -86,28 +114,20 @@ impl Worker {
             sender,
             ..
         } = self;
-        let arena = read.arena_mut();
-        pump.originate(
-            now,
-            &shared.flood,
-            outgoing,
-            arena,
-            &mut || nonces.next_u32(),
+        let mut way = Way {
+            shared,
+            snapshot,
+            pump,
+            nonces,
             tx,
-        );
-        counters.add(Total::Originated, outgoing.len() as u64);
-        let to = Outbound {
-            sockets: &shared.sockets,
-            neighbors: &snapshot.neighbors,
-            sessions: snapshot.sessions.as_deref(),
-            counters: &counters,
+            sender,
         };
-        sender.flush(&to, now, read.arena(), tx);
+        way.flood(now, outgoing, read.arena_mut());
     }
 
     /// Edits a packet while it is ours alone, puts the service byte in front of a frame, and notes
     /// the message.
-    fn prepare(&mut self, start: u32, len: u32, sending: Sending, alone: bool) {
+    fn prepare(&mut self, start: u32, len: u32, sending: Sending) {
         let arena = self.read.arena_mut();
         self.port.edit(Span { start, len }.of_mut(arena));
         let start = self.port.frame(arena, start);
@@ -120,7 +140,7 @@ impl Worker {
             span,
             dst: sending.dst,
             flags: sending.flags,
-            alone,
+            alone: false,
         });
     }
 

@@ -173,6 +173,11 @@ impl Peer {
         }
     }
 
+    /// Whether INITs go out until a session comes up.
+    pub fn is_dialing(&self) -> bool {
+        self.dial.is_some()
+    }
+
     /// Who it is, while it is up.
     pub fn remote(&self) -> Option<&Remote> {
         self.current.as_ref().map(|up| &*up.remote)
@@ -339,8 +344,13 @@ impl Peer {
         }
     }
 
-    fn challenge(&self, turn: &mut Turn<'_>) {
-        if let Some(up) = &self.current {
+    /// Asks whether the far end still has the session. An end is asked by a new handshake (S67).
+    fn challenge(&mut self, turn: &mut Turn<'_>) {
+        if self.end.is_some() {
+            if self.dial.is_none() && self.attempt.is_none() {
+                self.begin(turn);
+            }
+        } else if let Some(up) = &self.current {
             let mut bytes = [0; 8];
             turn.random.fill_bytes(&mut bytes);
             let challenge = Owned::PathChallenge(bytes);

@@ -68,19 +68,20 @@ impl Default for Timers {
 }
 
 impl Timers {
-    /// Those between two ends of the mesh, where every datagram is a flood (S58): no keepalives, no
-    /// questions, and long silence.
+    /// Those between two ends of the mesh, where every datagram is a flood (S58): no keepalives, and
+    /// long silence; what is asked then is asked by a handshake (S67).
     pub fn end_to_end() -> Self {
         let seconds = Duration::from_secs;
         Self {
-            retry: [30, 60, 120, 300, 600].map(seconds),
+            retry: [1, 3, 30, 120, 600].map(seconds),
             retry_up: seconds(30),
+            informed_tries: 5,
             rekey: seconds(3_600),
             rekey_responder: seconds(4_500),
             session_lifetime: seconds(7_200),
             answer_within: Duration::MAX,
             idle: Duration::MAX,
-            ask: [Duration::MAX; 4],
+            ask: [600, 700, 800, 850].map(seconds),
             ask_idle: [Duration::MAX; 4],
             dead: seconds(900),
             ..Self::default()

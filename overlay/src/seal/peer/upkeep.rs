@@ -193,7 +193,8 @@ impl Peer {
         self.fall(turn, gone);
         self.give_up_attempt(turn);
         self.dial = None;
-        if self.kind != Kind::Incoming {
+        // An end is dialed when there is something for it.
+        if self.kind != Kind::Incoming && self.end.is_none() {
             self.begin(turn);
         }
     }

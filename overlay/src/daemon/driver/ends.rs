@@ -1,0 +1,146 @@
+//! The driver's part of what is sealed end to end: what workers found goes to the machine, its
+//! wishes are carried out.
+
+use std::sync::Arc;
+
+use wire::Flags;
+
+use super::super::shared::EndReport;
+use super::Driver;
+use super::sealing::Refused;
+use crate::id::NetId;
+use crate::pump::count::DropReason;
+use crate::seal::effect::Event;
+use crate::seal::ends::{Ends, Membership, Notice, Wish};
+use crate::seal::members::Claim;
+use crate::time::Instant;
+
+impl Driver {
+    /// Calls the machine, if there is one, with what it has to know of who is a member.
+    pub(super) fn with_ends<R>(
+        &mut self,
+        call: impl FnOnce(&mut Ends, Membership<'_>) -> R,
+    ) -> Option<R> {
+        let (ends, links) = (self.ends.as_mut()?, self.links.as_ref()?);
+        let membership = Membership {
+            local: links.local(),
+            refuses: &|claim| links.refuses(claim),
+        };
+        Some(call(ends, membership))
+    }
+
+    /// Tells the machine who the neighbors are.
+    pub(super) fn meet_neighbors(&mut self, now: Instant) {
+        let snapshot = self.shared.snapshot.load_full();
+        let links = snapshot.neighbors.links();
+        self.with_ends(|ends, with| {
+            ends.set_neighbors(now, with, links.iter().map(|link| link.netid));
+        });
+    }
+
+    /// Takes a worker's report.
+    pub(super) fn on_end(&mut self, report: EndReport) {
+        let now = self.clock.now();
+        let is_of_use = self.with_ends(|ends, with| match report {
+            EndReport::Handshake {
+                src,
+                direct,
+                payload,
+            } => ends.handle(now, with, src, direct, &payload),
+            EndReport::Confirmed(index) => {
+                ends.handle_confirmed(now, with, index);
+                true
+            }
+            EndReport::Unknown(src) => {
+                ends.handle_unknown(now, with, src);
+                true
+            }
+            EndReport::Waiting(dst, payload) => {
+                ends.send(now, with, dst, payload);
+                true
+            }
+        });
+        if is_of_use == Some(false) {
+            self.shared.counters.count(DropReason::Handshake);
+        }
+    }
+
+    /// Carries out what the machine wants. A session is published before its first payload can
+    /// come back.
+    pub(super) fn carry_out_ends(&mut self, now: Instant) {
+        let Some(ends) = &mut self.ends else {
+            return;
+        };
+        let wishes: Vec<Wish> = ends.drain().collect();
+        if wishes.iter().any(|wish| matches!(wish, Wish::Publish)) {
+            let sessions = Arc::new(ends.sessions().clone());
+            self.shared
+                .publish(|snapshot| snapshot.ends = Some(sessions));
+        }
+        for wish in wishes {
+            match wish {
+                Wish::Publish => {}
+                Wish::Originate {
+                    dst,
+                    payload,
+                    direct,
+                } => {
+                    let snapshot = self.shared.snapshot.load();
+                    let links = snapshot.neighbors.links();
+                    let is_near = direct && links.iter().any(|link| link.netid == dst);
+                    drop(snapshot);
+                    if is_near {
+                        self.send_data(now, dst, Flags::NO_FORWARD, &payload, Some(dst));
+                    } else {
+                        self.send_data(now, dst, Flags::NONE, &payload, None);
+                    }
+                }
+                Wish::Dropped(count) => {
+                    let counters = &self.shared.counters;
+                    counters.count_many(DropReason::EndWaiting, count as u64);
+                }
+                Wish::Notice(netid, notice) => self.on_end_notice(now, netid, notice),
+            }
+        }
+    }
+
+    fn on_end_notice(&mut self, now: Instant, netid: NetId, notice: Notice) {
+        match notice {
+            Notice::Peer(Event::Up(remote)) => {
+                tracing::info!(%netid, "sealed end to end");
+                if let Some(links) = &mut self.links {
+                    links.members().note_up(&Claim::of(&remote));
+                }
+            }
+            Notice::Peer(Event::Rekeyed(_)) => tracing::debug!(%netid, "sealed end to end anew"),
+            Notice::Peer(Event::Down(why)) => {
+                tracing::info!(%netid, reason = ?why, "no longer sealed end to end");
+            }
+            Notice::Peer(Event::GaveUp) => {
+                tracing::debug!(%netid, "no answer to an end-to-end handshake");
+            }
+            Notice::Peer(Event::Refused(error)) => {
+                if let Some(suppressed) = self.limiter.pass(now, "end_handshake") {
+                    tracing::warn!(%netid, ?error, suppressed, "an end-to-end handshake was refused");
+                }
+            }
+            Notice::Peer(Event::OtherKey { .. }) => {
+                self.alarms
+                    .other_key(now, netid, "a node changed its key; it is refused");
+                if let Some(suppressed) = self.limiter.pass(now, "other_end_key") {
+                    tracing::error!(%netid, suppressed, "a node came with another key while it is sealed end to end; refused");
+                }
+            }
+            Notice::Refused { static_key, why } => {
+                let refused = Refused {
+                    link: None,
+                    netid,
+                    key: &static_key,
+                    why,
+                    is_news: false,
+                };
+                self.on_refused(now, &refused);
+            }
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! What is sealed end to end: our packets on their way to a node over others, and those for us.
+//!
+//! A message is sealed once, before it gets its header and its digest, so that all its copies are
+//! the same bytes. It is opened where it was received, after all copies that go on have left.
+
+use wire::sealed::LINK_HEADER_LEN;
+use wire::sealed::endtoend::{self, EndToEndKind};
+use wire::{Flags, HEADER_LEN, NetId};
+
+use super::originate::Way;
+use super::{TX_ITEMS, Worker};
+use crate::daemon::shared::Snapshot;
+use crate::pump::count::DropReason;
+use crate::pump::rx::Span;
+use crate::pump::{Outgoing, Packet};
+use crate::seal::session::{DATA_OVERHEAD, OpenError, SealError, Session};
+use crate::seal::sessions::EndSet;
+use crate::time::Instant;
+
+/// Bytes of messages that are sealed at once: a batch of full-size ones, and any single one.
+const ARENA_LEN: usize = 512 * 1_024;
+
+/// One worker's memory for messages that it seals end to end.
+#[derive(Debug, Default)]
+pub(super) struct Sealing {
+    arena: Vec<u8>,
+    end: usize,
+    outgoing: Vec<Outgoing>,
+}
+
+impl Sealing {
+    /// With all the memory that a sealed mesh needs; the default has none.
+    pub(super) fn with_room() -> Self {
+        Self {
+            arena: vec![0; ARENA_LEN],
+            end: 0,
+            outgoing: Vec::with_capacity(TX_ITEMS),
+        }
+    }
+
+    fn clear(&mut self) {
+        self.end = 0;
+        self.outgoing.clear();
+    }
+
+    fn has_room(&self, payload_len: usize) -> bool {
+        self.arena.len() - self.end >= HEADER_LEN + payload_len + DATA_OVERHEAD
+            && self.outgoing.len() < TX_ITEMS
+    }
+
+    /// Adds a payload, sealed from `src` to `dst`.
+    fn push(
+        &mut self,
+        session: &Session,
+        (src, dst): (NetId, NetId),
+        payload: &[u8],
+    ) -> Result<(), SealError> {
+        let room = self.arena.get_mut(self.end + HEADER_LEN..);
+        let len = session.seal_data_into(src, dst, payload, room.ok_or(SealError::NoRoom)?)?;
+        let len = HEADER_LEN + len;
+        self.outgoing.push(Outgoing {
+            span: Span {
+                start: self.end as u32,
+                len: len as u32,
+            },
+            dst,
+            flags: Flags::NONE,
+            alone: false,
+        });
+        self.end += len;
+        Ok(())
+    }
+}
+
+impl Worker {
+    /// Takes out of `outgoing` what has to be sealed, and floods it so, or lets it wait. What is
+    /// left is for the sole neighbor: its link's seal is enough, and NO_FORWARD keeps it there.
+    pub(super) fn seal(&mut self, now: Instant, snapshot: &Snapshot, ends: &EndSet) {
+        let Self {
+            shared,
+            pump,
+            read,
+            outgoing,
+            nonces,
+            tx,
+            sender,
+            sealing,
+            hand,
+            ..
+        } = self;
+        let sole = snapshot.neighbors.sole();
+        let alone = snapshot.neighbors.links().len() == 1;
+        let mut way = Way {
+            shared,
+            snapshot,
+            pump,
+            nonces,
+            tx,
+            sender,
+        };
+        let arena = read.arena();
+        sealing.clear();
+        outgoing.retain_mut(|packet| {
+            if packet.dst == NetId::ALL {
+                return true;
+            }
+            if Some(packet.dst) == sole {
+                packet.flags = Flags::NO_FORWARD;
+                packet.alone = alone;
+                return true;
+            }
+            let payload = &packet.span.of(arena)[HEADER_LEN..];
+            if !sealing.has_room(payload.len()) {
+                way.flood(now, &sealing.outgoing, &mut sealing.arena);
+                sealing.clear();
+            }
+            let between = (shared.netid, packet.dst);
+            match ends.seals(packet.dst) {
+                Some(session) if sealing.push(session, between, payload).is_ok() => {
+                    session.note_sent(now, true);
+                }
+                _ => hand.wait(packet.dst, payload),
+            }
+            false
+        });
+        if !sealing.outgoing.is_empty() {
+            way.flood(now, &sealing.outgoing, &mut sealing.arena);
+        }
+    }
+
+    /// Opens what came sealed for us; adds packets to those on their way to the device.
+    pub(super) fn unseal(&mut self, now: Instant, snapshot: &Snapshot) {
+        let Some(ends) = &snapshot.ends else {
+            return;
+        };
+        let Self {
+            shared, hand, rx, ..
+        } = self;
+        for number in 0..hand.sealed.len() {
+            let (packet, direct) = hand.sealed[number];
+            let origin = packet.origin;
+            let payload = packet.payload.of_mut(rx.arena_mut());
+            match EndToEndKind::of(payload) {
+                Ok(EndToEndKind::Init | EndToEndKind::Resp | EndToEndKind::Fin)
+                    if packet.dst == shared.netid =>
+                {
+                    hand.introduce(origin, direct, payload);
+                }
+                Ok(EndToEndKind::Data) => match open(now, ends, packet, payload) {
+                    Ok((index, len)) => {
+                        if let Some(index) = index {
+                            hand.end_confirmed(index);
+                        }
+                        let inner = Packet {
+                            payload: Span {
+                                start: packet.payload.start + LINK_HEADER_LEN as u32,
+                                len,
+                            },
+                            ..packet
+                        };
+                        hand.opened(inner, rx.arena());
+                    }
+                    Err(reason) => {
+                        shared.counters.count(reason);
+                        if reason == DropReason::UnknownSession {
+                            hand.end_unknown(origin);
+                        }
+                    }
+                },
+                _ => shared.counters.count(DropReason::Malformed),
+            }
+        }
+    }
+}
+
+/// Opens one payload in place; gives the session's index if it is the first one there, and the
+/// length of what was inside.
+fn open(
+    now: Instant,
+    ends: &EndSet,
+    packet: Packet,
+    payload: &mut [u8],
+) -> Result<(Option<u32>, u32), DropReason> {
+    let header = endtoend::parse_data(payload).map_err(|_| DropReason::Malformed)?;
+    let session = ends
+        .opens(packet.origin, header.receiver)
+        .ok_or(DropReason::UnknownSession)?;
+    let opened = session
+        .open_data(packet.origin, packet.dst, payload)
+        .map_err(OpenError::reason)?;
+    session.note_heard(now, true);
+    let index = opened.is_first.then_some(header.receiver);
+    Ok((index, opened.plaintext.len() as u32))
+}

@@ -1,0 +1,488 @@
+//! Nodes that have nothing but their ends, and a mesh in memory that brings every payload to its
+//! destination, or loses it.
+
+use std::collections::BTreeMap;
+
+use rand_core::SeedableRng;
+use wire::sealed::endtoend;
+
+use super::*;
+use crate::seal::handshake::tests::node;
+
+const START: Instant = Instant::from_secs(100);
+const DELAY: Duration = Duration::from_millis(10);
+const A: NetId = NetId(1);
+const B: NetId = NetId(2);
+const C: NetId = NetId(3);
+
+/// One node, with the part of a worker that this is about.
+struct Node {
+    local: Local,
+    ends: Ends,
+    /// Keys that no netid may come with.
+    banned: Vec<[u8; 32]>,
+    /// Payloads that arrived and were opened, and from whom.
+    got: Vec<(NetId, Vec<u8>)>,
+    notices: Vec<(NetId, Notice)>,
+    dropped: usize,
+}
+
+/// A payload on its way.
+#[derive(Clone, Debug)]
+struct Carried {
+    at: Instant,
+    src: NetId,
+    dst: NetId,
+    direct: bool,
+    payload: Vec<u8>,
+}
+
+struct World {
+    now: Instant,
+    nodes: BTreeMap<NetId, Node>,
+    on_the_way: Vec<Carried>,
+    /// Everything that was originated.
+    log: Vec<Carried>,
+    lose: Box<dyn FnMut(usize, &Carried) -> bool>,
+}
+
+fn new_node(netid: NetId, life: u8) -> Node {
+    let key = netid.0 as u8;
+    let random = ChaCha12Rng::from_seed([key ^ life; 32]);
+    Node {
+        local: node(1, key, netid, true),
+        ends: Ends::new(Timers::end_to_end(), KeyedHasher(1, 2), random),
+        banned: Vec::new(),
+        got: Vec::new(),
+        notices: Vec::new(),
+        dropped: 0,
+    }
+}
+
+impl Node {
+    fn call<R>(&mut self, call: impl FnOnce(&mut Ends, Membership<'_>) -> R) -> R {
+        let banned = &self.banned;
+        let membership = Membership {
+            local: &self.local,
+            refuses: &|claim| {
+                let is_banned = banned.contains(&claim.static_key);
+                is_banned.then_some(Refusal::NotListed)
+            },
+        };
+        call(&mut self.ends, membership)
+    }
+}
+
+impl World {
+    fn of(netids: impl IntoIterator<Item = u32>) -> Self {
+        let netids = netids.into_iter().map(NetId);
+        Self {
+            now: START,
+            nodes: netids.map(|netid| (netid, new_node(netid, 0))).collect(),
+            on_the_way: Vec::new(),
+            log: Vec::new(),
+            lose: Box::new(|_, _| false),
+        }
+    }
+
+    fn node(&mut self, netid: NetId) -> &mut Node {
+        self.nodes.get_mut(&netid).unwrap()
+    }
+
+    fn send(&mut self, src: NetId, dst: NetId, payload: &[u8]) {
+        let now = self.now;
+        let payload = payload.into();
+        self.node(src)
+            .call(|ends, with| ends.send(now, with, dst, payload));
+        self.carry();
+    }
+
+    fn set_neighbors(&mut self, netid: NetId, neighbors: &[NetId]) {
+        let (now, neighbors) = (self.now, neighbors.to_vec());
+        self.node(netid)
+            .call(|ends, with| ends.set_neighbors(now, with, neighbors.into_iter()));
+        self.carry();
+    }
+
+    /// Takes what the nodes want.
+    fn carry(&mut self) {
+        for (&src, node) in &mut self.nodes {
+            for wish in node.ends.drain().collect::<Vec<_>>() {
+                match wish {
+                    Wish::Publish => {}
+                    Wish::Dropped(count) => node.dropped += count,
+                    Wish::Notice(netid, notice) => node.notices.push((netid, notice)),
+                    Wish::Originate {
+                        dst,
+                        payload,
+                        direct,
+                    } => {
+                        let carried = Carried {
+                            at: self.now + DELAY,
+                            src,
+                            dst,
+                            direct,
+                            payload: payload.into(),
+                        };
+                        if !(self.lose)(self.log.len(), &carried) {
+                            self.on_the_way.push(carried.clone());
+                        }
+                        self.log.push(carried);
+                    }
+                }
+            }
+        }
+    }
+
+    /// A payload arrives: what a worker would do with it.
+    fn arrive(&mut self, carried: Carried) {
+        let now = self.now;
+        let (src, dst) = (carried.src, carried.dst);
+        let Some(node) = self.nodes.get_mut(&dst) else {
+            return;
+        };
+        let mut payload = carried.payload;
+        if EndToEndKind::of(&payload) != Ok(EndToEndKind::Data) {
+            node.call(|ends, with| ends.handle(now, with, src, carried.direct, &payload));
+            return;
+        }
+        let index = endtoend::parse_data(&payload).unwrap().receiver;
+        let Some(session) = node.ends.sessions().opens(src, index).cloned() else {
+            return node.call(|ends, with| ends.handle_unknown(now, with, src));
+        };
+        let opened = session.open_data(src, dst, &mut payload).unwrap();
+        session.note_heard(now, true);
+        if !opened.plaintext.is_empty() {
+            node.got.push((src, opened.plaintext.to_vec()));
+        }
+        if opened.is_first {
+            node.call(|ends, with| ends.handle_confirmed(now, with, index));
+        }
+    }
+
+    fn run(&mut self, time: Duration) {
+        let end = self.now + time;
+        loop {
+            self.carry();
+            let timeouts = self.nodes.values().filter_map(|n| n.ends.next_timeout());
+            let arrivals = self.on_the_way.iter().map(|carried| carried.at);
+            let Some(next) = timeouts.chain(arrivals).min().filter(|at| *at <= end) else {
+                break;
+            };
+            self.now = self.now.max(next);
+            let now = self.now;
+            let all = std::mem::take(&mut self.on_the_way);
+            let (due, later) = all.into_iter().partition(|carried| carried.at <= now);
+            self.on_the_way = later;
+            for carried in due {
+                self.arrive(carried);
+            }
+            for node in self.nodes.values_mut() {
+                node.call(|ends, with| ends.handle_timeout(now, with));
+            }
+        }
+        self.now = end;
+    }
+
+    /// When payloads of a kind were originated by a node, since the start.
+    fn times(&self, src: NetId, kind: EndToEndKind) -> Vec<u128> {
+        self.log
+            .iter()
+            .filter(|c| c.src == src && EndToEndKind::of(&c.payload) == Ok(kind))
+            .map(|c| (c.at.since(START) - DELAY).as_millis())
+            .collect()
+    }
+
+    fn is_up(&self, near: NetId, far: NetId) -> bool {
+        let sealed = |one: NetId, other| self.nodes[&one].ends.sessions().seals(other).is_some();
+        sealed(near, far) && sealed(far, near)
+    }
+}
+
+fn payload(number: u32) -> Vec<u8> {
+    let mut payload = vec![0x45; 40];
+    payload[20..24].copy_from_slice(&number.to_be_bytes());
+    payload
+}
+
+fn numbered(count: u32) -> Vec<(NetId, Vec<u8>)> {
+    (0..count).map(|number| (A, payload(number))).collect()
+}
+
+#[test]
+fn a_payload_waits_for_the_handshake_and_nothing_leaves_in_clear() {
+    let mut world = World::of([1, 2, 3]);
+    for number in 0..5 {
+        world.send(A, B, &payload(number));
+    }
+    assert_eq!(world.log.len(), 1, "one E-INIT");
+    world.run(Duration::from_secs(1));
+    assert_eq!(world.nodes[&B].got, numbered(5));
+    assert!(world.is_up(A, B));
+    // From now on nothing waits.
+    world.send(B, A, &payload(9));
+    world.run(DELAY);
+    assert_eq!(world.nodes[&A].got, [(B, payload(9))]);
+    let handshake = [EndToEndKind::Init, EndToEndKind::Fin].map(|kind| world.times(A, kind).len());
+    assert_eq!(handshake, [1, 1]);
+    for carried in &world.log {
+        let kind = EndToEndKind::of(&carried.payload);
+        assert!(kind.is_ok(), "{:02x?}", carried.payload);
+        assert!(!carried.payload.windows(8).any(|bytes| bytes == [0x45; 8]));
+    }
+    assert!(world.nodes[&C].ends.sessions().is_empty());
+}
+
+#[test]
+fn two_that_begin_at_once_come_up_and_lose_nothing() {
+    let mut world = World::of([1, 2]);
+    for number in 0..20 {
+        world.send(A, B, &payload(number));
+        world.send(B, A, &payload(number));
+        world.run(Duration::from_millis(3));
+    }
+    world.run(Duration::from_secs(10));
+    assert_eq!(world.nodes[&B].got.len(), 20);
+    assert_eq!(world.nodes[&A].got.len(), 20);
+    let [a, b] = [(A, B), (B, A)].map(|(near, far)| {
+        let session = world.nodes[&near].ends.sessions().seals(far).unwrap();
+        let (local, remote) = (session.local_index(), session.remote_index());
+        if near == A {
+            (local, remote)
+        } else {
+            (remote, local)
+        }
+    });
+    assert_eq!(a, b, "both seal with one session");
+}
+
+#[test]
+fn ends_come_up_under_every_loss_of_the_first_four_payloads() {
+    for pattern in 0_u32..16 {
+        let mut world = World::of([1, 2]);
+        world.lose = Box::new(move |number, _| number < 4 && pattern >> number & 1 == 1);
+        world.send(A, B, &payload(0));
+        // Five E-INITs at worst: 1 + 3 + 30 + 120 s, 20 % more.
+        world.run(Duration::from_secs(200));
+        assert!(world.is_up(A, B), "{pattern:04b}");
+    }
+}
+
+#[test]
+fn after_a_start_anew_an_end_recovers_at_the_first_payload_for_it() {
+    let mut world = World::of([1, 2]);
+    world.send(A, B, &payload(0));
+    world.run(Duration::from_secs(60));
+    world.nodes.insert(B, new_node(B, 0x55));
+    // A cannot know; what it seals with is gone.
+    world.send(A, B, &payload(1));
+    world.run(Duration::from_millis(100));
+    assert_eq!(world.nodes[&B].got, []);
+    world.send(A, B, &payload(2));
+    world.run(Duration::from_millis(100));
+    assert_eq!(world.nodes[&B].got, [(A, payload(2))]);
+    // The same when it is the one who begins.
+    world.nodes.insert(B, new_node(B, 0x66));
+    world.send(B, A, &payload(3));
+    world.run(Duration::from_millis(100));
+    assert_eq!(world.nodes[&A].got, [(B, payload(3))]);
+}
+
+#[test]
+fn an_end_that_is_not_there_costs_five_handshakes_and_what_waited_is_counted() {
+    let mut world = World::of([1]);
+    for number in 0..200 {
+        world.send(A, B, &payload(number));
+    }
+    assert_eq!(world.nodes[&A].dropped, 200 - 128);
+    world.run(Duration::from_secs(400));
+    let times = world.times(A, EndToEndKind::Init);
+    assert_eq!(times.len(), 5);
+    for (wait, expected) in times.windows(2).zip([1_000, 3_000, 30_000, 120_000]) {
+        let wait = wait[1] - wait[0];
+        assert!(wait.abs_diff(expected) <= expected / 5, "{times:?}");
+    }
+    world.run(Duration::from_secs(600));
+    assert_eq!(world.nodes[&A].dropped, 200);
+    assert_eq!(world.times(A, EndToEndKind::Init).len(), 5);
+    assert_eq!(world.nodes[&A].ends.by_netid.len(), 0);
+    assert_eq!(world.nodes[&A].ends.indices.len(), 0);
+}
+
+#[test]
+fn what_waits_is_bounded_for_each_end_and_for_all() {
+    let mut world = World::of([1]);
+    let large = vec![0x45; 60_000];
+    for _ in 0..6 {
+        world.send(A, B, &large);
+    }
+    assert_eq!(world.nodes[&A].dropped, 2, "four fit into 256 KiB");
+    for end in 10..60 {
+        for _ in 0..4 {
+            world.send(A, NetId(end), &large);
+        }
+    }
+    let ends = &world.nodes[&A].ends;
+    assert!(ends.waiting <= waiting::BYTES_IN_ALL && ends.waiting > 8_000_000);
+    assert!(!ends.by_netid.contains_key(&B) || ends.peers[&ends.by_netid[&B]].waiting.len() == 0);
+    let waiting: usize = ends.peers.values().map(|entry| entry.waiting.bytes()).sum();
+    assert_eq!(waiting, ends.waiting);
+}
+
+#[test]
+fn handshakes_with_many_at_once_are_rationed_and_all_get_their_turn() {
+    let mut world = World::of(1..=41);
+    for end in 2..=41 {
+        world.send(A, NetId(end), &payload(0));
+    }
+    world.run(Duration::from_secs(30));
+    let times = world.times(A, EndToEndKind::Init);
+    assert_eq!(times.len(), 40, "one each, as none was lost");
+    for second in 0..8 {
+        let until = (second + 1) * 1_000;
+        let count = times.iter().filter(|time| **time < until).count();
+        assert!(count <= 5 * (second as usize + 2), "{times:?}");
+    }
+    assert!((2..=41).all(|end| world.is_up(A, NetId(end))));
+}
+
+#[test]
+fn answers_to_many_at_once_are_rationed() {
+    let mut world = World::of(1..=41);
+    for end in 2..=41 {
+        world.send(NetId(end), A, &payload(0));
+    }
+    world.run(Duration::from_millis(15));
+    assert_eq!(world.times(A, EndToEndKind::Resp).len(), RESPS as usize);
+    world.run(Duration::from_secs(100));
+    assert!((2..=41).all(|end| world.is_up(A, NetId(end))));
+}
+
+#[test]
+fn a_neighbor_is_met_over_its_link_and_by_flooding_when_that_brings_nothing() {
+    let mut world = World::of([1, 2, 3]);
+    world.lose = Box::new(|_, carried| carried.dst == C && carried.direct);
+    world.set_neighbors(A, &[B, C]);
+    world.run(Duration::from_millis(500));
+    assert!(world.is_up(A, B));
+    assert!(world.log.iter().all(|carried| carried.direct));
+    assert!(!world.is_up(A, C));
+    world.run(Duration::from_secs(2));
+    assert!(world.is_up(A, C));
+    let to_c: Vec<bool> = world
+        .log
+        .iter()
+        .filter(|c| c.dst == C)
+        .map(|c| c.direct)
+        .collect();
+    assert_eq!(to_c[..2], [true, false]);
+    // Payloads go all ways, whoever they are for.
+    world.send(A, B, &payload(1));
+    assert!(world.log.last().is_some_and(|carried| !carried.direct));
+}
+
+#[test]
+fn whoever_has_not_even_the_mac_key_changes_nothing() {
+    let mut world = World::of([1, 2]);
+    world.send(A, B, &payload(0));
+    let init = world.on_the_way.pop().unwrap().payload;
+    for at in 0..init.len() {
+        let mut changed = init.clone();
+        changed[at] ^= 0x01;
+        let b = world.node(B);
+        assert!(
+            !b.call(|ends, with| ends.handle(START, with, A, false, &changed)),
+            "{at}"
+        );
+        assert!(b.ends.peers.is_empty() && b.ends.wishes.is_empty());
+    }
+    // The same bytes on a message of another src.
+    let b = world.node(B);
+    assert!(!b.call(|ends, with| ends.handle(START, with, C, false, &init)));
+    assert!(b.call(|ends, with| ends.handle(START, with, A, false, &init)));
+    // An answer on a message of another src.
+    world.carry();
+    let resp = world.on_the_way.pop().unwrap().payload;
+    let a = world.node(A);
+    assert!(!a.call(|ends, with| ends.handle(START, with, C, false, &resp)));
+    assert!(a.ends.wishes.is_empty());
+    assert!(a.call(|ends, with| ends.handle(START, with, A, false, &resp)) == false);
+    assert!(a.call(|ends, with| ends.handle(START, with, B, false, &resp)));
+}
+
+#[test]
+fn a_key_that_does_not_go_with_its_netid_comes_to_nothing() {
+    for (refuses, begins) in [(A, B), (B, A), (A, A), (B, B)] {
+        let mut world = World::of([1, 2]);
+        let other = if refuses == A { B } else { A };
+        let key = *world.nodes[&other].local.identity.public();
+        world.node(refuses).banned.push(key);
+        let to = if begins == A { B } else { A };
+        world.send(begins, to, &payload(0));
+        world.run(Duration::from_secs(20));
+        let node = &world.nodes[&refuses];
+        assert!(node.ends.sessions().is_empty());
+        let refused = Notice::Refused {
+            static_key: key,
+            why: Refusal::NotListed,
+        };
+        assert!(node.notices.contains(&(other, refused)));
+        assert!(world.nodes[&to].got.is_empty());
+    }
+}
+
+#[test]
+fn of_too_many_the_least_recently_used_goes_and_neighbors_last() {
+    let mut world = World::of(1..=6);
+    world.node(A).ends.limit = 3;
+    world.set_neighbors(A, &[B]);
+    world.run(Duration::from_secs(5));
+    for end in 3..=4 {
+        world.send(A, NetId(end), &payload(0));
+        world.run(Duration::from_secs(5));
+    }
+    world.send(A, C, &payload(1));
+    world.run(Duration::from_secs(5));
+    let sealed = |world: &World| -> Vec<u32> {
+        let ends = &world.nodes[&A].ends;
+        (1..=6)
+            .filter(|end| ends.sessions().seals(NetId(*end)).is_some())
+            .collect()
+    };
+    assert_eq!(sealed(&world), [2, 3, 4]);
+    world.send(A, NetId(5), &payload(0));
+    world.run(Duration::from_secs(5));
+    assert_eq!(sealed(&world), [2, 3, 5], "4 was not used for longest");
+    world.send(NetId(6), A, &payload(0));
+    world.run(Duration::from_secs(5));
+    assert_eq!(sealed(&world), [2, 5, 6]);
+    assert_eq!(world.nodes[&A].ends.indices.len(), 3);
+}
+
+#[test]
+fn a_stream_in_one_direction_loses_nothing_for_hours() {
+    let mut world = World::of([1, 2]);
+    let mut sent = 0;
+    for _ in 0..3 * 360 {
+        world.send(A, B, &payload(sent));
+        sent += 1;
+        world.run(Duration::from_secs(10));
+    }
+    assert_eq!(world.nodes[&B].got, numbered(sent));
+    // Asked whether the other end is there each 10 minutes of its silence.
+    let inits = world.times(A, EndToEndKind::Init).len();
+    assert!((15..=22).contains(&inits), "{inits}");
+}
+
+#[test]
+fn ends_that_have_nothing_to_say_are_forgotten_and_neighbors_are_met_anew() {
+    let mut world = World::of([1, 2, 3]);
+    world.send(A, B, &payload(0));
+    world.set_neighbors(A, &[C]);
+    world.set_neighbors(C, &[A]);
+    world.run(Duration::from_secs(901 + 5));
+    assert!(!world.is_up(A, B));
+    assert!(!world.nodes[&A].ends.by_netid.contains_key(&B));
+    world.run(Duration::from_secs(5));
+    assert!(world.is_up(A, C));
+}
