@@ -165,8 +165,12 @@ pub enum SealReport {
     Handshake(Path, Box<[u8]>),
     /// The first datagram opened on the session of this index.
     Confirmed(u32),
-    /// A control frame that asks for something, on the session of this index.
-    Control(u32, Owned),
+    /// A control frame that asks for something or answers, on the session of this index; the path
+    /// that it came by, and the length of its datagram.
+    Control(u32, (Path, usize), Owned),
+    /// The newest datagram of the session of this index came by this path, which is not the
+    /// link's; its length.
+    Elsewhere(u32, Path, usize),
 }
 
 /// What a worker found out about what is sealed end to end.

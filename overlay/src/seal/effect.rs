@@ -67,6 +67,10 @@ pub enum Owned {
     PathChallenge([u8; 8]),
     /// What was sent.
     PathResponse([u8; 8]),
+    /// To be answered by the next; what it was filled with is gone.
+    SizeProbe,
+    /// The length of the datagram that carried a probe.
+    SizeSeen(u16),
     /// We leave; why.
     Close(u8),
 }
@@ -115,12 +119,25 @@ impl Effects {
 }
 
 impl Owned {
+    /// What is worth owning of a frame that was received.
+    pub const fn of(control: &Control<'_>) -> Option<Self> {
+        Some(match control {
+            Control::PathChallenge(bytes) => Self::PathChallenge(*bytes),
+            Control::PathResponse(bytes) => Self::PathResponse(*bytes),
+            Control::SizeProbe(_) => Self::SizeProbe,
+            Control::Close(reason) => Self::Close(*reason),
+            _ => return None,
+        })
+    }
+
     /// The frame, to be written.
     pub const fn control(&self) -> Control<'static> {
         match *self {
             Self::Keepalive => Control::Keepalive,
             Self::PathChallenge(bytes) => Control::PathChallenge(bytes),
             Self::PathResponse(bytes) => Control::PathResponse(bytes),
+            Self::SizeProbe => Control::SizeProbe(&[]),
+            Self::SizeSeen(len) => Control::SizeSeen(len),
             Self::Close(reason) => Control::Close(reason),
         }
     }

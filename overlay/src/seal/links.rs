@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use rand_chacha::ChaCha12Rng;
 use rand_core::Rng;
 use wire::NetId;
-use wire::sealed::{Control, Frame, LINK_HEADER_LEN, SealedKind, TAG_LEN};
+use wire::sealed::{Frame, LINK_HEADER_LEN, SealedKind, TAG_LEN};
 
 use crate::id::{Endpoint, Path};
 use crate::keyed::KeyedHasher;
@@ -28,8 +28,9 @@ use crate::seal::local::Local;
 use crate::seal::members::{Claim, Members, Refusal};
 use crate::seal::payload::Remote;
 use crate::seal::peer::{Kind, Peer, State, Timers};
+use crate::seal::roam::Roam;
 use crate::seal::session::{LINK_OVERHEAD, Session};
-use crate::seal::sessions::{Opens, SessionSet};
+use crate::seal::sessions::{Opens, Seals, SessionSet};
 use crate::time::Instant;
 
 /// Datagrams of control that wait for one endpoint's session: an introduction and its repetition.
@@ -68,12 +69,19 @@ pub enum Notice {
         /// Whether this key was not told of before.
         is_news: bool,
     },
+    /// The far end is elsewhere now.
+    Moved {
+        /// There.
+        to: Endpoint,
+    },
 }
 
 #[derive(Debug)]
 struct Entry {
     peer: Peer,
+    /// What the endpoint goes by, wherever it is now.
     path: Path,
+    roam: Roam<Path>,
     waiting: VecDeque<Box<[u8]>>,
 }
 
@@ -170,10 +178,10 @@ impl Links {
     /// Seals a datagram of control for an endpoint and sends it; without a session it waits, the
     /// oldest giving way, and the endpoint is dialed.
     pub fn send(&mut self, now: Instant, path: &Path, datagram: &[u8]) {
-        if let Some(session) = self.sessions.seals(&path.endpoint) {
-            let sealed = seal_message(now, session, datagram);
+        if let Some(seals) = self.sessions.seals(&path.endpoint) {
+            let sealed = seal_message(now, &seals.session, datagram);
             self.wishes
-                .extend(sealed.map(|sealed| Wish::Send(*path, sealed)));
+                .extend(sealed.map(|sealed| Wish::Send(seals.path, sealed)));
             return;
         }
         let Some(id) = self.find_or_add(path, Kind::Informed) else {
@@ -189,10 +197,11 @@ impl Links {
         self.with(now, id, |peer, turn| peer.dial(turn, NetId::ANY));
     }
 
-    /// Seals a datagram for an endpoint, to be sent otherwise; `None` without a session.
-    pub fn seal(&self, now: Instant, path: &Path, datagram: &[u8]) -> Option<Box<[u8]>> {
-        let session = self.sessions.seals(&path.endpoint)?;
-        seal_message(now, session, datagram)
+    /// Seals a datagram for an endpoint, to be sent otherwise, and says where to; `None` without a
+    /// session.
+    pub fn seal(&self, now: Instant, path: &Path, datagram: &[u8]) -> Option<(Path, Box<[u8]>)> {
+        let seals = self.sessions.seals(&path.endpoint)?;
+        Some((seals.path, seal_message(now, &seals.session, datagram)?))
     }
 
     /// Takes a datagram of a handshake; `waiting` more of them wait behind it.
@@ -236,21 +245,9 @@ impl Links {
         }
     }
 
-    /// Takes a control frame that was opened on a session.
-    pub fn handle_control(&mut self, now: Instant, index: u32, control: &Control<'_>) {
-        if let Some(id) = self.indices.owner(index) {
-            self.with(now, id, |peer, turn| {
-                peer.handle_control(turn, index, control);
-            });
-        }
-    }
-
     /// When [`Self::handle_timeout`] has something to do at the latest.
     pub fn next_timeout(&self) -> Option<Instant> {
-        self.peers
-            .values()
-            .filter_map(|entry| entry.peer.next_timeout())
-            .min()
+        self.peers.values().filter_map(Entry::next_timeout).min()
     }
 
     /// Does what is due. Early calls are harmless.
@@ -258,10 +255,11 @@ impl Links {
         let due: Vec<PeerId> = self
             .peers
             .iter()
-            .filter(|(_, entry)| entry.peer.next_timeout().is_some_and(|at| at <= now))
+            .filter(|(_, entry)| entry.next_timeout().is_some_and(|at| at <= now))
             .map(|(id, _)| *id)
             .collect();
         for id in due {
+            self.ask_again(now, id);
             let mut ended = Vec::new();
             self.with(now, id, |peer, turn| {
                 peer.handle_timeout(turn, |from| ended.push(from));
@@ -349,6 +347,7 @@ impl Links {
         let entry = Entry {
             peer: Peer::new(id, kind, self.timers),
             path: *path,
+            roam: Roam::new(*path),
             waiting: VecDeque::new(),
         };
         self.peers.insert(id, entry);
@@ -362,6 +361,7 @@ impl Links {
             && let Some(entry) = self.peers.remove(&id)
         {
             self.by_endpoint.remove(&entry.path.endpoint);
+            self.by_endpoint.remove(&entry.roam.path().endpoint);
         }
     }
 
@@ -410,7 +410,7 @@ impl Links {
             changed |= carry_out(
                 now,
                 effect,
-                entry.path,
+                entry,
                 &mut self.sessions,
                 &mut self.members,
                 &mut self.wishes,
@@ -421,13 +421,20 @@ impl Links {
             self.wishes.push(Wish::Publish);
         }
         // 3. What waited for this session, behind the news of it.
-        if let Some(session) = self.sessions.seals(&entry.path.endpoint) {
+        if let Some(seals) = self.sessions.seals(&entry.path.endpoint) {
             for datagram in entry.waiting.drain(..) {
-                let sealed = seal_message(now, session, &datagram);
+                let sealed = seal_message(now, &seals.session, &datagram);
                 self.wishes
-                    .extend(sealed.map(|sealed| Wish::Send(entry.path, sealed)));
+                    .extend(sealed.map(|sealed| Wish::Send(seals.path, sealed)));
             }
         }
+    }
+}
+
+impl Entry {
+    fn next_timeout(&self) -> Option<Instant> {
+        let timeouts = [self.peer.next_timeout(), self.roam.next_timeout()];
+        timeouts.into_iter().flatten().min()
     }
 }
 
@@ -435,11 +442,12 @@ impl Links {
 fn carry_out(
     now: Instant,
     effect: Effect,
-    path: Path,
+    entry: &Entry,
     sessions: &mut SessionSet,
     members: &mut Members,
     wishes: &mut Vec<Wish>,
 ) -> bool {
+    let (name, path) = (entry.path, entry.roam.path());
     match effect {
         Effect::Send(datagram) => wishes.push(Wish::Send(path, datagram)),
         Effect::Control(session, control) => {
@@ -451,7 +459,8 @@ fn carry_out(
         Effect::Open { session, netid, .. } => {
             sessions.open(Opens {
                 session,
-                path,
+                path: name,
+                from: path.endpoint,
                 netid,
             });
             return true;
@@ -461,14 +470,15 @@ fn carry_out(
             return true;
         }
         Effect::Use(session) => {
-            sessions.seal(path.endpoint, session);
+            let seals = session.map(|session| Seals { session, path });
+            sessions.seal(name.endpoint, seals);
             return true;
         }
         Effect::Event(event) => {
             if let Event::Up(remote) = &event {
                 members.note_up(&Claim::of(remote));
             }
-            wishes.push(Wish::Notice(path.endpoint, Notice::Peer(event)));
+            wishes.push(Wish::Notice(name.endpoint, Notice::Peer(event)));
         }
     }
     false
@@ -488,6 +498,8 @@ fn seal_control(session: &Session, control: &Owned) -> Option<Box<[u8]>> {
     session.seal(&mut out).ok()?;
     Some(out.into_boxed_slice())
 }
+
+mod moving;
 
 #[cfg(test)]
 #[path = "links_tests.rs"]

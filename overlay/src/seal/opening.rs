@@ -26,8 +26,11 @@ pub trait Porter {
     fn handshake(&mut self, path: Path, datagram: &[u8]);
     /// The first datagram opened on the session of this index.
     fn confirmed(&mut self, index: u32);
-    /// A control frame that asks for something.
-    fn frame(&mut self, index: u32, control: &Control<'_>);
+    /// A control frame that asks for something, or answers; the path that it came by, and the
+    /// length of its datagram.
+    fn frame(&mut self, index: u32, by: (Path, usize), control: &Control<'_>);
+    /// The newest datagram of this session came from elsewhere; at most ten times a second.
+    fn elsewhere(&mut self, index: u32, from: Path, len: usize);
 }
 
 /// One worker's scratch memory for opening.
@@ -112,9 +115,15 @@ fn open_one(
         .session
         .open_parsed(header, datagram)
         .map_err(OpenError::reason)?;
-    let (is_first, plaintext_len) = (opened.is_first, opened.plaintext.len());
+    let (is_first, is_newest) = (opened.is_first, opened.is_newest);
+    let plaintext_len = opened.plaintext.len();
     if is_first {
         porter.confirmed(header.receiver);
+    }
+    let whole = span.len as usize;
+    let is_elsewhere = is_newest && message.path.endpoint != opens.from;
+    if is_elsewhere && opens.session.tells_elsewhere(now) {
+        porter.elsewhere(header.receiver, message.path, whole);
     }
     let is_live = neighbors.find(&opens.path.endpoint).is_some();
     let mut holds_message = false;
@@ -157,8 +166,8 @@ fn open_one(
                 }
             }
             Frame::Control(control) => {
-                if matches!(control, Control::PathChallenge(_) | Control::Close(_)) {
-                    porter.frame(header.receiver, &control);
+                if asks_or_answers(&control) {
+                    porter.frame(header.receiver, (message.path, whole), &control);
                 }
             }
         }
@@ -166,6 +175,17 @@ fn open_one(
     }
     opens.session.note_heard(now, holds_message);
     refused.map_or(Ok(()), Err)
+}
+
+/// Whether somebody wants to know of it.
+const fn asks_or_answers(control: &Control<'_>) -> bool {
+    matches!(
+        control,
+        Control::PathChallenge(_)
+            | Control::PathResponse(_)
+            | Control::SizeProbe(_)
+            | Control::Close(_)
+    )
 }
 
 /// Whether the far end may speak under this message's src: whoever has no live link here yet, or

@@ -15,8 +15,6 @@ use crate::time::{Duration, Instant};
 const AGAIN: Duration = Duration::from_secs(1);
 /// Challenges to one address.
 const TRIES: u32 = 3;
-/// How long the former address is kept.
-const FALLBACK: Duration = Duration::from_secs(10);
 /// Between two moves.
 const MOVE_SPACING: Duration = Duration::from_secs(2);
 /// Bytes sent to an address that has not answered, for each byte received from there.
@@ -28,7 +26,6 @@ pub const CHALLENGE_LEN: u64 = 44;
 #[derive(Debug)]
 pub struct Roam<P> {
     path: P,
-    former: Option<(P, Instant)>,
     moved_at: Option<Instant>,
     probe: Option<Probe<P>>,
 }
@@ -48,7 +45,6 @@ impl<P: Copy + PartialEq> Roam<P> {
     pub const fn new(path: P) -> Self {
         Self {
             path,
-            former: None,
             moved_at: None,
             probe: None,
         }
@@ -57,12 +53,6 @@ impl<P: Copy + PartialEq> Roam<P> {
     /// Where datagrams go.
     pub const fn path(&self) -> P {
         self.path
-    }
-
-    /// The path before the last move, for 10 s.
-    pub fn former(&self, now: Instant) -> Option<P> {
-        let (path, since) = self.former?;
-        (now.since(since) < FALLBACK).then_some(path)
     }
 
     /// A LINK of `len` bytes opened that came by `from`; `is_newest` if its counter is the highest.
@@ -106,7 +96,6 @@ impl<P: Copy + PartialEq> Roam<P> {
         if self.probe.take_if(answers).is_none() {
             return false;
         }
-        self.former = Some((self.path, now));
         self.path = from;
         self.moved_at = Some(now);
         true
@@ -165,8 +154,7 @@ mod tests {
             "to another challenge"
         );
         assert!(roam.handle_response(at(20), AWAY, [7; 8]));
-        assert_eq!((roam.path(), roam.former(at(9_000))), (AWAY, Some(HOME)));
-        assert_eq!(roam.former(at(10_020)), None);
+        assert_eq!(roam.path(), AWAY);
         assert!(!roam.handle_response(at(30), AWAY, [7; 8]), "once");
     }
 

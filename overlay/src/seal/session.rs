@@ -21,13 +21,16 @@ use crate::pump::count::DropReason;
 use crate::seal::aead::{Aead, DirectionKey, LARGE};
 use crate::seal::keys::{Key, derive};
 use crate::seal::replay::{Judgement, Window};
-use crate::time::Instant;
+use crate::time::{Duration, Instant};
 
 /// Bytes that sealing one message on a link adds to it.
 pub const LINK_OVERHEAD: usize = LINK_MIN_LEN + FRAME_HEAD_LEN;
 
 /// Bytes that sealing a payload end to end adds to it.
 pub const DATA_OVERHEAD: usize = LINK_MIN_LEN;
+
+/// Between two notices that datagrams come from elsewhere.
+const ELSEWHERE_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Two keys, two counters, two names. Wiped when dropped.
 pub struct Session {
@@ -47,6 +50,8 @@ pub struct Session {
     /// Datagrams that did not open.
     failures: AtomicU64,
     activity: Activity,
+    /// When it was last told that datagrams come from elsewhere; as in [`Activity`].
+    elsewhere: AtomicU64,
 }
 
 /// When something last went over a session; microseconds, 0 for never.
@@ -154,6 +159,7 @@ impl Session {
             window: Window::default(),
             failures: AtomicU64::new(0),
             activity: Activity::default(),
+            elsewhere: AtomicU64::new(0),
         }
     }
 
@@ -333,6 +339,18 @@ impl Session {
         if message {
             raise(&self.activity.sent_message, now);
         }
+    }
+
+    /// Whether somebody is to be told now that datagrams come from another address: ten times a
+    /// second at most, and by one worker.
+    pub fn tells_elsewhere(&self, now: Instant) -> bool {
+        let last = self.elsewhere.load(Relaxed);
+        let due = last == 0 || now.since(Instant(last)) >= ELSEWHERE_INTERVAL;
+        let micros = now.0.max(1);
+        due && self
+            .elsewhere
+            .compare_exchange(last, micros, Relaxed, Relaxed)
+            .is_ok()
     }
 
     /// When something last opened.

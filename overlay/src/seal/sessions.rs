@@ -17,8 +17,19 @@ pub struct Opens {
     pub session: Arc<Session>,
     /// The endpoint that it counts for, wherever its datagrams come from.
     pub path: Path,
+    /// Where they come from, as far as is known.
+    pub from: Endpoint,
     /// Who the handshake proved to be there.
     pub netid: NetId,
+}
+
+/// A session that seals, and where to.
+#[derive(Clone, Debug)]
+pub struct Seals {
+    /// The session.
+    pub session: Arc<Session>,
+    /// Where its endpoint is now (S53).
+    pub path: Path,
 }
 
 /// A session with another end that opens, and whose it is.
@@ -87,7 +98,7 @@ impl EndSet {
 #[derive(Clone, Debug)]
 pub struct SessionSet {
     opening: HashMap<u32, Opens, KeyedHasher>,
-    sealing: HashMap<Endpoint, Arc<Session>, KeyedHasher>,
+    sealing: HashMap<Endpoint, Seals, KeyedHasher>,
 }
 
 impl SessionSet {
@@ -105,7 +116,7 @@ impl SessionSet {
     }
 
     /// What seals for this endpoint.
-    pub fn seals(&self, endpoint: &Endpoint) -> Option<&Arc<Session>> {
+    pub fn seals(&self, endpoint: &Endpoint) -> Option<&Seals> {
         self.sealing.get(endpoint)
     }
 
@@ -127,10 +138,22 @@ impl SessionSet {
         self.opening.remove(&index);
     }
 
-    pub(crate) fn seal(&mut self, endpoint: Endpoint, session: Option<Arc<Session>>) {
-        match session {
-            Some(session) => drop(self.sealing.insert(endpoint, session)),
+    pub(crate) fn seal(&mut self, endpoint: Endpoint, seals: Option<Seals>) {
+        match seals {
+            Some(seals) => drop(self.sealing.insert(endpoint, seals)),
             None => drop(self.sealing.remove(&endpoint)),
+        }
+    }
+
+    /// What counts for this endpoint goes to `path` from now on, and is expected from there.
+    pub(crate) fn redirect(&mut self, endpoint: Endpoint, path: Path) {
+        if let Some(seals) = self.sealing.get_mut(&endpoint) {
+            seals.path = path;
+        }
+        for opens in self.opening.values_mut() {
+            if opens.path.endpoint == endpoint {
+                opens.from = path.endpoint;
+            }
         }
     }
 }

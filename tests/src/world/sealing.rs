@@ -39,7 +39,8 @@ pub struct Sealing {
 enum Handed {
     Handshake(Path, Box<[u8]>),
     Confirmed(u32),
-    Control(u32, Owned),
+    Control(u32, (Path, usize), Owned),
+    Elsewhere(u32, Path, usize),
 }
 
 /// The keys of node `number`: the same after each start.
@@ -110,15 +111,24 @@ impl Sealing {
                     }
                 }
                 Handed::Confirmed(index) => self.links.handle_confirmed(now, index),
-                Handed::Control(index, control) => {
-                    self.links.handle_control(now, index, &control.control());
+                Handed::Control(index, (from, len), control) => {
+                    self.links
+                        .handle_control(now, index, (&from, len), &control.control());
+                }
+                Handed::Elsewhere(index, from, len) => {
+                    self.links.handle_elsewhere(now, index, &from, len);
                 }
             }
         }
     }
 
     /// Seals a message for one link, as the sender does; `None` without a session.
-    pub(super) fn seal(&self, now: Instant, path: &Path, message: &[u8]) -> Option<Box<[u8]>> {
+    pub(super) fn seal(
+        &self,
+        now: Instant,
+        path: &Path,
+        message: &[u8],
+    ) -> Option<(Path, Box<[u8]>)> {
         self.links.seal(now, path, message)
     }
 }
@@ -153,7 +163,7 @@ impl World {
         let path = path_to(self.nodes[to].address);
         let sealing = self.nodes[node].sealing.as_ref();
         let sealed = sealing.and_then(|sealing| sealing.seal(self.now, &path, message));
-        if let Some(datagram) = &sealed {
+        if let Some((path, datagram)) = &sealed {
             self.transmit(node, path.endpoint.remote, datagram, false);
         }
         sealed.is_some()
@@ -178,12 +188,13 @@ impl Porter for Hand<'_> {
         self.0.push(Handed::Confirmed(index));
     }
 
-    fn frame(&mut self, index: u32, control: &Control<'_>) {
-        let owned = match control {
-            Control::PathChallenge(bytes) => Owned::PathChallenge(*bytes),
-            Control::Close(reason) => Owned::Close(*reason),
-            _ => return,
-        };
-        self.0.push(Handed::Control(index, owned));
+    fn frame(&mut self, index: u32, by: (Path, usize), control: &Control<'_>) {
+        if let Some(owned) = Owned::of(control) {
+            self.0.push(Handed::Control(index, by, owned));
+        }
+    }
+
+    fn elsewhere(&mut self, index: u32, from: Path, len: usize) {
+        self.0.push(Handed::Elsewhere(index, from, len));
     }
 }

@@ -248,13 +248,16 @@ impl Outlet for Deeds<'_> {
     fn probe(&mut self, now: Instant, path: &Path, link: LinkId, datagram: &[u8]) {
         let sealed = match &mut self.links {
             Some(links) => match links.seal(now, path, datagram) {
-                Some(sealed) => Some(sealed),
+                Some((path, sealed)) => Some((path, sealed)),
                 None => return,
             },
             None => None,
         };
         // One that does not fit is no loss: that it does not arrive is what it is to tell.
-        let whole = sealed.as_deref().unwrap_or(datagram);
+        let (path, whole) = match &sealed {
+            Some((path, sealed)) => (path, &**sealed),
+            None => (path, datagram),
+        };
         if self.shared.sockets.probe(path, whole).is_err() {
             return;
         }

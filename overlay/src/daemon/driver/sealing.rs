@@ -40,8 +40,11 @@ impl Driver {
                 }
             }
             SealReport::Confirmed(index) => links.handle_confirmed(now, index),
-            SealReport::Control(index, control) => {
-                links.handle_control(now, index, &control.control());
+            SealReport::Control(index, (from, len), control) => {
+                links.handle_control(now, index, (&from, len), &control.control());
+            }
+            SealReport::Elsewhere(index, from, len) => {
+                links.handle_elsewhere(now, index, &from, len);
             }
         }
     }
@@ -136,6 +139,11 @@ impl Driver {
                     .other_key(now, netid, "a neighbor changed its key; it is refused");
                 if let Some(suppressed) = self.limiter.pass(now, "other_key") {
                     tracing::error!(%netid, %link, suppressed, "a neighbor came with another key while its link is up; refused");
+                }
+            }
+            Notice::Moved { to } => {
+                if let Some(suppressed) = self.limiter.pass(now, "moved") {
+                    tracing::info!(%link, %to, suppressed, "a far end has another address");
                 }
             }
             Notice::Refused {

@@ -280,13 +280,15 @@ impl Porter for Hand {
         self.seal(SealReport::Confirmed(index));
     }
 
-    fn frame(&mut self, index: u32, control: &Control<'_>) {
-        let owned = match control {
-            Control::PathChallenge(bytes) => Owned::PathChallenge(*bytes),
-            Control::Close(reason) => Owned::Close(*reason),
-            _ => return,
-        };
-        self.seal(SealReport::Control(index, owned));
+    fn frame(&mut self, index: u32, by: (Path, usize), control: &Control<'_>) {
+        if let Some(owned) = Owned::of(control) {
+            self.seal(SealReport::Control(index, by, owned));
+        }
+    }
+
+    fn elsewhere(&mut self, index: u32, from: Path, len: usize) {
+        // Told again while it lasts.
+        self.seal(SealReport::Elsewhere(index, from, len));
     }
 }
 

@@ -115,15 +115,17 @@ impl Sender {
             if memory.link != link.id {
                 *memory = LinkMemory::new(link.id);
             }
-            let session = sessions.map(|sessions| sessions.seals(&link.path.endpoint));
-            let overhead = if session.is_some() { LINK_OVERHEAD } else { 0 };
+            let seals = sessions.map(|sessions| sessions.seals(&link.path.endpoint));
+            let overhead = if seals.is_some() { LINK_OVERHEAD } else { 0 };
+            // A sealed link's far end may be elsewhere by now.
+            let path = seals.flatten().map_or(link.path, |seals| seals.path);
             memory.whole = whole_of(link).map(|whole| whole + overhead);
             let mut tally = Tally::default();
             let mut items = tx
                 .items()
                 .iter()
                 .filter(|item| item.except != Some(link.neighbor));
-            let socket = sockets.get(link.path.endpoint.socket);
+            let socket = sockets.get(path.endpoint.socket);
             loop {
                 // Nothing is sealed that cannot be sent.
                 let paused = |socket| memory.paused(now).map_or(Ok(socket), Err);
@@ -136,12 +138,13 @@ impl Sender {
                 };
                 self.spans.clear();
                 let mut source = arena;
-                match session {
+                match seals {
                     None => self
                         .spans
                         .extend(items.by_ref().take(self.chunk).map(|item| item.span)),
                     Some(None) => tally.drop(SendError::NoSession, items.by_ref().count()),
-                    Some(Some(session)) => {
+                    Some(Some(seals)) => {
+                        let session = &seals.session;
                         let dropped = seal(
                             session,
                             arena,
@@ -159,8 +162,8 @@ impl Sender {
                 if self.spans.is_empty() {
                     break;
                 }
-                let mut run = Run::new(socket, link.path, source, &self.spans, |report| {
-                    attribute(report, link.path.endpoint.socket, neighbors, counters);
+                let mut run = Run::new(socket, path, source, &self.spans, |report| {
+                    attribute(report, path.endpoint.socket, neighbors, counters);
                 });
                 deliver(&mut run, memory, now, &mut tally);
             }

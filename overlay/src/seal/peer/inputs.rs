@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use wire::sealed::{Control, INIT_LEN};
+use wire::sealed::INIT_LEN;
 
 use super::{Attempt, HALF_OPEN_MAX, HalfOpen, Peer, open, seed};
 use crate::planted::{self, Mistake};
@@ -176,19 +176,11 @@ impl Peer {
         }
     }
 
-    /// A control frame opened on the session of this index.
-    pub fn handle_control(&mut self, turn: &mut Turn<'_>, index: u32, control: &Control<'_>) {
-        let Some(session) = self.opens(index) else {
-            return;
-        };
-        match control {
-            Control::PathChallenge(bytes) => {
-                let answer = Owned::PathResponse(*bytes);
-                turn.effects.push(Effect::Control(session, answer));
-            }
-            // Advice (S26): whether it is so, a challenge tells.
-            Control::Close(_) => self.challenge(turn),
-            _ => {}
+    /// The far end says that it leaves, on the session of this index. That is advice (S26): whether
+    /// it is so, a challenge tells.
+    pub fn handle_close(&mut self, turn: &mut Turn<'_>, index: u32) {
+        if self.opens(index) {
+            self.challenge(turn);
         }
     }
 }

@@ -308,8 +308,8 @@ impl Peer {
         is_same
     }
 
-    /// The session of ours that opens under this index.
-    fn opens(&self, index: u32) -> Option<Arc<Session>> {
+    /// Whether a session of ours opens under this index.
+    fn opens(&self, index: u32) -> bool {
         let waiting = match &self.attempt {
             Some(Attempt::FinSent { session, .. }) => Some(session),
             _ => None,
@@ -318,8 +318,7 @@ impl Peer {
             .into_iter()
             .chain(waiting)
             .chain(&self.previous)
-            .find(|session| session.local_index() == index)
-            .cloned()
+            .any(|session| session.local_index() == index)
     }
 
     fn give_up_attempt(&mut self, turn: &mut Turn<'_>) {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 use rand_chacha::ChaCha12Rng;
 use rand_core::{Rng, SeedableRng};
-use wire::sealed::{COOKIE_LEN, Frame, Frames, LINK_HEADER_LEN, SealedKind};
+use wire::sealed::{COOKIE_LEN, Control, Frame, Frames, LINK_HEADER_LEN, SealedKind};
 
 use super::*;
 use crate::seal::cookie::Jar;
@@ -193,12 +193,17 @@ impl End {
                             .insert(u32::from_be_bytes(number.try_into().unwrap()))
                     );
                 }
-                Frame::Control(control) => {
-                    out.extend(
-                        self.call(now, |peer, turn| peer.handle_control(turn, index, &control))
-                            .1,
-                    );
+                // What the keeper of all peers does for them.
+                Frame::Control(Control::PathChallenge(bytes)) => {
+                    session.note_sent(now, false);
+                    let answer = Frame::Control(Control::PathResponse(bytes));
+                    out.push(sealed(&session, answer));
                 }
+                Frame::Control(Control::Close(_)) => {
+                    let closed = self.call(now, |peer, turn| peer.handle_close(turn, index));
+                    out.extend(closed.1);
+                }
+                Frame::Control(_) => {}
             }
         }
         session.note_heard(now, has_message);

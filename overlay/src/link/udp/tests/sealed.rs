@@ -5,7 +5,7 @@ use crate::pump::rx::Span;
 use crate::seal::aead::Aead;
 use crate::seal::keys::Key;
 use crate::seal::session::{LINK_OVERHEAD, OpenError, Session, Terms};
-use crate::seal::sessions::SessionSet;
+use crate::seal::sessions::{Seals, SessionSet};
 
 fn session(local: u32, remote: u32, is_initiator: bool) -> Arc<Session> {
     let terms = Terms {
@@ -36,7 +36,11 @@ impl Pair {
         let path = path(FIRST, address_of(&far.sockets, FIRST));
         let session = session(1, 2, true);
         let mut sessions = SessionSet::new(KeyedHasher(1, 2));
-        sessions.seal(path.endpoint, Some(session.clone()));
+        let seals = Seals {
+            session: session.clone(),
+            path,
+        };
+        sessions.seal(path.endpoint, Some(seals));
         Self {
             near,
             far,
