@@ -184,7 +184,7 @@ fn leak_nothing_that_can_be_seen_of_two_nodes_has_a_key_in_it() {
             say("ps", ps);
         }
         assert!(seen.len() > 30, "{}", seen.len());
-        assert!(node.log().contains("TRACE"), "everything is logged");
+        assert!(node.log().contains("neighbor up"), "it logs");
         for (what, text) in &seen {
             assert_eq!(found(&secrets, text), Vec::<String>::new(), "{what}");
         }
@@ -283,12 +283,15 @@ fn leak_a_node_that_crashes_leaves_no_core() {
     let _turn = Turn::beside();
     let home = Home::new();
     let end = |mut process: Own, signal| {
-        kill(
-            Pid::from_raw(i32::try_from(process.0.id()).unwrap()),
-            signal,
-        )
-        .unwrap();
-        let status = process.0.wait().unwrap();
+        let pid = Pid::from_raw(i32::try_from(process.0.id()).unwrap());
+        // Again and again: the handler that tells a full stack lets the first SIGSEGV pass.
+        let status = loop {
+            kill(pid, signal).unwrap();
+            std::thread::sleep(Duration::from_millis(50));
+            if let Some(status) = process.0.try_wait().unwrap() {
+                break status;
+            }
+        };
         assert_eq!(status.signal(), Some(signal as i32));
         status.core_dumped()
     };

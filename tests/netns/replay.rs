@@ -66,12 +66,14 @@ fn endpoints(mesh: &Mesh) -> Vec<SocketAddr> {
     links.map(|link| link.endpoint).collect()
 }
 
-/// What was recorded, and how often it was refused.
+/// What was recorded, and who says it to whom.
 struct Recording {
     datagrams: Vec<Vec<u8>>,
     a: SocketAddr,
-    b: SocketAddr,
     x: SocketAddr,
+    /// What b is to a, and to x.
+    b: SocketAddr,
+    b_at_x: SocketAddr,
 }
 
 impl Recording {
@@ -89,10 +91,10 @@ impl Recording {
                 .sum::<u64>()
         };
         let before = refused(mesh);
-        for (machine, from) in [('a', self.a), ('x', self.x)] {
+        for (machine, from, to) in [('a', self.a, self.b), ('x', self.x, self.b_at_x)] {
             let mut forger = Forger::new(mesh.machine(machine));
             for datagram in &self.datagrams {
-                forger.send(from, self.b, datagram);
+                forger.send(from, to, datagram);
                 thread::sleep(Duration::from_micros(200));
             }
         }
@@ -132,7 +134,8 @@ fn replay_of_a_recording_delivers_nothing_and_moves_no_endpoint() {
     }
     mesh.wait_ping('a', 'b');
     let at = |ends: &str, port| SocketAddr::new(mesh.underlay(ends)[0], port);
-    let (a, b, x) = (at("ab", PORT), at("ba", PORT), at("xb", 5_555));
+    let (a, x) = (at("ab", PORT), at("xb", 5_555));
+    let (b, b_at_x) = (at("ba", PORT), at("bx", PORT));
 
     let start = Instant::now();
     let application = listen(&mesh);
@@ -163,7 +166,13 @@ fn replay_of_a_recording_delivers_nothing_and_moves_no_endpoint() {
             "{kind:?}"
         );
     }
-    let recording = Recording { datagrams, a, b, x };
+    let recording = Recording {
+        datagrams,
+        a,
+        x,
+        b,
+        b_at_x,
+    };
     recording.replay(&mesh, "at once");
     sleep_until(start + Duration::from_secs(10));
     recording.replay(&mesh, "after 10 s");
