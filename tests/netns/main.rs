@@ -5,16 +5,20 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails there")]
 
 mod attack;
+mod confine;
 mod device;
 mod ends;
 mod failover;
 mod families;
+mod garbage;
 mod lab;
 mod lab_net;
+mod leak;
 mod mtu;
 mod nat;
 mod ping;
 mod priority;
+mod replay;
 mod restart;
 mod scale;
 mod sealed;

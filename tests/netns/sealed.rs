@@ -17,7 +17,7 @@ use overlay_tests::mesh::{Family, Mesh, PATIENCE, PORT, Setup, Turn, may_run, ne
 use socket2::{Domain, Protocol, Socket, Type};
 
 /// A mesh of members.
-fn sealed(wires: &str) -> Mesh {
+pub(crate) fn sealed(wires: &str) -> Mesh {
     let mut mesh = Mesh::wired(Family::Dual, wires);
     let mut names: Vec<char> = wires.chars().filter(|name| !name.is_whitespace()).collect();
     names.sort_unstable();
@@ -77,7 +77,7 @@ fn sealed_nothing_plain_is_on_the_wire() {
 }
 
 /// A socket that gets every frame of a machine.
-fn wiretap() -> Socket {
+pub(crate) fn wiretap() -> Socket {
     const ETH_P_ALL: i32 = 0x0003;
     let all = Protocol::from(i32::from((ETH_P_ALL as u16).to_be()));
     let socket = Socket::new(Domain::PACKET, Type::RAW, Some(all)).unwrap();
@@ -86,7 +86,7 @@ fn wiretap() -> Socket {
 }
 
 /// What a datagram to or from a daemon carries, in an Ethernet frame.
-fn udp_payload(frame: &[u8]) -> Option<&[u8]> {
+pub(crate) fn udp_payload(frame: &[u8]) -> Option<&[u8]> {
     let (kind, packet) = (frame.get(12..14)?, frame.get(14..)?);
     let datagram = match (kind, packet.first()?) {
         ([0x08, 0x00], 0x45) if packet.get(9) == Some(&17) => packet.get(20..)?,

@@ -118,7 +118,12 @@ impl Forger {
 
 /// Appends an IPv4 packet; the kernel fills in total length, identification and header checksum,
 /// and a UDP checksum of 0 is none.
-fn packet_v4(packet: &mut Vec<u8>, from: SocketAddrV4, to: SocketAddrV4, datagram: &[u8]) {
+pub(crate) fn packet_v4(
+    packet: &mut Vec<u8>,
+    from: SocketAddrV4,
+    to: SocketAddrV4,
+    datagram: &[u8],
+) {
     packet.extend_from_slice(&[0x45, 0, 0, 0, 0, 0, 0, 0, 64, 17, 0, 0]);
     packet.extend_from_slice(&from.ip().octets());
     packet.extend_from_slice(&to.ip().octets());
@@ -201,7 +206,7 @@ impl Witness {
     }
 }
 
-fn raw(namespace: &Namespace, family: Domain, protocol: Protocol) -> Socket {
+pub(crate) fn raw(namespace: &Namespace, family: Domain, protocol: Protocol) -> Socket {
     namespace
         .run(|| Socket::new(family, Type::RAW, Some(protocol)))
         .expect("the namespace can be entered")

@@ -6,6 +6,8 @@ pub mod attack;
 pub mod cli;
 #[cfg(feature = "daemon")]
 pub mod daemon;
+#[cfg(feature = "daemon")]
+pub mod flood;
 pub mod fuzz;
 #[cfg(feature = "daemon")]
 pub mod mesh;

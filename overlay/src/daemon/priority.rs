@@ -6,7 +6,7 @@
 //! each processor for ordinary programs (sched(7), `sched_rt_runtime_us` and the fair server).
 
 use nix::unistd::{getpid, getsid};
-use rustix::process::{Resource, Rlimit, getrlimit, setpriority_process, setrlimit};
+use rustix::process::setpriority_process;
 use thread_priority::{
     RealtimeThreadSchedulePolicy, ThreadPriority, ThreadSchedulePolicy,
     set_thread_priority_and_policy, thread_native_id,
@@ -28,29 +28,10 @@ pub fn take_nice(nice: i32) {
     }
 }
 
-/// Lets later threads become real-time without CAP_SYS_NICE, which the process then need not keep.
-///
-/// Returns whether they may; raising the limit takes CAP_SYS_RESOURCE.
-pub fn permit_realtime() -> bool {
-    let lowest = Some(1);
-    let Rlimit { current, maximum } = getrlimit(Resource::Rtprio);
-    let is_enough = |limit: Option<u64>| limit.is_none_or(|limit| Some(limit) >= lowest);
-    is_enough(current)
-        || setrlimit(
-            Resource::Rtprio,
-            Rlimit {
-                current: lowest,
-                maximum: if is_enough(maximum) { maximum } else { lowest },
-            },
-        )
-        .is_ok()
-}
-
 /// Makes the calling thread real-time, at the lowest priority of that kind: before ordinary
 /// programs, behind everything else that is real-time, such as a robot's control loops.
 ///
-/// Returns whether the system permitted it, which takes CAP_SYS_NICE or RLIMIT_RTPRIO
-/// ([`permit_realtime`]).
+/// Returns whether the system permitted it, which takes CAP_SYS_NICE or RLIMIT_RTPRIO.
 pub fn take_realtime() -> bool {
     let policy = ThreadSchedulePolicy::Realtime(RealtimeThreadSchedulePolicy::RoundRobin);
     let taken = set_thread_priority_and_policy(thread_native_id(), ThreadPriority::Min, policy);

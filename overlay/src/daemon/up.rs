@@ -252,7 +252,7 @@ async fn run(start: Start) -> Result<(), Failure> {
     });
 
     // 3. From here on with little: before there are other threads, which inherit that.
-    let confinement = confine_to_needs(&config);
+    let mut confinement = confine_to_needs(&config);
 
     // 4. The data path.
     let (near, near_rx) = mpsc::channel(NEAR);
@@ -281,6 +281,7 @@ async fn run(start: Start) -> Result<(), Failure> {
             nonces: ChaCha12Rng::from_seed(seed_of(&mut rng)),
         });
         let wanted = config.device.priority;
+        let is_confined = config.confine;
         let shared = shared.clone();
         let thread = std::thread::Builder::new()
             .name(name.to_owned())
@@ -288,10 +289,16 @@ async fn run(start: Start) -> Result<(), Failure> {
                 if wanted == Priority::Realtime && priority::take_realtime() {
                     shared.is_realtime.store(true, Relaxed);
                 }
+                if is_confined {
+                    confine::settle();
+                }
                 worker.run();
             })
             .map_err(|error| Failure::at_work("cannot start a data thread", "").because(error))?;
         data.push(thread);
+    }
+    if confinement.enabled {
+        confinement.capabilities = confine::settle();
     }
 
     // 5. The control path.
@@ -367,10 +374,9 @@ fn confine_to_needs(config: &Config) -> ConfinementReport {
         return confine::unconfined();
     }
     let Config { device, files, .. } = config;
-    let scheduling = device.priority == Priority::Realtime && !priority::permit_realtime();
     confine::confine(&Needs {
         device: device.mode != DeviceMode::None && device.on_loss == OnLoss::Keep,
-        scheduling,
+        scheduling: device.priority == Priority::Realtime,
         state: &files.state,
         control: &files.control,
     })

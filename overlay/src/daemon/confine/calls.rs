@@ -67,8 +67,8 @@ const ALLOWED: &[c_long] = &[
     libc::SYS_getgid, libc::SYS_getegid, libc::SYS_getgroups, libc::SYS_getresuid,
     libc::SYS_getresgid, libc::SYS_getpgid, libc::SYS_getsid, libc::SYS_capget,
     libc::SYS_prlimit64, libc::SYS_getrusage, libc::SYS_sysinfo, libc::SYS_uname,
-    // Both can only take away, but for what `refused_arguments` names.
-    libc::SYS_prctl, libc::SYS_seccomp,
+    // These can only take away, but for what `refused_arguments` names.
+    libc::SYS_prctl, libc::SYS_seccomp, libc::SYS_capset,
 ];
 
 /// The older names that some of them have on this processor alone.
@@ -98,7 +98,7 @@ const REFUSED: &[c_long] = &[
     libc::SYS_open_by_handle_at, libc::SYS_name_to_handle_at, libc::SYS_mknodat,
     libc::SYS_linkat, libc::SYS_symlinkat, libc::SYS_fchown, libc::SYS_fchownat,
     libc::SYS_setuid, libc::SYS_setgid, libc::SYS_setresuid, libc::SYS_setresgid,
-    libc::SYS_setgroups, libc::SYS_capset, libc::SYS_init_module, libc::SYS_finit_module,
+    libc::SYS_setgroups, libc::SYS_init_module, libc::SYS_finit_module,
     libc::SYS_delete_module, libc::SYS_kexec_load, libc::SYS_reboot, libc::SYS_swapon,
     libc::SYS_settimeofday, libc::SYS_clock_settime, libc::SYS_sethostname, libc::SYS_syslog,
     libc::SYS_personality,

@@ -18,24 +18,28 @@ pub(super) fn clear_groups() -> io::Result<()> {
 }
 
 /// Keeps those capabilities of `wanted` that the process has, and gives up all others, also the way
-/// to get them back. Returns what is left.
-pub(super) fn keep_only(wanted: CapabilitySet) -> io::Result<CapabilitySet> {
-    let kept = capabilities(None)?.permitted & wanted;
+/// to get them back.
+pub(super) fn keep_only(wanted: CapabilitySet) -> io::Result<()> {
     for (_, one) in CapabilitySet::all().iter_names() {
         // Refused to a user, who gains none from it, and for what this kernel does not have.
         let _ = remove_capability_from_bounding_set(one);
     }
     // Not in kernels before 4.3, which have no such set.
     let _ = clear_ambient_capability_set();
-    set_capabilities(
+    lower_to(wanted)
+}
+
+/// Keeps those capabilities of `wanted` that the calling thread has.
+pub(super) fn lower_to(wanted: CapabilitySet) -> io::Result<()> {
+    let kept = capabilities(None)?.permitted & wanted;
+    Ok(set_capabilities(
         None,
         CapabilitySets {
             effective: kept,
             permitted: kept,
             inheritable: CapabilitySet::empty(),
         },
-    )?;
-    Ok(kept)
+    )?)
 }
 
 /// Programs that this process runs gain nothing from set-user-ID bits and file capabilities.
@@ -43,7 +47,7 @@ pub(super) fn gain_none() -> io::Result<()> {
     Ok(set_no_new_privs(true)?)
 }
 
-/// What the process may do now.
+/// What the calling thread may do now.
 pub(super) fn held() -> CapabilitySet {
     capabilities(None).map_or(CapabilitySet::empty(), |sets| sets.permitted)
 }

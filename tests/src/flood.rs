@@ -1,0 +1,104 @@
+//! As many datagrams as the machine can send, from thousands of addresses that are not the sender's.
+//!
+//! Everything stays in the namespace that a test made. Packets are made in advance and handed to the
+//! kernel by the hundred (sendmmsg on a raw socket), so that it is the kernel that is slow.
+#![allow(
+    clippy::unwrap_used,
+    reason = "only tests call this, and one that cannot go on fails there"
+)]
+
+use std::io::IoSlice;
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::os::fd::AsRawFd;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::sched::{CpuSet, sched_setaffinity};
+use nix::sys::socket::{MsgFlags, MultiHeaders, SockaddrIn, sendmmsg};
+use nix::unistd::Pid;
+use overlay::lab::net::Namespace;
+use socket2::{Domain, Protocol, Socket};
+
+use crate::attack::{packet_v4, raw};
+
+/// Packets of one system call.
+const BATCH: usize = 128;
+/// Packets made in advance; then they repeat.
+const PACKETS: usize = 8_192;
+/// Where they say that they come from: the benchmark networks of RFC 2544, and nobody's here.
+pub const SOURCES: [u8; 2] = [198, 18];
+
+/// A flood, ready to begin.
+#[derive(Debug)]
+pub struct Flood {
+    socket: Socket,
+    packets: Vec<Vec<u8>>,
+    to: SocketAddrV4,
+}
+
+impl Flood {
+    /// A flood of `datagrams` in turn, from `namespace` to `to`.
+    ///
+    /// # Panics
+    /// Without the right to make raw sockets.
+    pub fn new(namespace: &Namespace, to: SocketAddrV4, datagrams: &[Vec<u8>]) -> Self {
+        // With this protocol the packets given bring their IP header along.
+        let protocol = Protocol::from(nix::libc::IPPROTO_RAW);
+        let socket = raw(namespace, Domain::IPV4, protocol);
+        socket.set_send_buffer_size(4 << 20).unwrap();
+        let [first, second] = SOURCES;
+        let packet = |(number, datagram): (usize, &Vec<u8>)| {
+            let [high, low] = (number as u16).to_be_bytes();
+            let from = Ipv4Addr::new(first, second, high, low);
+            let mut packet = Vec::new();
+            packet_v4(&mut packet, SocketAddrV4::new(from, 40_000), to, datagram);
+            packet
+        };
+        let datagrams = datagrams.iter().cycle().take(PACKETS).enumerate();
+        Self {
+            packets: datagrams.map(packet).collect(),
+            socket,
+            to,
+        }
+    }
+
+    /// Sends for `duration`, at most `rate` a second, on the last processor; returns how many the
+    /// kernel took.
+    ///
+    /// # Panics
+    /// When the kernel refuses them for another reason than being busy.
+    pub fn run(&self, duration: Duration, rate: u64) -> u64 {
+        let processors = thread::available_parallelism().map_or(1, usize::from);
+        let mut last = CpuSet::new();
+        last.set(processors - 1).unwrap();
+        // Where that is refused the figure is worse, and says so itself.
+        let _ = sched_setaffinity(Pid::from_raw(0), &last);
+        let slices: Vec<[IoSlice<'_>; 1]> = self
+            .packets
+            .iter()
+            .map(|packet| [IoSlice::new(packet)])
+            .collect();
+        let addresses = vec![Some(SockaddrIn::from(SocketAddrV4::new(*self.to.ip(), 0))); BATCH];
+        let mut headers = MultiHeaders::<SockaddrIn>::preallocate(BATCH, None);
+        let start = Instant::now();
+        let mut sent = 0;
+        for batch in slices.chunks_exact(BATCH).cycle() {
+            let elapsed = start.elapsed();
+            if elapsed >= duration {
+                break;
+            }
+            if sent as f64 > elapsed.as_secs_f64() * rate as f64 {
+                thread::sleep(Duration::from_micros(200));
+                continue;
+            }
+            let fd = self.socket.as_raw_fd();
+            match sendmmsg(fd, &mut headers, batch, &addresses, [], MsgFlags::empty()) {
+                Ok(taken) => sent += taken.count() as u64,
+                Err(Errno::ENOBUFS | Errno::EAGAIN | Errno::EINTR) => thread::yield_now(),
+                Err(error) => panic!("cannot flood {}: {error}", self.to),
+            }
+        }
+        sent
+    }
+}
