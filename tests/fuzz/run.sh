@@ -7,7 +7,7 @@ cd "$(dirname "$0")/../.."
 seconds=${1:?"usage: tests/fuzz/run.sh SECONDS [TARGET...]"}
 shift
 targets=("$@")
-[ ${#targets[@]} -gt 0 ] || targets=(parse judge control)
+[ ${#targets[@]} -gt 0 ] || targets=(parse judge control sealed links text)
 
 command -v cargo-fuzz >/dev/null || cargo install --locked cargo-fuzz
 # The sanitizer's flags are not stable; on a nightly toolchain this changes nothing.

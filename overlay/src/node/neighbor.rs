@@ -24,6 +24,7 @@ use super::mtu::MtuSearch;
 use super::snapshot::LinkStats;
 use crate::budget::{Bucket, Rate};
 use crate::id::{LinkId, NetId, Path};
+use crate::planted::{self, Mistake};
 use crate::time::{Duration, Instant};
 
 /// How much longer the higher netid of a link waits before it pings: more than any round trip.
@@ -132,6 +133,9 @@ impl Link {
     /// What is due at `now`; moves the deadlines on.
     pub fn poll(&mut self, now: Instant, timers: &Timers) -> Due {
         if let LinkState::Leaving { since, challenges } = self.state {
+            if planted::is(Mistake::BelieveGoodbye) {
+                return Due::Gone(Gone::Goodbye);
+            }
             return self.poll_leaving(now, since, challenges);
         }
         let heard = self.heard_at();

@@ -44,6 +44,8 @@ pub mod roam;
 pub mod session;
 pub mod sessions;
 
+#[cfg(test)]
+mod corpus;
 mod noise;
 mod scope;
 #[cfg(test)]

@@ -21,28 +21,28 @@ use crate::seal::session::Session;
 use crate::time::Instant;
 
 /// Lines of a file.
-struct Text(String);
+pub(super) struct Text(String);
 
 impl Text {
-    fn new(about: &str) -> Self {
+    pub(super) fn new(about: &str) -> Self {
         Self(format!("# {about}\n"))
     }
 
-    fn scene(&mut self, name: &str) {
+    pub(super) fn scene(&mut self, name: &str) {
         write!(self.0, "\nname: {name}\n").unwrap();
     }
 
-    fn line(&mut self, key: &str, value: impl std::fmt::Display) {
+    pub(super) fn line(&mut self, key: &str, value: impl std::fmt::Display) {
         writeln!(self.0, "{key}: {value}").unwrap();
     }
 
-    fn hex(&mut self, key: &str, bytes: &[u8]) {
+    pub(super) fn hex(&mut self, key: &str, bytes: &[u8]) {
         let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
         self.line(key, hex);
     }
 
     #[track_caller]
-    fn is(&self, file: &str) {
+    pub(super) fn is(&self, file: &str) {
         if self.0 != file {
             // Where a vector is meant to change, this is the file to put in its place.
             println!("{}", self.0);
@@ -57,7 +57,7 @@ impl Text {
 }
 
 /// 32 bytes that rise from a number.
-fn rising(first: u8) -> [u8; 32] {
+pub(super) fn rising(first: u8) -> [u8; 32] {
     std::array::from_fn(|at| first.wrapping_add(at as u8))
 }
 
@@ -66,7 +66,7 @@ fn secret() -> MeshSecret {
 }
 
 /// The two nodes of all vectors.
-fn node(first: u8, netid: NetId, aes: bool) -> Local {
+pub(super) fn node(first: u8, netid: NetId, aes: bool) -> Local {
     let identity = Identity::new(Key::new(rising(first)), &Key::new(rising(first + 0x20)));
     Local::new(
         secret().derive(),
@@ -77,8 +77,8 @@ fn node(first: u8, netid: NetId, aes: bool) -> Local {
     )
 }
 
-const NEAR: NetId = NetId(0x2a);
-const FAR: NetId = NetId(0x07);
+pub(super) const NEAR: NetId = NetId(0x2a);
+pub(super) const FAR: NetId = NetId(0x07);
 
 #[test]
 fn keys() {

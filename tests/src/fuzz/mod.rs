@@ -7,9 +7,15 @@
 
 mod control;
 mod judge;
+mod links;
+mod sealed;
+mod text;
 
 pub use control::fuzz_control;
 pub use judge::fuzz_judge;
+pub use links::fuzz_links;
+pub use sealed::fuzz_sealed;
+pub use text::fuzz_text;
 
 use std::fmt::{self, Write};
 
@@ -144,6 +150,24 @@ mod tests {
         assert!(files >= 8, "only {files} files in the corpus");
     }
 
+    #[test]
+    fn the_corpus_of_sealed_breaks_no_law() {
+        let files = replay("sealed", fuzz_sealed);
+        assert!(files >= 20, "only {files} files in the corpus");
+    }
+
+    #[test]
+    fn the_corpus_of_links_breaks_no_law() {
+        let files = replay("links", fuzz_links);
+        assert!(files >= 8, "only {files} files in the corpus");
+    }
+
+    #[test]
+    fn the_corpus_of_text_breaks_no_law() {
+        let files = replay("text", fuzz_text);
+        assert!(files >= 4, "only {files} files in the corpus");
+    }
+
     /// A fuzzer without feedback, seeded: what `cargo test` can do in a second.
     #[test]
     fn random_inputs_break_no_law() {
@@ -154,6 +178,9 @@ mod tests {
             fuzz_parse(&input);
             fuzz_judge(&input);
             fuzz_control(&input);
+            fuzz_sealed(&input);
+            fuzz_links(&input);
+            fuzz_text(&input);
         }
     }
 

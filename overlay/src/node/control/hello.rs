@@ -25,7 +25,7 @@ impl Control {
         if !self.is_configured(&endpoint) && !self.take_hello(now, &endpoint) {
             return self.counters.count(DropReason::HelloBudget);
         }
-        if self.is_trusted(&endpoint) || planted::is(Mistake::SkipProof) {
+        if self.is_trusted(&endpoint) {
             return self.promote(now, endpoint, header.src, None, effects);
         }
         if !self.is_configured(&endpoint)
@@ -43,6 +43,9 @@ impl Control {
         }
         self.candidates
             .update(&endpoint, |candidate| candidate.claimed = Some(header.src));
+        if planted::is(Mistake::SkipProof) {
+            return self.promote(now, endpoint, header.src, None, effects);
+        }
         self.step_candidates(now, effects);
         // A peer that is being dialed gets its answer now, not at the next step of the schedule.
         self.answer_candidate(now, endpoint, effects);

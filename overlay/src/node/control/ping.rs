@@ -207,8 +207,7 @@ impl Control {
         let netid = self.by_endpoint.get(endpoint).copied();
         if let Some(neighbor) = netid.and_then(|netid| self.neighbors.get_mut(&netid)) {
             for link in &mut neighbor.links {
-                let leaves = matches!(link.state, LinkState::Leaving { .. });
-                if leaves && !planted::is(Mistake::BelieveGoodbye) {
+                if matches!(link.state, LinkState::Leaving { .. }) {
                     link.state = LinkState::Live;
                 }
             }

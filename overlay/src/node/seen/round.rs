@@ -100,7 +100,7 @@ impl<'s> Round<'s> {
     pub(super) fn probe(&mut self, digest: u64, place: u16) -> Seen {
         let refused = self.level != u32::MAX && self.has_its_share(place);
         let digest = match planted::is(Mistake::ForgetEarly) {
-            true => digest ^ self.second / 60,
+            true => digest ^ (self.second / 60),
             false => digest,
         };
         // 1. The newest table knows nearly all that is known.
