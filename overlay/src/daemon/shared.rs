@@ -162,6 +162,8 @@ pub enum SealReport {
     Confirmed(u32),
     /// A control frame that asks for something, on the session of this index.
     Control(u32, Owned),
+    /// A control frame about revocation lists, whole, on the session of this index.
+    List(u32, Box<[u8]>),
 }
 
 /// From the worker to the driver.

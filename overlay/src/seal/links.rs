@@ -18,13 +18,14 @@ use rand_core::Rng;
 use wire::NetId;
 use wire::sealed::{Control, Frame, LINK_HEADER_LEN, SealedKind, TAG_LEN};
 
+use crate::budget::Level;
 use crate::id::{Endpoint, Path};
 use crate::keyed::KeyedHasher;
 use crate::seal::door::{Arrival, Door, Limits, Verdict};
 use crate::seal::effect::{Effect, Effects, Event, Indices, Owned, PeerId, Turn};
 use crate::seal::keys::Key;
 use crate::seal::local::Local;
-use crate::seal::members::{Claim, Members, Refusal};
+use crate::seal::members::{Claim, Members, Pulling, Refusal};
 use crate::seal::payload::Remote;
 use crate::seal::peer::{Kind, Peer, State, Timers};
 use crate::seal::session::{LINK_OVERHEAD, Session};
@@ -74,6 +75,8 @@ struct Entry {
     peer: Peer,
     path: Path,
     waiting: VecDeque<Box<[u8]>>,
+    /// Requests for lists that were answered.
+    requests: Level,
 }
 
 /// The machine. Calls: by one owner.
@@ -87,6 +90,9 @@ pub struct Links {
     by_endpoint: HashMap<Endpoint, PeerId, KeyedHasher>,
     next_id: u32,
     members: Members,
+    pulling: Pulling,
+    /// When the newest list is announced again, and how often still.
+    telling: Option<(Instant, u32)>,
     sessions: SessionSet,
     effects: Effects,
     wishes: Vec<Wish>,
@@ -113,6 +119,8 @@ impl Links {
             by_endpoint: HashMap::with_hasher(hasher),
             next_id: 0,
             members: Members::default(),
+            pulling: Pulling::default(),
+            telling: None,
             sessions: SessionSet::new(hasher),
             effects: Effects::default(),
             wishes: Vec::new(),
@@ -122,6 +130,8 @@ impl Links {
     /// The same with these rules of who comes up; without them, by pins of this run alone.
     #[must_use]
     pub fn admitting(mut self, members: Members) -> Self {
+        let number = members.list().number();
+        self.local.revocation = (number > 0).then_some(number);
         self.members = members;
         self
     }
@@ -129,6 +139,19 @@ impl Links {
     /// Who comes up.
     pub const fn members(&mut self) -> &mut Members {
         &mut self.members
+    }
+
+    /// The certificates of those whose links are up.
+    pub fn certificates(&self) -> impl Iterator<Item = (NetId, &[u8])> {
+        self.peers.values().filter_map(|entry| {
+            let remote = entry.peer.remote()?;
+            Some((remote.netid, remote.certificate.as_deref()?))
+        })
+    }
+
+    /// This node.
+    pub const fn local(&self) -> &Local {
+        &self.local
     }
 
     /// Forgets the key of a netid, and says which it was. Its links end: the next key that comes up
@@ -234,11 +257,14 @@ impl Links {
         self.peers
             .values()
             .filter_map(|entry| entry.peer.next_timeout())
+            .chain(self.pull_at())
             .min()
     }
 
     /// Does what is due. Early calls are harmless.
     pub fn handle_timeout(&mut self, now: Instant) {
+        self.tell_again(now);
+        self.pull(now);
         let due: Vec<PeerId> = self
             .peers
             .iter()
@@ -275,15 +301,19 @@ impl Links {
             .map(|(id, _)| *id)
             .collect();
         for id in ids {
-            let mut ended = Vec::new();
-            self.with(now, id, |peer, turn| {
-                peer.leave(turn, reason, |from| ended.push(from));
-            });
-            for from in ended {
-                self.door.leave(from);
-            }
-            self.forget_if_idle(id);
+            self.leave_one(now, id, reason);
         }
+    }
+
+    fn leave_one(&mut self, now: Instant, id: PeerId, reason: u8) {
+        let mut ended = Vec::new();
+        self.with(now, id, |peer, turn| {
+            peer.leave(turn, reason, |from| ended.push(from));
+        });
+        for from in ended {
+            self.door.leave(from);
+        }
+        self.forget_if_idle(id);
     }
 
     fn handle_init(&mut self, now: Instant, path: &Path, datagram: &[u8], waiting: usize) -> bool {
@@ -334,6 +364,7 @@ impl Links {
             peer: Peer::new(id, kind, self.timers),
             path: *path,
             waiting: VecDeque::new(),
+            requests: Level::default(),
         };
         self.peers.insert(id, entry);
         self.by_endpoint.insert(path.endpoint, id);
@@ -346,6 +377,7 @@ impl Links {
             && let Some(entry) = self.peers.remove(&id)
         {
             self.by_endpoint.remove(&entry.path.endpoint);
+            self.pulling.gone(id);
         }
     }
 
@@ -354,6 +386,7 @@ impl Links {
         let Some(entry) = self.peers.get_mut(&id) else {
             return;
         };
+        let was_up = entry.peer.current().is_some();
         let mut effects = std::mem::take(&mut self.effects);
         let mut turn = Turn {
             now,
@@ -377,6 +410,12 @@ impl Links {
             entry
                 .peer
                 .leave(&mut turn, why.reason(), |from| self.door.leave(from));
+            if !was_up {
+                // Nothing is sealed with it, not even that it is refused.
+                let lets_go =
+                    |effect: &Effect| matches!(effect, Effect::Close(_) | Effect::Use(None));
+                turn.effects.retain(lets_go);
+            }
             let notice = Notice::Refused {
                 netid,
                 static_key,
@@ -387,6 +426,7 @@ impl Links {
         }
         // 2. The rest, in order.
         let mut changed = false;
+        let told = effects.as_slice().iter().find_map(Self::list_told);
         for effect in effects.drain() {
             changed |= carry_out(
                 now,
@@ -408,6 +448,9 @@ impl Links {
                 self.wishes
                     .extend(sealed.map(|sealed| Wish::Send(entry.path, sealed)));
             }
+        }
+        if let Some(theirs) = told {
+            self.learn_of_list(now, id, theirs);
         }
     }
 }
@@ -469,6 +512,9 @@ fn seal_control(session: &Session, control: &Owned) -> Option<Box<[u8]>> {
     session.seal(&mut out).ok()?;
     Some(out.into_boxed_slice())
 }
+
+#[path = "links_spreading.rs"]
+mod spreading;
 
 #[cfg(test)]
 #[path = "links_tests.rs"]

@@ -148,7 +148,15 @@ fn open_one(
                 }
             }
             Frame::Control(control) => {
-                if matches!(control, Control::PathChallenge(_) | Control::Close(_)) {
+                let asks = matches!(
+                    control,
+                    Control::PathChallenge(_)
+                        | Control::Close(_)
+                        | Control::ListNumber(_)
+                        | Control::ListRequest(..)
+                        | Control::ListPiece(_)
+                );
+                if asks {
                     porter.frame(header.receiver, &control);
                 }
             }

@@ -12,8 +12,8 @@ use super::error::ConfigError;
 use super::numbers::{Limits, Storm, Timers};
 use super::value::{self, Given, PORT};
 use super::words::{
-    DEVICE_NAME_LIMIT, choice_of, device_name, list, log_filter, mesh_name, netid, node_name, path,
-    peer, security, trusted_key, unknown,
+    DEVICE_NAME_LIMIT, authority, choice_of, device_name, list, log_filter, mesh_name, netid,
+    node_name, path, peer, security, trusted_key, unknown,
 };
 use super::{
     Config, Dedupe, Device, Files, Forwarding, HashKind, Links, NAME, OnLoss, Priority, Security,
@@ -42,6 +42,7 @@ pub(super) struct Draft {
     control: Option<PathBuf>,
     secret: Option<PathBuf>,
     identity: Option<PathBuf>,
+    certificate: Option<PathBuf>,
     mtu: Option<u32>,
     /// The setting that only makes sense with a device, if one was given.
     needs_device: Option<Given>,
@@ -55,6 +56,7 @@ impl Default for Draft {
             security: Security::Plain,
             netid: None,
             trusted: None,
+            authority: None,
             links: Links {
                 listen: vec![
                     SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), PORT),
@@ -93,6 +95,7 @@ impl Default for Draft {
                 control: PathBuf::new(),
                 secret: PathBuf::new(),
                 identity: PathBuf::new(),
+                certificate: PathBuf::new(),
                 log: "info".to_owned(),
                 log_format: LogFormat::Text,
             },
@@ -106,6 +109,7 @@ impl Default for Draft {
             control: None,
             secret: None,
             identity: None,
+            certificate: None,
             mtu: None,
             needs_device: None,
         }
@@ -141,6 +145,8 @@ impl Draft {
             "max_neighbors" => links.max_neighbors = given.whole(1, 1_024, "neighbors")? as u16,
             "nice" => self.config.nice = given.signed(-20, 19, "of nice")?,
             "forwarding" => links.forwarding = given.choice(&[("flood", Forwarding::Flood)])?,
+            "authority" => self.config.authority = Some(authority(given)?),
+            "certificate_file" => self.certificate = Some(path(given)?),
             "trusted_keys" => self.config.trusted = Some(list(given, MANY, trusted_key)?),
             "state_dir" => self.state = Some(path(given)?),
             "control" => self.control = Some(path(given)?),
@@ -264,6 +270,10 @@ impl Draft {
         config.files.identity = self
             .identity
             .or_else(|| beside("identity"))
+            .unwrap_or_default();
+        config.files.certificate = self
+            .certificate
+            .or_else(|| beside("certificate"))
             .unwrap_or_default();
         config.files.secret = secret.unwrap_or_default();
         config.files.state = match state {

@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use tuntap::MergingEnded;
 use wire::Header;
-use wire::sealed::Control;
+use wire::sealed::{Control, Frame};
 
 use super::TX_ITEMS;
 use crate::budget::{Buckets, Rate};
@@ -196,6 +196,14 @@ impl Porter for Hand {
         let owned = match control {
             Control::PathChallenge(bytes) => Owned::PathChallenge(*bytes),
             Control::Close(reason) => Owned::Close(*reason),
+            Control::ListNumber(_) | Control::ListRequest(..) | Control::ListPiece(_) => {
+                let frame = Frame::Control(*control);
+                let mut bytes = vec![0; frame.len()];
+                if frame.emit(&mut bytes).is_some() {
+                    self.seal(SealReport::List(index, bytes.into()));
+                }
+                return;
+            }
             _ => return,
         };
         self.seal(SealReport::Control(index, owned));
