@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use overlay::daemon::args::{self, Command};
 use overlay::daemon::error::{self, Failure};
-use overlay::daemon::{client, decode, forget, invite, lab, setup, up};
+use overlay::daemon::{authority, client, decode, forget, invite, lab, setup, up};
 
 fn main() -> ExitCode {
     let command = match args::parse(std::env::args_os()) {
@@ -25,6 +25,7 @@ fn run(command: &Command) -> Result<ExitCode, Failure> {
         Command::Join(join) => setup::join(join),
         Command::Invite(invite) => invite::invite(invite),
         Command::Key(key) => invite::key(key),
+        Command::Ca(ca) => authority::ca(ca),
         Command::Forget(forget) => forget::forget(forget),
         Command::Status(query) => client::status(query),
         Command::Neighbors(query) => client::neighbors(query),

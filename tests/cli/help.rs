@@ -2,12 +2,13 @@
 
 use overlay_tests::cli::{run, snapshot};
 
-const COMMANDS: [&str; 13] = [
+const COMMANDS: [&str; 14] = [
     "init",
     "join",
     "invite",
     "key",
     "forget",
+    "ca",
     "up",
     "status",
     "neighbors",
@@ -36,6 +37,18 @@ fn every_commands_help_is_as_agreed() {
         let text = help(&[command, "--help"]);
         snapshot(&super::file(&format!("help-{command}.txt")), &text);
         assert!(text.contains("Examples:"), "{command}");
+    }
+}
+
+#[test]
+fn the_help_of_the_authoritys_commands_is_as_agreed() {
+    for command in ["init", "sign", "revoke", "publish", "list", "show"] {
+        let text = help(&["ca", command, "--help"]);
+        snapshot(&super::file(&format!("help-ca-{command}.txt")), &text);
+        assert!(text.contains("Examples:"), "{command}");
+        for line in text.lines() {
+            assert!(line.chars().count() <= 80, "{command}: {line}");
+        }
     }
 }
 

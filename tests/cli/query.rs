@@ -84,6 +84,7 @@ fn answers(verb: &Verb) -> Vec<Reply> {
         Verb::Neighbors => {
             let neighbor = NeighborReport {
                 netid: Some(NetId(7)),
+                name: None,
                 state: NeighborState::Refused,
                 peer: Some("van.example:44204".into()),
                 why: Some("it has enough neighbors".into()),
@@ -94,7 +95,7 @@ fn answers(verb: &Verb) -> Vec<Reply> {
             })]
         }
         Verb::Nodes => vec![Reply::Nodes(NodesReport::default())],
-        Verb::Forget(_) => vec![Reply::refused("not this one", "")],
+        Verb::Forget(_) | Verb::Publish(_) => vec![Reply::refused("not this one", "")],
         Verb::Counters => {
             let counters = Counters::default();
             counters.count_many(DropReason::Duplicate, 1_000);

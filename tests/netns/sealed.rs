@@ -10,10 +10,13 @@
 
 use std::io::Read;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use overlay::daemon::report::Security;
-use overlay_tests::mesh::{Family, Mesh, PATIENCE, PORT, Setup, Turn, may_run, netid, sleep_until};
+use overlay_tests::cli;
+use overlay_tests::mesh::{
+    Family, Mesh, Node, PATIENCE, PORT, Setup, Turn, may_run, netid, sleep_until, wait_until,
+};
 use socket2::{Domain, Protocol, Socket, Type};
 
 /// A mesh of members.
@@ -171,6 +174,8 @@ fn sealed_a_stolen_netid_is_refused_after_a_restart_too_until_its_key_is_forgott
     mesh.start_with('a', is_member);
     mesh.start_with('b', is_member);
     mesh.wait_ping('a', 'b');
+    let pins = mesh.directory().join("a.state/pins");
+    wait_until("the key is written down", PATIENCE, || pins.exists());
     mesh.node_mut('b').kill();
     mesh.node_mut('a').kill();
     mesh.start_with('a', is_member);
@@ -193,4 +198,105 @@ fn sealed_a_stolen_netid_is_refused_after_a_restart_too_until_its_key_is_forgott
         .wait("it takes the new key", PATIENCE, |node| {
             node.live_links() == [netid('b')]
         });
+}
+
+/// What `floodmesh key` says of a node that is to be started.
+fn static_key(setup: &Setup) -> String {
+    let text = setup.command("key", "");
+    let line = text.lines().find(|line| line.starts_with("static key"));
+    line.unwrap().split_whitespace().last().unwrap().to_owned()
+}
+
+#[test]
+fn sealed_only_listed_keys_come_up_where_keys_are_listed() {
+    if !may_run() {
+        return;
+    }
+    let _turn = Turn::beside();
+    let mut mesh = Mesh::wired(Family::V4, "ab ac");
+    let mut key = String::new();
+    mesh.start_with('b', |setup| {
+        setup.sealed = true;
+        key = static_key(setup);
+    });
+    mesh.start_with('c', |setup| setup.sealed = true);
+    mesh.start_with('a', |setup| {
+        setup.sealed = true;
+        setup.more = vec![
+            "--set".into(),
+            format!("trusted_keys={} {key} b", netid('b')),
+        ];
+    });
+    mesh.wait_ping('a', 'b');
+    mesh.node('a').wait("it refuses c", PATIENCE, |node| {
+        node.counter("not_admitted") > 0
+    });
+    assert_eq!(mesh.node('a').live_links(), [netid('b')]);
+    let line = format!("add to trusted_keys: \"{} ", netid('c'));
+    assert!(mesh.node('a').log().contains(&line));
+}
+
+#[test]
+fn sealed_a_revoked_node_is_out_of_the_whole_mesh_within_ten_seconds() {
+    if !may_run() {
+        return;
+    }
+    let _turn = Turn::beside();
+    // The list is given to a, and c is the one that has to close a link.
+    let mut mesh = Mesh::wired(Family::V4, "ab bc cd");
+    let directory = mesh.directory().join("authority");
+    let office = format!("--dir {}", directory.display());
+    let mut authority = String::new();
+    for name in ['a', 'b', 'c', 'd'] {
+        mesh.start_with(name, |setup| {
+            setup.sealed = true;
+            if name == 'a' {
+                let line = setup.command(&format!("ca init {office}"), "");
+                authority = line.trim().replace(" = ", "=").replace('"', "");
+            }
+            let keys = setup.command("key --json", "");
+            let sign = format!(
+                "ca sign - {office} --name node-{name} --netid {}",
+                netid(name)
+            );
+            let certificate = setup.command(&sign, &keys);
+            setup.put("certificate", &certificate);
+            setup.more = vec!["--set".into(), authority.clone()];
+        });
+    }
+    mesh.wait_ping('a', 'd');
+    let named = |node: &Node| {
+        let report = node.neighbors();
+        let names = report.neighbors.into_iter().filter_map(|one| one.name);
+        names.collect::<Vec<_>>()
+    };
+    assert_eq!(named(mesh.node('a')), ["node-b"]);
+    let own = mesh.node('d').status().certificate.unwrap();
+    assert_eq!((own.serial, &own.name[..]), (4, "node-d"));
+    let run = |line: &str| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let output = cli::command(&words).output().unwrap();
+        assert!(output.status.success(), "{line}: {output:?}");
+    };
+    run(&format!("ca revoke node-d {office}"));
+    let control = mesh.node('a').control().display().to_string();
+    let start = Instant::now();
+    run(&format!("ca publish {office} --control {control}"));
+    mesh.node('c').wait("it closed the link", PATIENCE, |node| {
+        node.status().revocation_list == 1 && !mesh.pings('a', 'd', Duration::from_millis(100))
+    });
+    let took = start.elapsed();
+    assert!(took < Duration::from_secs(10), "{took:?}");
+    mesh.wait_ping('a', 'c');
+    // It stays outside, also where c starts anew with what it remembers.
+    mesh.node_mut('b').kill();
+    mesh.node_mut('c').kill();
+    mesh.start_with('c', |setup| {
+        setup.sealed = true;
+        setup.more = vec!["--set".into(), authority.clone()];
+    });
+    mesh.node('c').wait("it refuses d", PATIENCE, |node| {
+        node.counter("not_admitted") > 0
+    });
+    assert_eq!(mesh.node('c').live_links(), []);
 }

@@ -15,8 +15,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::id::NetId;
 
+mod authority;
 mod keys;
 
+pub use authority::{
+    CaArgs, CaCommand, ListArgs, OfficeArgs, PublishArgs, RevokeArgs, ShowArgs, SignArgs,
+};
 pub use keys::{
     ForgetArgs, InitArgs, InviteArgs, JoinArgs, KeyArgs, OwnArgs, SetupArgs, TokenArgument,
 };
@@ -74,6 +78,11 @@ pub enum Command {
     /// may be somebody else. Forget the first, and the next key that comes is remembered. Works on
     /// the running node, or on its files while it does not run.
     Forget(ForgetArgs),
+    /// Be the authority of a mesh: sign and revoke certificates of nodes.
+    ///
+    /// With an authority, knowing the mesh secret is not enough: a node comes up with a certificate, for
+    /// one netid and one key, until its end or until it is revoked.
+    Ca(CaArgs),
     /// Start a node and stay in the foreground.
     ///
     /// Logs go to stderr. One line says when the node is ready: its netid, device, addresses and

@@ -9,12 +9,12 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::admin::{ForgetRequest, PingRequest, Reply, Verb};
+use super::admin::{ForgetRequest, PingRequest, PublishRequest, Reply, Verb};
 use super::args::{NodeArgs, PingArgs, QueryArgs};
 use super::config::NAME;
 use super::error::Failure;
 use super::paths::Places;
-use super::report::Refusal;
+use super::report::{ForgottenReport, PublishedReport, Refusal};
 use super::{render, text};
 
 /// How long a node may take for a reply, above what was asked to take time.
@@ -100,10 +100,36 @@ pub fn ping(args: &PingArgs) -> Result<ExitCode, Failure> {
 ///
 /// # Errors
 /// It runs and refuses, or does not answer.
-pub(super) fn forget(
+pub(super) fn forget(control: &Path, target: &str) -> Result<Option<ForgottenReport>, Failure> {
+    let request = ForgetRequest {
+        target: target.to_owned(),
+    };
+    order(control, &Verb::Forget(request), |reply| match reply {
+        Reply::Forgotten(report) => Some(report),
+        _ => None,
+    })
+}
+
+/// `floodmesh ca publish` on a running node; `None` when none runs there.
+///
+/// # Errors
+/// As [`forget`].
+pub(super) fn publish(control: &Path, list: &str) -> Result<Option<PublishedReport>, Failure> {
+    let request = PublishRequest {
+        list: list.to_owned(),
+    };
+    order(control, &Verb::Publish(request), |reply| match reply {
+        Reply::Published(report) => Some(report),
+        _ => None,
+    })
+}
+
+/// Has the node behind this socket do something; `None` when there is none.
+fn order<T>(
     control: &Path,
-    target: &str,
-) -> Result<Option<super::report::ForgottenReport>, Failure> {
+    verb: &Verb,
+    done: impl FnOnce(Reply) -> Option<T>,
+) -> Result<Option<T>, Failure> {
     let mut node = match Node::connect(control) {
         Ok(node) => node,
         Err(error)
@@ -120,14 +146,9 @@ pub(super) fn forget(
             return Err(Failure::at_work(what, remedy).because(error));
         }
     };
-    let request = ForgetRequest {
-        target: target.to_owned(),
-    };
-    node.ask(&Verb::Forget(request), PATIENCE)?;
-    match node.reply()? {
-        Reply::Forgotten(report) => Ok(Some(report)),
-        _ => Err(node.unexpected()),
-    }
+    node.ask(verb, PATIENCE)?;
+    let reply = node.reply()?;
+    done(reply).map(Some).ok_or_else(|| node.unexpected())
 }
 
 fn query(

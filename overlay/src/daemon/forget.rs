@@ -83,7 +83,7 @@ fn forget_in_file(config: &Config, target: &str) -> Result<ForgottenReport, Fail
     }
     let none = || Failure::at_work(unknown_text(target), "see the node's log for its netid");
     let state = StateDir::open(&config.files.state)?;
-    let mut members = membership::members(config, &state)?;
+    let mut members = membership::members(config, &state, None)?;
     let netid = match members.find(target) {
         Some(netid) => netid,
         None => target.parse().map_err(|_| none())?,
@@ -136,6 +136,7 @@ pub(super) fn advice(name: &str, netid: NetId, key: &[u8; 32], why: Refusal) -> 
         Refusal::NotCertified => {
             "a node is refused, since it shows no certificate (floodmesh ca sign makes one)".into()
         }
+        Refusal::Revoked => "a node is refused, since its key or certificate is revoked".into(),
         Refusal::Early(_) => {
             "a node is refused, since its certificate is not valid yet (check both clocks)".into()
         }

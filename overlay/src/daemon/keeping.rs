@@ -1,8 +1,8 @@
 //! Writes down what a sealed node must not forget, beside the control loop: a sync takes seconds on a
 //! busy disk, and nobody is to wait for it.
 //!
-//! One write at a time, of the latest content of each file; what could not be written is tried
-//! again.
+//! One write at a time, of the latest content of each file, and at most one in a second: so members
+//! that make up netids cannot keep the disk busy. What could not be written is tried again.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -11,6 +11,10 @@ use std::sync::Arc;
 use tokio::task::JoinHandle;
 
 use super::state::{StateDir, StateError};
+use crate::time::{Duration, Instant};
+
+/// Shortest time between two writes.
+const INTERVAL: Duration = Duration::from_secs(1);
 
 /// A file of the state directory, by its kind, and what is to be in it.
 type File = (&'static str, String);
@@ -21,6 +25,7 @@ pub struct Keeping {
     state: Arc<StateDir>,
     waiting: BTreeMap<&'static str, String>,
     writing: Option<JoinHandle<Result<(), (File, StateError)>>>,
+    next_at: Instant,
 }
 
 impl Keeping {
@@ -30,6 +35,7 @@ impl Keeping {
             state,
             waiting: BTreeMap::new(),
             writing: None,
+            next_at: Instant::ZERO,
         }
     }
 
@@ -38,18 +44,18 @@ impl Keeping {
         self.waiting.insert(kind, body);
     }
 
-    /// Goes on; returns at once. Called after each [`Self::put`], and once a second.
+    /// Goes on; returns at once. Called after each [`Self::put`], and at least once a second.
     ///
     /// # Errors
-    /// A write failed: what was there before is still there, and the next call tries again.
-    pub async fn poll(&mut self) -> Result<(), StateError> {
+    /// A write failed: what was there before is still there, and a later call tries again.
+    pub async fn poll(&mut self, now: Instant) -> Result<(), StateError> {
         let ended = self.writing.take_if(|writing| writing.is_finished());
         let outcome = match ended {
             Some(writing) => self.outcome(writing).await,
             None => Ok(()),
         };
-        if outcome.is_ok() {
-            self.begin();
+        if now >= self.next_at && self.begin() {
+            self.next_at = now + INTERVAL;
         }
         outcome
     }
@@ -63,24 +69,26 @@ impl Keeping {
             if let Some(writing) = self.writing.take() {
                 self.outcome(writing).await?;
             }
-            self.begin();
-            if self.writing.is_none() {
+            if !self.begin() {
                 return Ok(());
             }
         }
     }
 
-    fn begin(&mut self) {
+    /// Begins a write if something waits and none is under way; whether it did.
+    fn begin(&mut self) -> bool {
         if self.writing.is_some() {
-            return;
+            return false;
         }
-        if let Some((kind, body)) = self.waiting.pop_first() {
-            let state = Arc::clone(&self.state);
-            self.writing = Some(tokio::task::spawn_blocking(move || {
-                let written = state.write(kind, &body);
-                written.map_err(|error| ((kind, body), error))
-            }));
-        }
+        let Some((kind, body)) = self.waiting.pop_first() else {
+            return false;
+        };
+        let state = Arc::clone(&self.state);
+        self.writing = Some(tokio::task::spawn_blocking(move || {
+            let written = state.write(kind, &body);
+            written.map_err(|error| ((kind, body), error))
+        }));
+        true
     }
 
     async fn outcome(
@@ -120,8 +128,11 @@ mod tests {
         runtime.block_on(async {
             keeping.put("pins", "one\n".into());
             keeping.put("pins", "two\n".into());
-            keeping.poll().await.unwrap();
+            keeping.poll(Instant::ZERO).await.unwrap();
             keeping.put("pins", "three\n".into());
+            // Not twice in a second, but at the end.
+            keeping.poll(Instant::ZERO).await.unwrap();
+            assert_eq!(keeping.waiting.len(), 1);
             keeping.finish().await.unwrap();
             assert!(read("pins").ends_with("three\n"));
             // A directory cannot be replaced by a file.

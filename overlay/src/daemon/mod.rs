@@ -6,7 +6,7 @@
 //! 2. [`up`] opens what must exist before anything moves: logs ([`log`]), the state directory
 //!    ([`state`]), the control socket ([`admin`]).
 //! 3. [`secrets`] are the keys of a sealed node; [`setup`] makes them, [`invite`] passes them on,
-//!    [`forget`] undoes what was remembered of another's.
+//!    [`forget`] undoes what was remembered of another's. [`authority`] is `floodmesh ca`.
 //! 4. The other commands are [`client`]s of that socket; [`report`] is what goes through it and
 //!    [`render`] what people read. [`decode`] needs no daemon.
 //!
@@ -19,6 +19,7 @@
 
 pub mod admin;
 pub mod args;
+pub mod authority;
 pub mod client;
 pub mod clock;
 pub mod config;

@@ -9,8 +9,8 @@ use super::args::DeviceMode;
 use super::report::{
     Backend, ClaimState, ConfinementReport, Count, CountersReport, DeviceReport, DeviceState,
     Health, LandlockReport, Level, LinkReport, NeighborCounts, NeighborReport, NeighborsReport,
-    NodeReport, NodesReport, PingMissed, PingReply, PingSummary, Security, SeenReport,
-    StatusReport, Unmerged,
+    NodeReport, NodesReport, OwnCertificate, PingMissed, PingReply, PingSummary, Security,
+    SeenReport, StatusReport, Unmerged,
 };
 use super::text::{self, age, ago, bytes, columns, number, round_trip};
 use crate::pump::tx::MAX_BATCH;
@@ -42,6 +42,15 @@ pub fn status(report: &StatusReport) -> String {
     row("nodes", format!("{} other known", number(report.nodes)));
     row("security", security(report.security).to_owned());
     row("confined", confinement(&report.confinement));
+    if let Some(own) = &report.certificate {
+        row("certificate", certificate(own));
+    }
+    if report.revocation_list > 0 {
+        row(
+            "revocations",
+            format!("list {}", number(report.revocation_list)),
+        );
+    }
     row("received", amount(traffic.rx_bytes, traffic.rx_datagrams));
     row("sent", amount(traffic.tx_bytes, traffic.tx_datagrams));
     row(
@@ -185,6 +194,17 @@ fn confinement(report: &ConfinementReport) -> String {
     parts.join(", ")
 }
 
+fn certificate(own: &OwnCertificate) -> String {
+    let left = match own.remaining_seconds {
+        0 => "ended".to_owned(),
+        left => format!("good for {}", age(left)),
+    };
+    match own.name.as_str() {
+        "" => format!("serial {}, {left}", own.serial),
+        name => format!("{}, serial {}, {left}", text::foreign(name), own.serial),
+    }
+}
+
 fn amount(amount: u64, datagrams: u64) -> String {
     format!(
         "{} in {}",
@@ -314,7 +334,9 @@ fn neighbor_notes(neighbor: &NeighborReport) -> impl Iterator<Item = String> {
         (!problems.is_empty()).then(|| format!("{}: {}", link.endpoint, problems.join(", ")))
     });
     let peer = peer.map(|peer| format!("dialed as {}", text::printable(peer)));
-    why.into_iter().chain(peer).chain(links)
+    let name = neighbor.name.as_deref();
+    let name = name.map(|name| format!("certified as {}", text::foreign(name)));
+    name.into_iter().chain(why).chain(peer).chain(links)
 }
 
 /// `floodmesh nodes`: one line per node, more where it has many addresses.

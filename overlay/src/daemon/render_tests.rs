@@ -26,6 +26,8 @@ fn status_report() -> StatusReport {
             },
             seccomp: true,
         },
+        certificate: None,
+        revocation_list: 0,
         device: DeviceReport {
             name: Some("mesh0".into()),
             mode: DeviceMode::Tun,
@@ -173,6 +175,7 @@ fn a_smaller_batch_than_usual_is_shown_with_a_device_and_without() {
 fn neighbors_are_lines_of_links_with_notes() {
     let neighbor = |netid, state, links: &[LinkReport]| NeighborReport {
         netid,
+        name: None,
         state,
         peer: None,
         why: None,

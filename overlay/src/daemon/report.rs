@@ -37,6 +37,12 @@ pub struct StatusReport {
     /// What the process has given up.
     #[serde(default)]
     pub confinement: ConfinementReport,
+    /// Its certificate, where an authority signs.
+    #[serde(default)]
+    pub certificate: Option<OwnCertificate>,
+    /// Number of the revocation list that it follows; 0 for none.
+    #[serde(default)]
+    pub revocation_list: u64,
     /// Its device.
     pub device: DeviceReport,
     /// Where it listens.
@@ -61,6 +67,28 @@ pub struct ForgottenReport {
     pub netid: NetId,
     /// The key, in hex.
     pub key: String,
+}
+
+/// The revocation list that a node follows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PublishedReport {
+    /// Its number.
+    pub number: u64,
+    /// How many serials and keys it revokes.
+    pub entries: u64,
+}
+
+/// A node's own certificate.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OwnCertificate {
+    /// The number by which it is revoked.
+    pub serial: u64,
+    /// The name in it; may be empty.
+    pub name: String,
+    /// Its last second, since 1970-01-01 UTC.
+    pub not_after: u64,
+    /// How long it is still good; 0 when it has ended.
+    pub remaining_seconds: u64,
 }
 
 /// How something is protected.
@@ -276,7 +304,8 @@ pub struct Health {
     /// How bad it is.
     pub level: Level,
     /// A word that stays the same, for scripts: `netid_conflict`, `mesh_mismatch`, `storm`,
-    /// `bridge_loop`, `wrong_mode`, `device_degraded`, `no_neighbor`, `seen_shortened`, `path_mtu`.
+    /// `bridge_loop`, `wrong_mode`, `other_key`, `certificate_ends`, `revoked`, `device_degraded`,
+    /// `no_neighbor`, `seen_shortened`, `path_mtu`.
     pub code: String,
     /// A sentence, for people.
     pub text: String,
@@ -305,6 +334,9 @@ pub struct NeighborReport {
     /// Its number, once known.
     #[serde(with = "as_text_or_null")]
     pub netid: Option<NetId>,
+    /// Its name, by its certificate; `null` without one.
+    #[serde(default)]
+    pub name: Option<String>,
     /// How things stand.
     pub state: NeighborState,
     /// The `--peer` that it was found by, as written; `null` when it came by itself.

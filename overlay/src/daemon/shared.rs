@@ -171,6 +171,8 @@ pub enum SealReport {
     /// The newest datagram of the session of this index came by this path, which is not the
     /// link's; its length.
     Elsewhere(u32, Path, usize),
+    /// A control frame about revocation lists, whole, on the session of this index.
+    List(u32, Box<[u8]>),
 }
 
 /// What a worker found out about what is sealed end to end.

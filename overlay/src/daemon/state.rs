@@ -14,6 +14,7 @@
 //! | `neighbors` | up to 64 lines, netid and endpoint of a link that proved itself |
 //! | `boot`      | number of the last start, decimal (sealed nodes)                |
 //! | `pins`      | lines of netid and key, 64 hex digits (sealed nodes, S72)       |
+//! | `revocations` | the newest revocation list (S75, S76)                         |
 //!
 //! A file is written whole beside the old one, synced, renamed over it, and the directory synced:
 //! whenever the machine stops, the old or the new one is there. One that cannot be understood is
@@ -41,6 +42,8 @@ pub const NEIGHBORS_LIMIT: usize = 64;
 const FILE_LIMIT: u64 = 512 * 1024;
 /// Files of one name moved aside at most; then the last is replaced.
 const BAD_LIMIT: u8 = 9;
+/// The file of the newest revocation list.
+pub const REVOCATIONS: &str = "revocations";
 /// The file of pins.
 pub const PINS: &str = "pins";
 /// The format's version.
@@ -97,6 +100,9 @@ impl From<StateError> for Failure {
                 what,
                 "stop that node, or give this one another --name or --state-dir",
             ),
+            StateError::Damaged(path) if !path.ends_with(PINS) => {
+                Self::at_work(what, "restore it from a copy")
+            }
             StateError::Damaged(_) => Self::at_work(
                 what,
                 "restore it from a copy; or move it away, and the next key to come under each netid is \
@@ -257,10 +263,31 @@ impl StateDir {
             let netid: NetId = netid.parse().ok()?;
             netid.is_node().then_some((netid, read_key(key)?))
         };
-        let path = self.path.join(PINS);
+        let pins = self.must_read(PINS, |body| {
+            let pins: Option<Pins> = body.lines().map(parse).collect();
+            pins.filter(|pins| pins.len() <= PINS_LIMIT)
+        })?;
+        Ok(pins.unwrap_or_default())
+    }
+
+    /// The newest revocation list, as text.
+    pub fn revocations(&self) -> Option<String> {
+        self.read(REVOCATIONS, |body| Some(body.trim_end().to_owned()))
+    }
+
+    /// Reads a file without which it would be dangerous to go on; `None` if there is none.
+    ///
+    /// # Errors
+    /// It is damaged, or cannot be read. It stays where it is.
+    pub fn must_read<T>(
+        &self,
+        kind: &str,
+        parse: impl FnOnce(&str) -> Option<T>,
+    ) -> Result<Option<T>, StateError> {
+        let path = self.path.join(kind);
         let text = match read_private(&path) {
             Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Pins::new()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(source) => {
                 return Err(StateError::Io {
                     action: "read",
@@ -269,10 +296,8 @@ impl StateDir {
                 });
             }
         };
-        let lines = body(PINS, &text).map(str::lines);
-        let pins = lines.and_then(|lines| lines.map(parse).collect::<Option<Pins>>());
-        pins.filter(|pins| pins.len() <= PINS_LIMIT)
-            .ok_or(StateError::Damaged(path))
+        let value = body(kind, &text).and_then(parse);
+        value.map(Some).ok_or(StateError::Damaged(path))
     }
 
     /// What the file of pins holds, to be [written](Self::write) to [`PINS`].

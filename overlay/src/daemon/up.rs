@@ -118,9 +118,9 @@ impl Start {
             Some(local) => local.netid,
             None => state.netid(config.netid, state::draw_netid)?,
         };
-        let members = match config.security {
-            Security::Plain => Members::default(),
-            Security::Sealed => membership::members(&config, &state)?,
+        let members = match &sealed {
+            None => Members::default(),
+            Some(local) => membership::members(&config, &state, Some(&local.keys.mesh_id))?,
         };
         let remembered = state.neighbors();
         let control = ControlSocket::open(&config.files.control)?;

@@ -9,12 +9,13 @@ use nix::errno::Errno;
 use tuntap::Offload;
 
 use super::args::DeviceMode;
+use super::clock;
 use super::device::State;
 use super::driver::Driver;
 use super::report::{
     Backend, ClaimReport, ClaimState, DeviceReport, DeviceState, Health, Level, LinkReport,
     NeighborCounts, NeighborReport, NeighborState, NeighborsReport, NodeReport, NodesReport,
-    Security, SeenReport, SocketReport, StatusReport, TrafficReport, Unmerged,
+    OwnCertificate, Security, SeenReport, SocketReport, StatusReport, TrafficReport, Unmerged,
 };
 use crate::id::NetId;
 use crate::node::candidate::Origin;
@@ -24,7 +25,10 @@ use crate::node::neighbor::LinkState;
 use crate::pump::count::{DropReason, Total};
 use crate::route::directory::ClaimState as Claim;
 use crate::time::{Duration, Instant};
+use wire::sealed::Certificate;
 
+/// Seconds before the end of its certificate from which on a node warns.
+const WARN_BEFORE: u64 = 30 * 86_400;
 /// How long messages are remembered unless memory is short.
 const LIFETIME: Duration = Duration::from_secs(300);
 
@@ -45,6 +49,12 @@ impl Driver {
             uptime_seconds: now.as_secs(),
             security: self.security(),
             confinement: self.confinement.clone(),
+            certificate: self.own_certificate(),
+            revocation_list: self
+                .links
+                .as_ref()
+                .and_then(|links| links.local().revocation)
+                .unwrap_or(0),
             device: self.device_report(),
             sockets: self
                 .shared
@@ -85,6 +95,7 @@ impl Driver {
             .filter(|(_, addresses, _)| addresses.is_empty());
         let unresolved = unresolved.map(|(name, _, problem)| NeighborReport {
             netid: None,
+            name: None,
             state: NeighborState::Dialing,
             peer: Some(name.clone()),
             why: Some(
@@ -96,6 +107,7 @@ impl Driver {
         });
         let refused = self.control.refused(now).map(|refused| NeighborReport {
             netid: refused.netid,
+            name: None,
             state: NeighborState::Refused,
             peer: None,
             why: Some(format!("{}: {}", refused.endpoint, refused.reason.advice())),
@@ -161,6 +173,48 @@ impl Driver {
         }
     }
 
+    fn own_certificate(&self) -> Option<OwnCertificate> {
+        let bytes = self.links.as_ref()?.local().certificate.as_deref()?;
+        let certificate = Certificate::parse(bytes).ok()?;
+        let not_after = certificate.not_after;
+        Some(OwnCertificate {
+            serial: certificate.serial,
+            name: certificate.name.to_owned(),
+            not_after,
+            remaining_seconds: not_after.saturating_sub(clock::wall_seconds()),
+        })
+    }
+
+    /// The name in a neighbor's certificate.
+    fn certified_name(&self, netid: NetId) -> Option<String> {
+        let mut certificates = self.links.as_ref()?.certificates();
+        let (_, bytes) = certificates.find(|(of, _)| *of == netid)?;
+        let name = Certificate::parse(bytes).ok()?.name;
+        (!name.is_empty()).then(|| name.to_owned())
+    }
+
+    /// What is to be said of the node's own standing in the mesh.
+    fn standing(&self) -> Option<(Level, &'static str, String)> {
+        if self.links.as_ref().is_some_and(|links| links.is_revoked()) {
+            let text = "this node's key or certificate is revoked; the mesh lets it in no more";
+            return Some((Level::Alarm, "revoked", text.to_owned()));
+        }
+        let left = self.own_certificate()?.remaining_seconds;
+        let remedy = "floodmesh ca sign makes a new certificate";
+        match left {
+            0 => {
+                let text = format!("this node's certificate has ended: {remedy}");
+                Some((Level::Alarm, "certificate_ends", text))
+            }
+            1..WARN_BEFORE => {
+                let age = super::text::age(left);
+                let text = format!("this node's certificate ends in {age}: {remedy}");
+                Some((Level::Warning, "certificate_ends", text))
+            }
+            _ => None,
+        }
+    }
+
     /// What links carry, and how.
     fn carriage(&self) -> Carriage {
         let overhead = self.overhead();
@@ -208,6 +262,7 @@ impl Driver {
         };
         NeighborReport {
             netid: Some(netid),
+            name: self.certified_name(netid),
             state: best,
             peer: links
                 .iter()
@@ -240,6 +295,7 @@ impl Driver {
         };
         NeighborReport {
             netid: candidate.claimed,
+            name: None,
             state,
             peer: self.peer_of(candidate.endpoint.remote),
             why: Some(why),
@@ -382,6 +438,9 @@ impl Driver {
             let netid = self.shared.netid;
             let text = format!("another node uses our netid {netid}; give one of them --netid");
             say(Level::Alarm, "netid_conflict", text);
+        }
+        if let Some((level, code, text)) = self.standing() {
+            say(level, code, text);
         }
         if self.device.state() == State::Lost {
             let text = "the device is gone and being opened again".to_owned();

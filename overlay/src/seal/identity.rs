@@ -9,7 +9,7 @@ use std::fmt;
 use blake2::{Blake2s256, Digest};
 use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
 use wire::NetId;
-use wire::sealed::Certificate;
+use wire::sealed::{Certificate, Revocations};
 
 use crate::seal::keys::Key;
 use crate::seal::noise::public_of;
@@ -94,6 +94,12 @@ pub fn verify_certificate(certificate: &Certificate<'_>, authority: &[u8; 32]) -
     verify(authority, &message, &certificate.signature)
         && !is_weak_signing(&certificate.signing_key)
         && !is_low_order(&certificate.static_key)
+}
+
+/// Whether the authority signed the list.
+pub fn verify_revocations(list: &Revocations<'_>, authority: &[u8; 32]) -> bool {
+    let message = [b"mesh-revocation v1", list.signed()].concat();
+    verify(authority, &message, &list.signature)
 }
 
 /// Whether the signature is the key's, strictly (S40): the one place where signatures are judged.

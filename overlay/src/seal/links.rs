@@ -16,16 +16,17 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use rand_chacha::ChaCha12Rng;
 use rand_core::Rng;
 use wire::NetId;
-use wire::sealed::{Frame, LINK_HEADER_LEN, SealedKind, TAG_LEN};
+use wire::sealed::{Control, Frame, LINK_HEADER_LEN, SealedKind, TAG_LEN};
 
+use crate::budget::Level;
 use crate::id::{Endpoint, Path};
 use crate::keyed::KeyedHasher;
 use crate::planted::{self, Mistake};
 use crate::seal::door::{Arrival, Door, Limits, Verdict};
-use crate::seal::effect::{Effect, Effects, Event, Indices, Owned, PeerId, Turn};
+use crate::seal::effect::{Effect, Effects, Event, Indices, PeerId, Turn};
 use crate::seal::keys::Key;
 use crate::seal::local::Local;
-use crate::seal::members::{Claim, Members, Refusal};
+use crate::seal::members::{Claim, Members, Pulling, Refusal};
 use crate::seal::payload::Remote;
 use crate::seal::peer::{Kind, Peer, State, Timers};
 use crate::seal::roam::Roam;
@@ -83,6 +84,8 @@ struct Entry {
     path: Path,
     roam: Roam<Path>,
     waiting: VecDeque<Box<[u8]>>,
+    /// Requests for lists that were answered.
+    requests: Level,
 }
 
 /// The machine. Calls: by one owner.
@@ -96,6 +99,9 @@ pub struct Links {
     by_endpoint: HashMap<Endpoint, PeerId, KeyedHasher>,
     next_id: u32,
     members: Members,
+    pulling: Pulling,
+    /// When the newest list is announced again, and how often still.
+    telling: Option<(Instant, u32)>,
     sessions: SessionSet,
     effects: Effects,
     wishes: Vec<Wish>,
@@ -122,20 +128,19 @@ impl Links {
             by_endpoint: HashMap::with_hasher(hasher),
             next_id: 0,
             members: Members::default(),
+            pulling: Pulling::default(),
+            telling: None,
             sessions: SessionSet::new(hasher),
             effects: Effects::default(),
             wishes: Vec::new(),
         }
     }
 
-    /// This node.
-    pub fn local(&self) -> &Local {
-        &self.local
-    }
-
     /// The same with these rules of who comes up; without them, by pins of this run alone.
     #[must_use]
     pub fn admitting(mut self, members: Members) -> Self {
+        let number = members.list().number();
+        self.local.revocation = (number > 0).then_some(number);
         self.members = members;
         self
     }
@@ -148,6 +153,19 @@ impl Links {
     /// Why somebody may not come up, whatever way it comes.
     pub fn refuses(&self, claim: &Claim<'_>) -> Option<Refusal> {
         self.members.judge(claim).err()
+    }
+
+    /// The certificates of those whose links are up.
+    pub fn certificates(&self) -> impl Iterator<Item = (NetId, &[u8])> {
+        self.peers.values().filter_map(|entry| {
+            let remote = entry.peer.remote()?;
+            Some((remote.netid, remote.certificate.as_deref()?))
+        })
+    }
+
+    /// This node.
+    pub const fn local(&self) -> &Local {
+        &self.local
     }
 
     /// Forgets the key of a netid, and says which it was. Its links end: the next key that comes up
@@ -247,11 +265,17 @@ impl Links {
 
     /// When [`Self::handle_timeout`] has something to do at the latest.
     pub fn next_timeout(&self) -> Option<Instant> {
-        self.peers.values().filter_map(Entry::next_timeout).min()
+        self.peers
+            .values()
+            .filter_map(Entry::next_timeout)
+            .chain(self.pull_at())
+            .min()
     }
 
     /// Does what is due. Early calls are harmless.
     pub fn handle_timeout(&mut self, now: Instant) {
+        self.tell_again(now);
+        self.pull(now);
         let due: Vec<PeerId> = self
             .peers
             .iter()
@@ -289,15 +313,19 @@ impl Links {
             .map(|(id, _)| *id)
             .collect();
         for id in ids {
-            let mut ended = Vec::new();
-            self.with(now, id, |peer, turn| {
-                peer.leave(turn, reason, |from| ended.push(from));
-            });
-            for from in ended {
-                self.door.leave(from);
-            }
-            self.forget_if_idle(id);
+            self.leave_one(now, id, reason);
         }
+    }
+
+    fn leave_one(&mut self, now: Instant, id: PeerId, reason: u8) {
+        let mut ended = Vec::new();
+        self.with(now, id, |peer, turn| {
+            peer.leave(turn, reason, |from| ended.push(from));
+        });
+        for from in ended {
+            self.door.leave(from);
+        }
+        self.forget_if_idle(id);
     }
 
     fn handle_init(&mut self, now: Instant, path: &Path, datagram: &[u8], waiting: usize) -> bool {
@@ -349,6 +377,7 @@ impl Links {
             path: *path,
             roam: Roam::new(*path),
             waiting: VecDeque::new(),
+            requests: Level::default(),
         };
         self.peers.insert(id, entry);
         self.by_endpoint.insert(path.endpoint, id);
@@ -362,6 +391,7 @@ impl Links {
         {
             self.by_endpoint.remove(&entry.path.endpoint);
             self.by_endpoint.remove(&entry.roam.path().endpoint);
+            self.pulling.gone(id);
         }
     }
 
@@ -370,6 +400,7 @@ impl Links {
         let Some(entry) = self.peers.get_mut(&id) else {
             return;
         };
+        let was_up = entry.peer.current().is_some();
         let mut effects = std::mem::take(&mut self.effects);
         let mut turn = Turn {
             now,
@@ -396,6 +427,12 @@ impl Links {
             entry
                 .peer
                 .leave(&mut turn, why.reason(), |from| self.door.leave(from));
+            if !was_up {
+                // Nothing is sealed with it, not even that it is refused.
+                let lets_go =
+                    |effect: &Effect| matches!(effect, Effect::Close(_) | Effect::Use(None));
+                turn.effects.retain(lets_go);
+            }
             let notice = Notice::Refused {
                 netid,
                 static_key,
@@ -406,6 +443,7 @@ impl Links {
         }
         // 2. The rest, in order.
         let mut changed = false;
+        let told = effects.as_slice().iter().find_map(Self::list_told);
         for effect in effects.drain() {
             changed |= carry_out(
                 now,
@@ -427,6 +465,9 @@ impl Links {
                 self.wishes
                     .extend(sealed.map(|sealed| Wish::Send(seals.path, sealed)));
             }
+        }
+        if let Some(theirs) = told {
+            self.learn_of_list(now, id, theirs);
         }
     }
 }
@@ -451,8 +492,7 @@ fn carry_out(
     match effect {
         Effect::Send(datagram) => wishes.push(Wish::Send(path, datagram)),
         Effect::Control(session, control) => {
-            if let Some(datagram) = seal_control(&session, &control) {
-                session.note_sent(now, false);
+            if let Some(datagram) = seal_control(now, &session, &control.control()) {
                 wishes.push(Wish::Send(path, datagram));
             }
         }
@@ -491,15 +531,17 @@ fn seal_message(now: Instant, session: &Session, message: &[u8]) -> Option<Box<[
     Some(out.into_boxed_slice())
 }
 
-fn seal_control(session: &Session, control: &Owned) -> Option<Box<[u8]>> {
-    let frame = Frame::Control(control.control());
+fn seal_control(now: Instant, session: &Session, control: &Control<'_>) -> Option<Box<[u8]>> {
+    let frame = Frame::Control(*control);
     let mut out = vec![0; LINK_HEADER_LEN + frame.len() + TAG_LEN];
     frame.emit(out.get_mut(LINK_HEADER_LEN..)?)?;
     session.seal(&mut out).ok()?;
+    session.note_sent(now, false);
     Some(out.into_boxed_slice())
 }
 
 mod moving;
+mod spreading;
 
 #[cfg(test)]
 #[path = "links_tests.rs"]

@@ -17,13 +17,16 @@
 //! - [`session`]: seals and opens, by `&self` from any worker; [`replay`] is its memory.
 //! - [`peer`]: one endpoint's states and deadlines; fills [`effect::Effects`].
 //! - [`roam`]: where a link goes when the far end's address changes.
-//! - [`members`]: who of those that know the secret comes up.
+//! - [`members`]: who of those that know the secret comes up; [`authority`] signs who does, and
+//!   [`armor`] is the text of what it gives out.
 //! - [`links`] and [`ends`]: all neighbors, and all nodes that Data is sealed for end to end.
 //! - [`door`]: what an INIT has to pass before anything costly is done; [`cookie`] is part of it.
 //!
 //! Read [`session::Session`] first, then [`peer::Peer`].
 
 pub mod aead;
+pub mod armor;
+pub mod authority;
 mod base32;
 pub mod cookie;
 pub mod door;

@@ -185,6 +185,9 @@ const fn asks_or_answers(control: &Control<'_>) -> bool {
             | Control::PathResponse(_)
             | Control::SizeProbe(_)
             | Control::Close(_)
+            | Control::ListNumber(_)
+            | Control::ListRequest(..)
+            | Control::ListPiece(_)
     )
 }
 

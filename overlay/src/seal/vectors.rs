@@ -7,10 +7,12 @@ use std::fmt::Write as _;
 
 use ed25519_dalek::{Signer, SigningKey};
 use wire::NetId;
-use wire::sealed::{Certificate, Frame, INIT_LEN, LINK_MIN_LEN, Prefix};
+use wire::sealed::{Certificate, Frame, INIT_LEN, LINK_MIN_LEN, Prefix, Revoked};
 use zeroize::Zeroizing;
 
 use crate::seal::aead::Aead;
+use crate::seal::armor::Armor;
+use crate::seal::authority::Authority;
 use crate::seal::cookie::{Held, Jar};
 use crate::seal::handshake::{Answering, Initiation, Scope, check_init};
 use crate::seal::identity::Identity;
@@ -306,6 +308,50 @@ fn cookies() {
     assert!(jar.accepts(checked.init(), from));
     text.hex("mac2_of_next_init", checked.init().mac2);
     text.is(include_str!("../../../tests/vectors/sealed/cookie.txt"));
+}
+
+#[test]
+fn revocation_lists() {
+    let mut text = Text::new("Revocation lists that an authority signed. SEALED.md, \"Identity\".");
+    let local = node(0x40, NEAR, true);
+    let secret = Key::new(rising(0x70));
+    let authority = Authority::new(local.keys.mesh_id, &secret);
+    let entry = |serial, static_key, not_after| Revoked {
+        serial,
+        static_key,
+        not_after,
+    };
+    let both = [
+        entry(0, *local.identity.public(), 1_707_776_000),
+        entry(7, [0; 32], u64::MAX),
+    ];
+    for (name, number, entries) in [
+        ("without entries", 1, &[][..]),
+        ("a key and a serial", 2, &both[..]),
+    ] {
+        text.scene(name);
+        text.hex("authority_secret", secret.bytes());
+        text.hex("authority", &authority.public());
+        let bytes = authority.revoke(number, entries).unwrap();
+        text.hex("list", &bytes);
+        text.line("text", Armor::Revocations.encode(&bytes));
+    }
+    text.scene("the texts of key and certificate");
+    text.hex("authority", &authority.public());
+    text.line(
+        "authority_text",
+        Armor::Authority.encode(&authority.public()),
+    );
+    let fields = Certificate::of(
+        local.keys.mesh_id,
+        NEAR,
+        *local.identity.public(),
+        local.identity.signing_public(),
+    );
+    let bytes = authority.sign(&fields, &[]).unwrap();
+    text.hex("certificate", &bytes);
+    text.line("certificate_text", Armor::Certificate.encode(&bytes));
+    text.is(include_str!("../../../tests/vectors/sealed/revocation.txt"));
 }
 
 #[test]

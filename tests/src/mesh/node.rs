@@ -73,6 +73,38 @@ impl Setup {
         self.directory.join(format!("{}.{extension}", self.name))
     }
 
+    /// `floodmesh LINE` about this node's files, with this on standard input; gives what it prints.
+    ///
+    /// # Panics
+    /// It fails.
+    pub fn command(&self, line: &str, input: &str) -> String {
+        self.make_keys();
+        let mut command = cli::command(&line.split_whitespace().collect::<Vec<_>>());
+        let mut child = command
+            .arg("--state-dir")
+            .arg(self.file("state"))
+            .arg("--config")
+            .arg(self.file("toml"))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        child
+            .stdin
+            .take()
+            .unwrap()
+            .write_all(input.as_bytes())
+            .unwrap();
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success(), "{line}: {output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// Puts a file into its state directory.
+    pub fn put(&self, name: &str, text: &str) {
+        fs::write(self.file("state").join(name), text).unwrap();
+    }
+
     /// Makes the keys of a node that speaks sealed, unless it has some: of a new mesh, or with the
     /// token that the mesh's first node left in the directory.
     fn make_keys(&self) {

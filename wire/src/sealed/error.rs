@@ -42,6 +42,8 @@ pub enum Part {
     Name,
     /// The certificate's prefixes.
     Prefix,
+    /// The revocation list.
+    Revocations,
 }
 
 impl SealedError {
@@ -66,6 +68,7 @@ impl fmt::Display for SealedError {
             Part::Certificate => "certificate",
             Part::Name => "name",
             Part::Prefix => "prefix",
+            Part::Revocations => "revocation list",
         };
         let problem = match self.problem {
             Problem::Truncated => "is truncated",

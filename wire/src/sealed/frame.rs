@@ -8,7 +8,7 @@
 
 use nom::Parser;
 use nom::bytes::complete::take;
-use nom::number::complete::{be_u16, be_u64};
+use nom::number::complete::{be_u16, be_u32, be_u64};
 
 use super::{Part, SealedError};
 use crate::Problem;
@@ -20,7 +20,12 @@ pub const CONTROL_HEAD_LEN: usize = 4;
 /// Bytes of the longest message in a frame.
 pub const FRAME_MAX_LEN: usize = 0x7FFF;
 
+/// Bytes of a revocation list that one control carries at most.
+pub const PIECE_MAX_LEN: usize = 1_024;
+
 const CONTROL: u16 = 0x8000;
+/// Bytes before a piece's own.
+const PIECE_HEAD_LEN: usize = 16;
 
 /// One frame. Borrows: from the opened plaintext.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +53,12 @@ pub enum Control<'d> {
     Close(u8),
     /// 7: what the sender counted.
     Counts(Counts),
+    /// 8: the number of the newest revocation list that the sender has.
+    ListNumber(u64),
+    /// 9: asks for the list of this number, from this byte on.
+    ListRequest(u64, u32),
+    /// 10: a piece of a revocation list.
+    ListPiece(Piece<'d>),
     /// Another kind: skipped.
     Unknown(u16, &'d [u8]),
 }
@@ -63,6 +74,19 @@ pub struct Counts {
     pub replayed: u64,
 }
 
+/// A piece of a revocation list (S78).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Piece<'d> {
+    /// The list's number.
+    pub number: u64,
+    /// Bytes of the whole list.
+    pub total: u32,
+    /// Where these begin in it.
+    pub offset: u32,
+    /// 1 to [`PIECE_MAX_LEN`] bytes.
+    pub bytes: &'d [u8],
+}
+
 impl<'d> Control<'d> {
     /// The number on the wire, 15 bits.
     pub const fn kind(&self) -> u16 {
@@ -74,6 +98,9 @@ impl<'d> Control<'d> {
             Self::SizeSeen(_) => 5,
             Self::Close(_) => 6,
             Self::Counts(_) => 7,
+            Self::ListNumber(_) => 8,
+            Self::ListRequest(..) => 9,
+            Self::ListPiece(_) => 10,
             Self::Unknown(kind, _) => *kind & !CONTROL,
         }
     }
@@ -99,6 +126,26 @@ impl<'d> Control<'d> {
                     replayed,
                 })
             }
+            8 => Self::ListNumber(u64::from_be_bytes(exact(body)?)),
+            9 => {
+                let body: [u8; 12] = exact(body)?;
+                let read: nom::IResult<&[u8], _> = (be_u64, be_u32).parse(&body);
+                let (_, (number, offset)) = read.map_err(|_| bad())?;
+                Self::ListRequest(number, offset)
+            }
+            10 => {
+                let read: nom::IResult<&[u8], _> = (be_u64, be_u32, be_u32).parse(body);
+                let (bytes, (number, total, offset)) = read.map_err(|_| bad())?;
+                if bytes.is_empty() || bytes.len() > PIECE_MAX_LEN {
+                    return Err(bad());
+                }
+                Self::ListPiece(Piece {
+                    number,
+                    total,
+                    offset,
+                    bytes,
+                })
+            }
             1 => return Err(bad()),
             other => Self::Unknown(other, body),
         };
@@ -120,6 +167,9 @@ impl Frame<'_> {
                         Control::SizeSeen(_) => 2,
                         Control::Close(_) => 1,
                         Control::Counts(_) => 24,
+                        Control::ListNumber(_) => 8,
+                        Control::ListRequest(..) => 12,
+                        Control::ListPiece(piece) => PIECE_HEAD_LEN + piece.bytes.len(),
                     }
             }
         }
@@ -145,6 +195,9 @@ impl Frame<'_> {
                 let counts;
                 let size;
                 let reason;
+                let number;
+                let request;
+                let mut piece = [0; PIECE_HEAD_LEN + PIECE_MAX_LEN];
                 let body: &[u8] = match control {
                     Control::Keepalive => &[],
                     Control::PathChallenge(bytes) | Control::PathResponse(bytes) => bytes,
@@ -161,12 +214,49 @@ impl Frame<'_> {
                         counts = numbers.to_bytes();
                         &counts
                     }
+                    Control::ListNumber(list) => {
+                        number = list.to_be_bytes();
+                        &number
+                    }
+                    Control::ListRequest(list, offset) => {
+                        request = request_bytes(*list, *offset);
+                        &request
+                    }
+                    Control::ListPiece(of_list) => of_list.write(&mut piece)?,
                 };
                 let [k0, k1] = (control.kind() | CONTROL).to_be_bytes();
                 let [l0, l1] = u16::try_from(body.len()).ok()?.to_be_bytes();
                 place(buffer, &[k0, k1, l0, l1], body)
             }
         }
+    }
+}
+
+fn request_bytes(number: u64, offset: u32) -> [u8; 12] {
+    let mut bytes = [0; 12];
+    bytes[..8].copy_from_slice(&number.to_be_bytes());
+    bytes[8..].copy_from_slice(&offset.to_be_bytes());
+    bytes
+}
+
+fn piece_head(piece: &Piece<'_>) -> [u8; PIECE_HEAD_LEN] {
+    let mut bytes = [0; PIECE_HEAD_LEN];
+    bytes[..8].copy_from_slice(&piece.number.to_be_bytes());
+    bytes[8..12].copy_from_slice(&piece.total.to_be_bytes());
+    bytes[12..].copy_from_slice(&piece.offset.to_be_bytes());
+    bytes
+}
+
+impl Piece<'_> {
+    fn write<'b>(&self, body: &'b mut [u8]) -> Option<&'b [u8]> {
+        if self.bytes.is_empty() || self.bytes.len() > PIECE_MAX_LEN {
+            return None;
+        }
+        let (head, rest) = body.split_first_chunk_mut::<PIECE_HEAD_LEN>()?;
+        *head = piece_head(self);
+        rest.get_mut(..self.bytes.len())?
+            .copy_from_slice(self.bytes);
+        body.get(..PIECE_HEAD_LEN + self.bytes.len())
     }
 }
 
@@ -249,7 +339,7 @@ const fn bad() -> SealedError {
 mod tests {
     use super::*;
 
-    const ALL: [Frame<'static>; 9] = [
+    const ALL: [Frame<'static>; 12] = [
         Frame::Message(b"a message"),
         Frame::Control(Control::Keepalive),
         Frame::Control(Control::PathChallenge([1; 8])),
@@ -261,6 +351,14 @@ mod tests {
             sent: 1,
             received: 2,
             replayed: 3,
+        })),
+        Frame::Control(Control::ListNumber(7)),
+        Frame::Control(Control::ListRequest(7, 8_192)),
+        Frame::Control(Control::ListPiece(Piece {
+            number: 7,
+            total: 2_000,
+            offset: 1_024,
+            bytes: b"a piece",
         })),
         Frame::Control(Control::Unknown(0x7abc, b"later")),
     ];

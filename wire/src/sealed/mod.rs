@@ -8,6 +8,7 @@
 //! - [`Frames`]: what a LINK holds once it is open.
 //! - [`Records`]: what a handshake message holds once it is open.
 //! - [`Certificate`]: who a node is, by the mesh authority's word.
+//! - [`Revocations`]: who is no longer.
 //! - [`endtoend`]: the same handshake and session carried as Data.
 //!
 //! Source: SEALED.md, which follows, complete.
@@ -22,6 +23,7 @@ mod frame;
 mod handshake;
 mod link;
 mod record;
+mod revocation;
 
 pub use certificate::{
     CERTIFICATE_MAX_LEN, CERTIFICATE_MIN_LEN, Certificate, NAME_MAX_LEN, PREFIXES_MAX, Prefix,
@@ -29,13 +31,17 @@ pub use certificate::{
 };
 pub use cookie::{COOKIE_LEN, Cookie};
 pub use error::{Part, SealedError};
-pub use frame::{CONTROL_HEAD_LEN, Control, Counts, FRAME_HEAD_LEN, FRAME_MAX_LEN, Frame, Frames};
+pub use frame::{
+    CONTROL_HEAD_LEN, Control, Counts, FRAME_HEAD_LEN, FRAME_MAX_LEN, Frame, Frames, PIECE_MAX_LEN,
+    Piece,
+};
 pub use handshake::{
     ANSWER_HEAD_LEN, Answer, AnswerKind, HANDSHAKE_MAX_LEN, INIT_HEAD_LEN, INIT_LEN, Init, MAC_LEN,
     NOISE_MAX_LEN, Written,
 };
 pub use link::{COUNTER_LIMIT, LINK_HEADER_LEN, LINK_MIN_LEN, LinkHeader, TAG_LEN};
 pub use record::{Record, RecordType, Records, emit_record};
+pub use revocation::{REVOCATIONS_MAX_LEN, REVOCATIONS_MIN_LEN, REVOKED_MAX, Revocations, Revoked};
 
 /// First byte of every datagram of a sealed link.
 pub const SEALED_MAGIC: u8 = 0xAE;

@@ -11,7 +11,7 @@
 //! <- {"summary":{...}}                             the last one
 //! ```
 //!
-//! All verbs but `forget` only read; none takes a path, a command or an interface name (SECURITY 2.11,
+//! All verbs but `forget` and `publish` only read; none takes a path, a command or an interface name (SECURITY 2.11,
 //! T33).
 //! The socket has mode 0660, and who connects is asked for by SO_PEERCRED besides: root, the
 //! daemon's own user, and members of the socket's group; only the first two may change anything. A request has at most 64 KiB, 16 clients
@@ -30,7 +30,7 @@ use tokio::sync::mpsc;
 
 use super::report::{
     CountersReport, ForgottenReport, NeighborsReport, NodesReport, PingMissed, PingReply,
-    PingSummary, Refusal, StatusReport,
+    PingSummary, PublishedReport, Refusal, StatusReport,
 };
 
 /// Bytes of a request, its line end included.
@@ -52,6 +52,8 @@ pub enum Verb {
     Counters,
     /// For [`Reply::Forgotten`].
     Forget(ForgetRequest),
+    /// For [`Reply::Published`].
+    Publish(PublishRequest),
     /// For [`Reply::Answer`] and [`Reply::Missed`], then [`Reply::Summary`].
     Ping(PingRequest),
 }
@@ -64,10 +66,18 @@ pub struct ForgetRequest {
     pub target: String,
 }
 
+/// A revocation list that the node is to follow and to pass on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PublishRequest {
+    /// The list as text (SEALED.md S75).
+    pub list: String,
+}
+
 impl Verb {
     /// Whether it changes what the node does.
     pub const fn changes(&self) -> bool {
-        matches!(self, Self::Forget(_))
+        matches!(self, Self::Forget(_) | Self::Publish(_))
     }
 }
 
@@ -98,6 +108,8 @@ pub enum Reply {
     Counters(CountersReport),
     /// The key that it forgot.
     Forgotten(ForgottenReport),
+    /// The list that it follows now.
+    Published(PublishedReport),
     /// An answer to a ping.
     Answer(PingReply),
     /// A ping without one.

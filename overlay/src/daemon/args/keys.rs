@@ -160,7 +160,7 @@ pub struct InviteArgs {
 #[command(after_help = "\
 Examples:
   floodmesh key
-  floodmesh key --name van --json")]
+  floodmesh key --json | ssh office floodmesh ca sign - > van.cert")]
 pub struct KeyArgs {
     /// Print one JSON object instead of text.
     #[arg(long)]

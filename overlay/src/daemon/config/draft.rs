@@ -12,8 +12,8 @@ use super::error::ConfigError;
 use super::numbers::{Limits, Storm, Timers};
 use super::value::{self, Given, PORT};
 use super::words::{
-    DEVICE_NAME_LIMIT, choice_of, device_name, list, log_filter, mesh_name, netid, node_name, path,
-    peer, security, trusted_key, unknown,
+    DEVICE_NAME_LIMIT, authority, choice_of, device_name, list, log_filter, mesh_name, netid,
+    node_name, path, peer, security, trusted_key, unknown,
 };
 use super::{
     Config, Dedupe, Device, Files, Forwarding, HashKind, Links, NAME, OnLoss, Priority, Security,
@@ -45,6 +45,7 @@ pub(super) struct Draft {
     control: Option<PathBuf>,
     secret: Option<PathBuf>,
     identity: Option<PathBuf>,
+    certificate: Option<PathBuf>,
     mtu: Option<u32>,
     /// The setting that only makes sense with a device, if one was given.
     needs_device: Option<Given>,
@@ -58,6 +59,7 @@ impl Default for Draft {
             security: Security::Plain,
             netid: None,
             trusted: None,
+            authority: None,
             links: Links {
                 listen: vec![
                     SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), PORT),
@@ -97,6 +99,7 @@ impl Default for Draft {
                 control: PathBuf::new(),
                 secret: PathBuf::new(),
                 identity: PathBuf::new(),
+                certificate: PathBuf::new(),
                 log: "info".to_owned(),
                 log_format: LogFormat::Text,
             },
@@ -110,6 +113,7 @@ impl Default for Draft {
             control: None,
             secret: None,
             identity: None,
+            certificate: None,
             mtu: None,
             needs_device: None,
         }
@@ -146,6 +150,8 @@ impl Draft {
             "nice" => self.config.nice = given.signed(-20, 19, "of nice")?,
             "confine" => self.config.confine = given.choice(&[("yes", true), ("no", false)])?,
             "forwarding" => links.forwarding = given.choice(&[("flood", Forwarding::Flood)])?,
+            "authority" => self.config.authority = Some(authority(given)?),
+            "certificate_file" => self.certificate = Some(path(given)?),
             "trusted_keys" => self.config.trusted = Some(list(given, MANY, trusted_key)?),
             "state_dir" => self.state = Some(path(given)?),
             "control" => self.control = Some(path(given)?),
@@ -270,6 +276,10 @@ impl Draft {
         config.files.identity = self
             .identity
             .or_else(|| beside("identity"))
+            .unwrap_or_default();
+        config.files.certificate = self
+            .certificate
+            .or_else(|| beside("certificate"))
             .unwrap_or_default();
         config.files.secret = secret.unwrap_or_default();
         config.files.state = match state {

@@ -62,6 +62,8 @@ pub struct Config {
     pub netid: Option<NetId>,
     /// The keys that may come up, besides certified ones; `None` for every member's. At most 1024.
     pub trusted: Option<Vec<Trusted>>,
+    /// The mesh authority's public key; with it only certified nodes come up, and listed ones.
+    pub authority: Option<[u8; 32]>,
     /// Whom the node speaks to, and how.
     pub links: Links,
     /// The virtual network device.
@@ -223,6 +225,8 @@ pub struct Files {
     pub secret: PathBuf,
     /// This node's private keys. Default: `identity` in the state directory.
     pub identity: PathBuf,
+    /// This node's certificate. Default: `certificate` in the state directory.
+    pub certificate: PathBuf,
     /// What is logged, as tracing-subscriber's `EnvFilter` reads it. Default `info`.
     pub log: String,
     /// How it is logged.

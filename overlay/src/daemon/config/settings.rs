@@ -44,6 +44,16 @@ const SETTINGS: &[Setting] = &[
         "The private keys of this node.",
     ),
     setting(
+        "authority",
+        "none",
+        "The public key of the mesh's authority, as floodmesh ca show prints it: only nodes with its certificate come up, and those of trusted_keys.",
+    ),
+    setting(
+        "certificate_file",
+        "certificate in --state-dir",
+        "This node's certificate, as floodmesh ca sign prints it.",
+    ),
+    setting(
         "trusted_keys",
         "all members",
         "A list: only nodes with these keys come up, each as floodmesh key prints it: a netid, a key, a name. Without a netid the key may come with any.",

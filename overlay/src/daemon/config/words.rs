@@ -11,6 +11,8 @@ use super::error::ConfigError;
 use super::settings::settings;
 use super::value::{self, Given, Origin, PeerAddress, Value};
 use crate::id::NetId;
+use crate::seal::armor::Armor;
+use crate::seal::identity::is_weak_signing;
 use crate::seal::members::Trusted;
 
 /// Bytes of a network interface's name: IFNAMSIZ without its zero.
@@ -145,6 +147,18 @@ pub(in crate::daemon) fn addresses(
         origin: Origin::Flag(flag.to_owned()),
     };
     list(&given, texts.len(), peer)
+}
+
+/// The mesh authority's public key.
+pub(super) fn authority(given: &Given) -> Result<[u8; 32], ConfigError> {
+    let key = Armor::Authority.decode(given.text()?);
+    let key = key.and_then(|bytes| <[u8; 32]>::try_from(bytes).ok());
+    key.filter(|key| !is_weak_signing(key)).ok_or_else(|| {
+        given.wrong(
+            "is no authority's key",
+            "copy the whole text that floodmesh ca show prints",
+        )
+    })
 }
 
 /// An entry of `trusted_keys`.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::super::admin::Reply;
+use super::super::clock;
 use super::super::pinging::Step;
 use super::super::state::{Remembered, StateError};
 use super::Driver;
@@ -14,6 +15,9 @@ use crate::time::Instant;
 impl Driver {
     pub(super) fn keep_house(&mut self, now: Instant) {
         self.shared.flood.seen().sweep(now, 1);
+        if let Some(links) = &mut self.links {
+            links.members().set_wall(clock::wall_seconds());
+        }
         self.resize_seen_table(now);
         self.learned.sweep(now);
         self.keep_switch(now);

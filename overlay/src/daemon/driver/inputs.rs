@@ -75,6 +75,7 @@ impl Driver {
             Verb::Status => Reply::Status(Box::new(self.status(now))),
             Verb::Neighbors => Reply::Neighbors(self.neighbors(now)),
             Verb::Nodes => Reply::Nodes(self.nodes(now)),
+            Verb::Publish(publish) => self.publish(now, &publish.list),
             Verb::Forget(forget) => self.forget(now, &forget.target),
             Verb::Counters => Reply::Counters(self.shared.counters.as_ref().into()),
             Verb::Ping(ping) => match self.target_of(&ping.target) {

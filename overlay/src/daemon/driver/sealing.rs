@@ -5,18 +5,20 @@ use std::sync::Arc;
 
 use super::super::admin::Reply;
 use super::super::forget::{advice, unknown};
-use super::super::report::ForgottenReport;
+use super::super::report::{ForgottenReport, PublishedReport};
 use super::super::shared::{SealReport, Shared};
-use super::super::state::{PINS, StateDir};
+use super::super::state::{PINS, REVOCATIONS, StateDir};
 use super::Driver;
 use super::deeds::send;
 use crate::id::{Endpoint, NetId};
 use crate::pump::count::DropReason;
+use crate::seal::armor::Armor;
 use crate::seal::effect::Event;
 use crate::seal::links::{Links, Notice, Wish};
-use crate::seal::members::{Refusal, key_text};
+use crate::seal::members::{ListError, Refusal, key_text};
 use crate::seal::session::LINK_OVERHEAD;
 use crate::time::Instant;
+use wire::sealed::{Frame, Frames};
 
 impl Driver {
     /// Bytes that are added to a message on a link.
@@ -46,6 +48,11 @@ impl Driver {
             SealReport::Elsewhere(index, from, len) => {
                 links.handle_elsewhere(now, index, &from, len);
             }
+            SealReport::List(index, frame) => {
+                if let Some(Ok(Frame::Control(control))) = Frames::new(&frame).next() {
+                    links.handle_list(now, index, &control);
+                }
+            }
         }
     }
 
@@ -68,10 +75,43 @@ impl Driver {
         if let Some(pins) = links.members().take_changed() {
             self.keeping.put(PINS, StateDir::pins_body(pins));
         }
-        if let Err(error) = self.keeping.poll().await
+        if let Some(list) = links.members().take_changed_list() {
+            let (number, entries) = (list.number(), list.len());
+            tracing::info!(number, entries, "a newer revocation list is in force");
+            let body = Armor::Revocations.encode(list.bytes()) + "\n";
+            self.keeping.put(REVOCATIONS, body);
+        }
+        if let Err(error) = self.keeping.poll(now).await
             && let Some(suppressed) = self.limiter.pass(now, "keeping")
         {
             tracing::warn!(%error, suppressed, "keys of neighbors are not written down");
+        }
+    }
+
+    /// Takes a revocation list of a client, as text.
+    pub(super) fn publish(&mut self, now: Instant, list: &str) -> Reply {
+        let bytes = Armor::Revocations.decode(list);
+        let taken = match (&mut self.links, bytes) {
+            (Some(links), Some(bytes)) => links.take_list(now, bytes),
+            (None, _) => Err(ListError::NoAuthority),
+            (_, None) => Err(ListError::Form),
+        };
+        let Some(links) = &mut self.links else {
+            return Reply::refused("this node speaks the open protocol and revokes nobody", "");
+        };
+        match taken {
+            Ok(()) | Err(ListError::NotNewer(_)) => {
+                let list = links.members().list();
+                Reply::Published(PublishedReport {
+                    number: list.number(),
+                    entries: list.len() as u64,
+                })
+            }
+            Err(ListError::NoAuthority) => Reply::refused(
+                ListError::NoAuthority.to_string(),
+                "put what floodmesh ca show prints into its settings, and start it again",
+            ),
+            Err(error) => Reply::refused(error.to_string(), "is it of this mesh's authority?"),
         }
     }
 

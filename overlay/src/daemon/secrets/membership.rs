@@ -1,11 +1,17 @@
 //! What makes this node a member: the mesh secret and its own keys, read and put together.
 
+use std::fs::File;
+use std::io::{self, Read};
+
+use wire::sealed::Certificate;
+
 use crate::daemon::clock;
 use crate::daemon::config::{Config, Security};
 use crate::daemon::error::Failure;
 use crate::daemon::state::StateDir;
 use crate::id::NetId;
-use crate::seal::identity::Identity;
+use crate::seal::armor::Armor;
+use crate::seal::identity::{Identity, verify_certificate};
 use crate::seal::keys::MeshSecret;
 use crate::seal::local::Local;
 use crate::seal::members::Members;
@@ -13,6 +19,9 @@ use crate::seal::members::Members;
 use super::file::{self, FileError};
 use super::identity::PrivateKeys;
 use super::keep_from_dumps;
+
+/// Bytes of a certificate's file that are read; the longest text has 573.
+const CERTIFICATE_LIMIT: u64 = 4_096;
 
 /// The mesh secret and this node's keys, as their files have them.
 #[derive(Debug)]
@@ -70,22 +79,105 @@ impl Membership {
     /// # Errors
     /// The start cannot be counted.
     pub fn start(self, config: &Config, state: &StateDir) -> Result<Local, Failure> {
-        let netid = self.netid(config);
-        let boot = state.boot(clock::wall_seconds())?;
         let keys = self.secret.derive();
-        Ok(Local::new(keys, self.identity, netid, boot, has_aes()))
+        let certificate = match config.authority {
+            Some(authority) => own_certificate(config, &self.identity, &keys.mesh_id, &authority)?,
+            None => None,
+        };
+        let certified = certificate.as_deref().map(netid_of);
+        let netid = certified.flatten().unwrap_or_else(|| self.netid(config));
+        let boot = state.boot(clock::wall_seconds())?;
+        let mut local = Local::new(keys, self.identity, netid, boot, has_aes());
+        (local.certificate, local.authority) = (certificate, config.authority);
+        Ok(local)
     }
+}
+
+/// The certificate of this node; `None` only where others may let it in by its key.
+fn own_certificate(
+    config: &Config,
+    identity: &Identity,
+    mesh_id: &[u8; 16],
+    authority: &[u8; 32],
+) -> Result<Option<Vec<u8>>, Failure> {
+    let path = &config.files.certificate;
+    let remedy = "floodmesh key --json here, piped into floodmesh ca sign - where the authority is, \
+                  makes the right one";
+    let failed = |what: &str| Failure::at_work(format!("{} {what}", path.display()), remedy);
+    let mut text = String::new();
+    let read =
+        File::open(path).and_then(|file| file.take(CERTIFICATE_LIMIT).read_to_string(&mut text));
+    match read {
+        Ok(_) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound && config.trusted.is_some() => {
+            tracing::warn!(
+                "there is no certificate at {}: this node comes up only where its key is listed",
+                path.display()
+            );
+            return Ok(None);
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let what = format!("there is no certificate of this node at {}", path.display());
+            return Err(Failure::at_work(what, remedy));
+        }
+        Err(error) => return Err(failed("cannot be read").because(error)),
+    }
+    let bytes = Armor::Certificate
+        .decode(&text)
+        .ok_or_else(|| failed("is no certificate, or damaged"))?;
+    let certificate =
+        Certificate::parse(&bytes).map_err(|_| failed("is no certificate, or damaged"))?;
+    if certificate.mesh_id != *mesh_id {
+        return Err(failed("is for another mesh"));
+    }
+    if certificate.static_key != *identity.public()
+        || certificate.signing_key != identity.signing_public()
+    {
+        return Err(failed("is for other keys than this node's"));
+    }
+    if !verify_certificate(&certificate, authority) {
+        return Err(failed("is not signed by the authority of the settings"));
+    }
+    if config.netid.is_some_and(|netid| netid != certificate.netid) {
+        return Err(failed(&format!(
+            "is for netid {}, and the settings name another",
+            certificate.netid
+        )));
+    }
+    Ok(Some(bytes))
+}
+
+fn netid_of(certificate: &[u8]) -> Option<NetId> {
+    Certificate::parse(certificate)
+        .ok()
+        .map(|certificate| certificate.netid)
 }
 
 /// Whom the node lets come up, and the keys that it remembers.
 ///
 /// # Errors
 /// The file of remembered keys is damaged.
-pub fn members(config: &Config, state: &StateDir) -> Result<Members, Failure> {
+pub fn members(
+    config: &Config,
+    state: &StateDir,
+    mesh_id: Option<&[u8; 16]>,
+) -> Result<Members, Failure> {
     let mut members = Members::new(state.pins()?);
     members.set_wall(clock::wall_seconds());
     if let Some(trusted) = &config.trusted {
         members = members.listing(trusted.clone());
+    }
+    if let Some(authority) = &config.authority {
+        members = members.certified();
+        let list = state.revocations();
+        let list = list.and_then(|text| Armor::Revocations.decode(&text));
+        if let (Some(list), Some(mesh_id)) = (list, mesh_id)
+            && let Err(error) = members.revoke(list, mesh_id, authority)
+        {
+            tracing::warn!(%error, "the revocation list in the state directory is left out");
+        }
+        // It is written there already.
+        let _ = members.take_changed_list();
     }
     Ok(members)
 }

@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use tuntap::MergingEnded;
 use wire::Header;
-use wire::sealed::Control;
+use wire::sealed::{Control, Frame};
 use wire::service::{self, Service};
 
 use super::TX_ITEMS;
@@ -281,8 +281,19 @@ impl Porter for Hand {
     }
 
     fn frame(&mut self, index: u32, by: (Path, usize), control: &Control<'_>) {
-        if let Some(owned) = Owned::of(control) {
-            self.seal(SealReport::Control(index, by, owned));
+        match control {
+            Control::ListNumber(_) | Control::ListRequest(..) | Control::ListPiece(_) => {
+                let frame = Frame::Control(*control);
+                let mut bytes = vec![0; frame.len()];
+                if frame.emit(&mut bytes).is_some() {
+                    self.seal(SealReport::List(index, bytes.into()));
+                }
+            }
+            _ => {
+                if let Some(owned) = Owned::of(control) {
+                    self.seal(SealReport::Control(index, by, owned));
+                }
+            }
         }
     }
 

@@ -8,7 +8,7 @@ use wire::sealed::Control;
 
 use super::{Links, Notice, Wish, seal_control};
 use crate::id::Path;
-use crate::seal::effect::{Owned, PeerId};
+use crate::seal::effect::PeerId;
 use crate::time::Instant;
 
 impl Links {
@@ -45,11 +45,11 @@ impl Links {
         match control {
             // S24: these are answered the way they came.
             Control::PathChallenge(bytes) => {
-                self.answer(now, index, from, &Owned::PathResponse(*bytes));
+                self.answer_by(now, index, from, &Control::PathResponse(*bytes));
             }
             Control::SizeProbe(_) => {
                 let len = u16::try_from(len).unwrap_or(u16::MAX);
-                self.answer(now, index, from, &Owned::SizeSeen(len));
+                self.answer_by(now, index, from, &Control::SizeSeen(len));
             }
             Control::PathResponse(bytes) => self.move_if(now, id, from, *bytes),
             Control::Close(_) => self.with(now, id, |peer, turn| peer.handle_close(turn, index)),
@@ -69,19 +69,17 @@ impl Links {
         let entry = self.peers.get(&id);
         let session = entry.and_then(|entry| entry.peer.current().cloned());
         if let (Some((to, bytes)), Some(session)) = (asked, session)
-            && let Some(datagram) = seal_control(&session, &Owned::PathChallenge(bytes))
+            && let Some(datagram) = seal_control(now, &session, &Control::PathChallenge(bytes))
         {
-            session.note_sent(now, false);
             self.wishes.push(Wish::Send(to, datagram));
         }
     }
 
-    fn answer(&mut self, now: Instant, index: u32, to: &Path, answer: &Owned) {
+    fn answer_by(&mut self, now: Instant, index: u32, to: &Path, answer: &Control<'_>) {
         let Some(opens) = self.sessions.opens(index) else {
             return;
         };
-        if let Some(datagram) = seal_control(&opens.session, answer) {
-            opens.session.note_sent(now, false);
+        if let Some(datagram) = seal_control(now, &opens.session, answer) {
             self.wishes.push(Wish::Send(*to, datagram));
         }
     }

@@ -16,6 +16,8 @@
 //!
 //! No clock: the owner of [`Members`] tells what time it is. Read [`Members::judge`] first.
 
+pub mod pulling;
+mod revoked;
 mod trusted;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,6 +28,8 @@ use wire::sealed::Certificate;
 use crate::seal::effect::{Effect, Event};
 use crate::seal::payload::Remote;
 
+pub use pulling::{Ask, Pulling};
+pub use revoked::{ListError, RevocationList};
 pub use trusted::{NAME_LIMIT, Trusted, key_text, read_key};
 
 /// Netids whose key is remembered; further ones go by any (S72).
@@ -48,6 +52,8 @@ pub struct Members {
     pins_changed: bool,
     wall_seconds: u64,
     told: BTreeSet<[u8; 32]>,
+    list: RevocationList,
+    list_changed: bool,
 }
 
 /// Who somebody says it is, as far as the handshake proved it.
@@ -87,6 +93,8 @@ pub enum Refusal {
     Early(u64),
     /// Its certificate ended with this second.
     Expired(u64),
+    /// Its certificate or its key is revoked.
+    Revoked,
 }
 
 impl Refusal {
@@ -95,7 +103,7 @@ impl Refusal {
         const REPLACED: u8 = 2;
         const REVOKED: u8 = 3;
         match self {
-            Self::Expired(_) => REVOKED,
+            Self::Expired(_) | Self::Revoked => REVOKED,
             _ => REPLACED,
         }
     }
@@ -124,6 +132,31 @@ impl Members {
         self
     }
 
+    /// Takes a newer revocation list.
+    ///
+    /// # Errors
+    /// It is none of our mesh's authority, or not newer. Then the old one stays.
+    pub fn revoke(
+        &mut self,
+        bytes: Vec<u8>,
+        mesh_id: &[u8; 16],
+        authority: &[u8; 32],
+    ) -> Result<(), ListError> {
+        self.list.replace(bytes, mesh_id, authority)?;
+        self.list_changed = true;
+        Ok(())
+    }
+
+    /// The newest revocation list.
+    pub const fn list(&self) -> &RevocationList {
+        &self.list
+    }
+
+    /// That list, if it changed since the last call.
+    pub fn take_changed_list(&mut self) -> Option<&RevocationList> {
+        std::mem::take(&mut self.list_changed).then_some(&self.list)
+    }
+
     /// Tells the time, in seconds since 1970.
     pub const fn set_wall(&mut self, seconds: u64) {
         self.wall_seconds = seconds;
@@ -134,6 +167,9 @@ impl Members {
     /// # Errors
     /// It is not.
     pub fn judge(&self, claim: &Claim<'_>) -> Result<Basis, Refusal> {
+        if self.list.revokes(claim) {
+            return Err(Refusal::Revoked);
+        }
         if let Some(bytes) = claim.certificate {
             return self.in_time(bytes).map(|()| Basis::Certificate);
         }

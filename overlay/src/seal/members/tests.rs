@@ -1,6 +1,9 @@
 //! Who comes up, by pin, list and certificate.
 
 use super::*;
+use crate::seal::authority::Authority;
+use crate::seal::keys::Key;
+use wire::sealed::Revoked;
 
 const A: [u8; 32] = [0xaa; 32];
 const B: [u8; 32] = [0xbb; 32];
@@ -175,4 +178,65 @@ fn an_entry_with_a_typing_error_says_what_is_wrong() {
     ] {
         assert_eq!(text.parse::<Trusted>(), Err(problem), "{text}");
     }
+}
+
+#[test]
+fn a_revoked_serial_ends_its_certificate_and_a_revoked_key_everything() {
+    let authority = Authority::new([9; 16], &Key::new([7; 32]));
+    let other = Authority::new([9; 16], &Key::new([8; 32]));
+    let entry = |serial, static_key| Revoked {
+        serial,
+        static_key,
+        not_after: u64::MAX,
+    };
+    let mut fields = Certificate::of([9; 16], ONE, A, authority.public());
+    fields.serial = 4;
+    let bytes = authority.sign(&fields, &[]).unwrap();
+    let certified = Claim {
+        certificate: Some(&bytes),
+        ..claim(ONE, A)
+    };
+    let mut members = Members::default().listing(vec![entry_of(A), entry_of(B)]);
+    members.set_wall(1);
+    let take = |members: &mut Members, by: &Authority, number, revoked: &[Revoked]| {
+        let list = by.revoke(number, revoked).unwrap();
+        members.revoke(list, &[9; 16], &authority.public())
+    };
+    assert_eq!(members.judge(&certified), Ok(Basis::Certificate));
+    assert_eq!(
+        take(&mut members, &authority, 2, &[entry(4, [0; 32])]),
+        Ok(())
+    );
+    assert_eq!(members.judge(&certified), Err(Refusal::Revoked));
+    // By the list it may still come up.
+    assert_eq!(members.judge(&claim(ONE, A)), Ok(Basis::Pin));
+    assert_eq!(take(&mut members, &authority, 3, &[entry(0, A)]), Ok(()));
+    assert_eq!(members.judge(&claim(ONE, A)), Err(Refusal::Revoked));
+    assert_eq!(members.judge(&claim(TWO, B)), Ok(Basis::Pin));
+    assert_eq!(members.take_changed_list().unwrap().number(), 3);
+    assert!(members.take_changed_list().is_none());
+    // Nobody takes it back but the authority with a higher number.
+    for (by, number, error) in [
+        (&authority, 2, ListError::NotNewer(3)),
+        (&authority, 3, ListError::NotNewer(3)),
+        (&other, 4, ListError::Signature),
+    ] {
+        assert_eq!(take(&mut members, by, number, &[entry(9, B)]), Err(error));
+    }
+    let elsewhere = Authority::new([1; 16], &Key::new([7; 32]));
+    assert_eq!(
+        take(&mut members, &elsewhere, 4, &[]),
+        Err(ListError::OtherMesh)
+    );
+    assert_eq!(
+        members.revoke(vec![1; 91], &[9; 16], &authority.public()),
+        Err(ListError::Form)
+    );
+    assert_eq!(members.judge(&claim(ONE, A)), Err(Refusal::Revoked));
+    assert_eq!(take(&mut members, &authority, 4, &[]), Ok(()));
+    assert_eq!(members.judge(&certified), Ok(Basis::Certificate));
+}
+
+fn entry_of(key: [u8; 32]) -> Trusted {
+    entry(&key_text(&key))
 }
