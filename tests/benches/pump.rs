@@ -226,6 +226,7 @@ impl Node {
                 },
                 dst: sending.dst,
                 flags: sending.flags,
+                alone: false,
             });
         }
         let nonces = &mut self.nonces;

@@ -243,7 +243,7 @@ fn a_second_key_for_a_netid_is_refused_and_told_and_the_first_stays() {
             assert!(!world.is_sealed(0, 3), "{}", world.replay());
         }
         let sealing = world.nodes[0].sealing.as_ref().expect("it is sealed");
-        let is_alarm = |notice: &Notice| matches!(notice, Notice::Unpinned { netid, .. } if *netid == NetId(0x1001));
+        let is_alarm = |notice: &Notice| matches!(notice, Notice::Refused { netid, .. } if *netid == NetId(0x1001));
         let alarms = sealing
             .notices
             .iter()

@@ -61,7 +61,7 @@ fn session(local: u32, remote: u32, keys: u8) -> [Session; 2] {
 /// What the neighbor seals: one message.
 fn sealed(session: &Session, message: &[u8]) -> Vec<u8> {
     let mut out = vec![0; message.len() + LINK_OVERHEAD];
-    session.seal_into(message, &mut out).unwrap();
+    session.seal_into(message, false, &mut out).unwrap();
     out
 }
 
@@ -422,7 +422,8 @@ impl Porter for Handed {
         self.handshakes.push(datagram.to_vec());
     }
     fn confirmed(&mut self, _index: u32) {}
-    fn frame(&mut self, _index: u32, _control: &Control<'_>) {}
+    fn frame(&mut self, _index: u32, _by: (Path, usize), _control: &Control<'_>) {}
+    fn elsewhere(&mut self, _index: u32, _from: Path, _len: usize) {}
 }
 
 impl Scene {
@@ -439,6 +440,7 @@ impl Scene {
             sessions.open(Opens {
                 session,
                 path,
+                from: path.endpoint,
                 netid: FAR,
             });
         }
@@ -475,6 +477,7 @@ impl Scene {
             path: self.path,
             interface: 0,
             truncated: false,
+            alone: false,
         });
         let mut handed = Handed::default();
         Opening::default().open(

@@ -14,6 +14,7 @@ use crate::pump::count::{Counters, DropReason};
 use crate::pump::rx::{RxBatch, RxMessage, Span};
 use crate::seal::authority::Authority;
 use crate::seal::effect::Gone;
+use crate::seal::effect::Owned;
 use crate::seal::handshake::tests::{FAR, NEAR, node};
 use crate::seal::members::ListError;
 use crate::seal::opening::{Opening, Porter};
@@ -690,7 +691,13 @@ fn a_node_that_was_away_learns_of_a_list_in_the_handshake() {
 fn a_neighbor_that_promises_a_list_and_has_none_is_not_asked_for_ever() {
     let mut ends = line(2);
     let to = ends[1].path.endpoint;
-    let index = ends[0].links.sessions().seals(&to).unwrap().local_index();
+    let index = ends[0]
+        .links
+        .sessions()
+        .seals(&to)
+        .unwrap()
+        .session
+        .local_index();
     for _ in 0..3 {
         let promise = Control::ListNumber(u64::MAX);
         ends[0].links.handle_list(NOW, index, &promise);

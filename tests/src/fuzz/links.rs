@@ -75,7 +75,8 @@ struct Run {
 struct Handed {
     handshakes: Vec<(Path, Vec<u8>)>,
     confirmed: Vec<u32>,
-    controls: Vec<(u32, Owned)>,
+    controls: Vec<(u32, (Path, usize), Owned)>,
+    elsewhere: Vec<(u32, Path, usize)>,
 }
 
 impl Porter for Handed {
@@ -87,14 +88,13 @@ impl Porter for Handed {
         self.confirmed.push(index);
     }
 
-    fn frame(&mut self, index: u32, control: &Control<'_>) {
-        match control {
-            Control::PathChallenge(bytes) => {
-                self.controls.push((index, Owned::PathChallenge(*bytes)));
-            }
-            Control::Close(reason) => self.controls.push((index, Owned::Close(*reason))),
-            _ => {}
-        }
+    fn frame(&mut self, index: u32, by: (Path, usize), control: &Control<'_>) {
+        self.controls
+            .extend(Owned::of(control).map(|owned| (index, by, owned)));
+    }
+
+    fn elsewhere(&mut self, index: u32, from: Path, len: usize) {
+        self.elsewhere.push((index, from, len));
     }
 }
 
@@ -227,6 +227,7 @@ impl Run {
             path: path_to(from),
             interface: 0,
             truncated: false,
+            alone: false,
         });
         let now = self.now;
         let mut handed = Handed::default();
@@ -249,8 +250,12 @@ impl Run {
         for index in handed.confirmed {
             at.links.handle_confirmed(now, index);
         }
-        for (index, control) in handed.controls {
-            at.links.handle_control(now, index, &control.control());
+        for (index, (from, len), control) in handed.controls {
+            at.links
+                .handle_control(now, index, (&from, len), &control.control());
+        }
+        for (index, from, len) in handed.elsewhere {
+            at.links.handle_elsewhere(now, index, &from, len);
         }
         for number in opened {
             assert!(self.ends[1 - to].said.contains(&number), "nobody said that");

@@ -52,7 +52,7 @@ impl World {
                 .map(|far| super::sealing::path_to(far.address));
             let seals = paths.map(|path| {
                 let session = sealing.links.sessions().seals(&path.endpoint);
-                session.map(|session| (session.local_index(), session.remote_index()))
+                session.map(|seals| (seals.session.local_index(), seals.session.remote_index()))
             });
             seals.collect()
         });

@@ -587,8 +587,11 @@ impl World {
             if sealed.is_some() {
                 self.count_data(datagram);
             }
-            let to = link.path.endpoint.remote;
-            self.transmit(node, to, sealed.as_deref().unwrap_or(datagram), cut);
+            let (path, whole) = match &sealed {
+                Some((path, sealed)) => (path, &**sealed),
+                None => (&link.path, datagram),
+            };
+            self.transmit(node, path.endpoint.remote, whole, cut);
         }
     }
 
@@ -674,7 +677,10 @@ impl World {
             },
             None => None,
         };
-        let whole = sealed.as_deref().unwrap_or(datagram);
+        let (path, whole) = match &sealed {
+            Some((path, sealed)) => (path, &**sealed),
+            None => (path, datagram),
+        };
         self.transmit(node, path.endpoint.remote, whole, false);
     }
 
