@@ -13,22 +13,22 @@ use overlay::seal::keys::MeshSecret;
 use overlay_tests::cli::command;
 
 /// A directory in which nodes are set up, each with settings `NAME.toml` and state in `NAME/`.
-pub struct Home(tempfile::TempDir);
+pub(crate) struct Home(tempfile::TempDir);
 
 impl Home {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(tempfile::tempdir().unwrap())
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
     }
 
-    pub fn read(&self, name: &str) -> String {
+    pub(crate) fn read(&self, name: &str) -> String {
         fs::read_to_string(self.path(name)).unwrap()
     }
 
-    pub fn mode(&self, name: &str) -> u32 {
+    pub(crate) fn mode(&self, name: &str) -> u32 {
         let metadata = fs::symlink_metadata(self.path(name)).unwrap();
         metadata.permissions().mode() & 0o7777
     }
@@ -44,7 +44,7 @@ impl Home {
     }
 
     /// `floodmesh LINE` about the node, with this on standard input.
-    pub fn run(&self, name: &str, line: &str, input: &str) -> Output {
+    pub(crate) fn run(&self, name: &str, line: &str, input: &str) -> Output {
         let mut child = command(&line.split_whitespace().collect::<Vec<_>>())
             .arg("--config")
             .arg(self.path(&format!("{name}.toml")))
@@ -61,7 +61,7 @@ impl Home {
     }
 
     /// What a node says that is started and after two seconds killed, if it has not ended by then.
-    pub fn starts(&self, name: &str) -> Output {
+    pub(crate) fn starts(&self, name: &str) -> Output {
         let mut child = command(&["up", "--log", "trace", "--config"])
             .arg(self.path(&format!("{name}.toml")))
             .arg("--control")
@@ -79,14 +79,14 @@ impl Home {
         child.wait_with_output().unwrap()
     }
 
-    pub fn does(&self, name: &str, line: &str, input: &str) -> String {
+    pub(crate) fn does(&self, name: &str, line: &str, input: &str) -> String {
         let output = self.run(name, line, input);
         assert!(output.status.success(), "{line}: {output:?}");
         String::from_utf8(output.stdout).unwrap()
     }
 
     /// What is said by a command that ends with this code; nothing else is printed.
-    pub fn refused(&self, name: &str, line: &str, input: &str, code: i32) -> String {
+    pub(crate) fn refused(&self, name: &str, line: &str, input: &str, code: i32) -> String {
         let output = self.run(name, line, input);
         let said = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(code), "{line}: {said}");

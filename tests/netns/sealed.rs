@@ -255,10 +255,9 @@ fn sealed_a_revoked_node_is_out_of_the_whole_mesh_within_ten_seconds() {
                 authority = line.trim().replace(" = ", "=").replace('"', "");
             }
             let keys = setup.command("key --json", "");
-            let sign = format!(
-                "ca sign - {office} --name node-{name} --netid {}",
-                netid(name)
-            );
+            let more = if name == 'd' { "--days 7" } else { "" };
+            let netid = netid(name);
+            let sign = format!("ca sign - {office} --name node-{name} --netid {netid} {more}");
             let certificate = setup.command(&sign, &keys);
             setup.put("certificate", &certificate);
             setup.more = vec!["--set".into(), authority.clone()];
@@ -273,6 +272,11 @@ fn sealed_a_revoked_node_is_out_of_the_whole_mesh_within_ten_seconds() {
     assert_eq!(named(mesh.node('a')), ["node-b"]);
     let own = mesh.node('d').status().certificate.unwrap();
     assert_eq!((own.serial, &own.name[..]), (4, "node-d"));
+    let warned = |name| {
+        let health = mesh.node(name).status().health;
+        health.iter().any(|line| line.code == "certificate_ends")
+    };
+    assert!(warned('d') && !warned('a'));
     let run = |line: &str| {
         let words: Vec<&str> = line.split_whitespace().collect();
         let output = cli::command(&words).output().unwrap();

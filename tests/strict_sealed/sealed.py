@@ -39,6 +39,60 @@ def public(secret: bytes) -> bytes:
     return x25519(secret, (9).to_bytes(32, "little"))
 
 
+# Ed25519 (RFC 8032)
+
+ORDER = 2**252 + 27742317777372353535851937790883648493
+D = -121665 * pow(121666, P - 2, P) % P
+BASE_Y = 4 * pow(5, P - 2, P) % P
+
+
+def _x_of(y: int) -> int:
+    """The even square root."""
+    square = (y * y - 1) * pow(D * y * y + 1, P - 2, P)
+    x = pow(square, (P + 3) // 8, P)
+    if (x * x - square) % P:
+        x = x * pow(2, (P - 1) // 4, P) % P
+    return P - x if x & 1 else x
+
+
+def _add(p, q):
+    (x1, y1), (x2, y2) = p, q
+    t = D * x1 * x2 * y1 * y2
+    x = (x1 * y2 + x2 * y1) * pow(1 + t, P - 2, P) % P
+    return x, (y1 * y2 + x1 * x2) * pow(1 - t, P - 2, P) % P
+
+
+def _times(k: int) -> bytes:
+    """That multiple of the base point, written down."""
+    total, power = (0, 1), (_x_of(BASE_Y), BASE_Y)
+    while k:
+        if k & 1:
+            total = _add(total, power)
+        power, k = _add(power, power), k >> 1
+    x, y = total
+    return (y | (x & 1) << 255).to_bytes(32, "little")
+
+
+def _scalars(secret: bytes) -> tuple[int, bytes]:
+    hashed = hashlib.sha512(secret).digest()
+    return int.from_bytes(hashed[:32], "little") & ~7 & (1 << 254) - 1 | 1 << 254, hashed[32:]
+
+
+def verifying(secret: bytes) -> bytes:
+    return _times(_scalars(secret)[0])
+
+
+def sign(secret: bytes, message: bytes) -> bytes:
+    def number(*parts):
+        return int.from_bytes(hashlib.sha512(b"".join(parts)).digest(), "little") % ORDER
+
+    a, prefix = _scalars(secret)
+    r = number(prefix, message)
+    point = _times(r)
+    s = (r + number(point, verifying(secret), message) * a) % ORDER
+    return point + s.to_bytes(32, "little")
+
+
 # ChaCha20-Poly1305 (RFC 8439)
 
 
@@ -233,6 +287,20 @@ def derive(key: bytes, info: bytes, length: int = 32) -> bytes:
     """HKDF-SHA256 with an empty salt; at most 32 bytes."""
     extracted = hmac.new(bytes(32), key, hashlib.sha256).digest()
     return hmac.new(extracted, info + b"\1", hashlib.sha256).digest()[:length]
+
+
+def armor(prefix: str, label: bytes, data: bytes) -> str:
+    """The text of what an authority gives out (S75)."""
+    checksum = hashlib.sha256(label + data).digest()[:4]
+    return prefix + base64.b32encode(data + checksum).decode().rstrip("=").lower()
+
+
+def revocations(secret: bytes, mesh_id: bytes, number: int, entries) -> bytes:
+    """A revocation list (S76); an entry is serial, S, not after."""
+    body = b"\1" + mesh_id + struct.pack(">QH", number, len(entries))
+    for serial, s, not_after in sorted(entries):
+        body += struct.pack(">Q32sQ", serial, s, not_after)
+    return body + sign(secret, b"mesh-revocation v1" + body)
 
 
 def text_of(secret: bytes) -> str:

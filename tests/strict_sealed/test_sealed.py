@@ -118,5 +118,26 @@ class Session(unittest.TestCase):
             self.assertEqual(made, field(scene, f"link_{counter}"))
 
 
+class Authority(unittest.TestCase):
+    def test_from_its_secret_to_the_text_of_a_list(self):
+        found = scenes("revocation.txt")
+        key = (0, field(KEYS["a node"], "s"), 1_707_776_000)
+        serial = (7, bytes(32), 2**64 - 1)
+        for name, number, entries in (
+            ("without entries", 1, []),
+            ("a key and a serial", 2, [serial, key]),
+        ):
+            scene = found[name]
+            secret = field(scene, "authority_secret")
+            self.assertEqual(sealed.verifying(secret), field(scene, "authority"))
+            made = sealed.revocations(secret, field(MESH, "mesh_id"), number, entries)
+            self.assertEqual(made, field(scene, "list"))
+            self.assertEqual(sealed.armor("mr1-", b"mesh-revocations v1", made), scene["text"])
+        texts = found["the texts of key and certificate"]
+        for prefix, word in (("ma1-", "authority"), ("mc1-", "certificate")):
+            made = sealed.armor(prefix, b"mesh-" + word.encode() + b" v1", field(texts, word))
+            self.assertEqual(made, texts[word + "_text"])
+
+
 if __name__ == "__main__":
     unittest.main()

@@ -172,6 +172,30 @@ fn a_smaller_batch_than_usual_is_shown_with_a_device_and_without() {
 }
 
 #[test]
+fn a_certificate_and_the_list_that_is_followed_have_their_rows() {
+    let mut report = status_report();
+    report.revocation_list = 7;
+    report.certificate = Some(OwnCertificate {
+        serial: 12,
+        name: "van 3".into(),
+        not_after: 0,
+        remaining_seconds: 2 * 86_400,
+    });
+    let page = status(&report);
+    assert!(
+        page.contains("\ncertificate  van 3, serial 12, good for 2 d\nrevocations  list 7\n"),
+        "{page}"
+    );
+    report.certificate = Some(OwnCertificate {
+        serial: 12,
+        name: String::new(),
+        not_after: 0,
+        remaining_seconds: 0,
+    });
+    assert!(status(&report).contains("\ncertificate  serial 12, ended\n"));
+}
+
+#[test]
 fn neighbors_are_lines_of_links_with_notes() {
     let neighbor = |netid, state, links: &[LinkReport]| NeighborReport {
         netid,

@@ -3,7 +3,8 @@
 use proptest::prelude::*;
 use wire::sealed::{
     Answer, AnswerKind, Certificate, Cookie, Frame, Frames, HANDSHAKE_MAX_LEN, INIT_LEN, Init,
-    LinkHeader, Part, Prefix, RecordType, Records, SealedError, SealedKind, emit_record, endtoend,
+    LinkHeader, Part, Prefix, REVOCATIONS_MIN_LEN, RecordType, Records, Revocations, Revoked,
+    SealedError, SealedKind, emit_record, endtoend,
 };
 
 use crate::vectors::{blocks, bytes, hex};
@@ -174,12 +175,39 @@ proptest! {
         let _ = Cookie::parse(&bytes);
         let _ = LinkHeader::parse(&bytes);
         let _ = Certificate::parse(&bytes);
+        let _ = Revocations::parse(&bytes);
         let _ = endtoend::parse_init(&bytes);
         let _ = endtoend::parse_answer(AnswerKind::Resp, &bytes);
         let _ = endtoend::parse_data(&bytes);
         let _ = endtoend::BroadcastHeader::parse(&bytes);
         prop_assert!(Frames::new(&bytes).count() <= bytes.len() + 1);
         prop_assert!(Records::new(message, &bytes).count() <= bytes.len() + 1);
+    }
+
+    #[test]
+    fn a_revocation_list_has_one_form(
+        entries in prop::collection::btree_set((any::<u64>(), any::<[u8; 32]>(), any::<u64>()), 0..20),
+        number in 1_u64..,
+        flip in any::<prop::sample::Index>(),
+    ) {
+        let entries: Vec<_> = entries
+            .into_iter()
+            .map(|(serial, static_key, not_after)| Revoked { serial, static_key, not_after })
+            .collect();
+        let mut bytes = vec![0; REVOCATIONS_MIN_LEN + entries.len() * 48];
+        let len = Revocations::emit_unsigned(&[9; 16], number, &entries, &mut bytes).unwrap();
+        prop_assert_eq!(len + 64, bytes.len());
+        let read = Revocations::parse(&bytes).unwrap();
+        prop_assert!(read.entries().eq(entries.iter().copied()));
+        // Whatever else parses is another list, and written back as it stands.
+        bytes[flip.index(len)] ^= 1 << (flip.index(8));
+        if let Ok(changed) = Revocations::parse(&bytes) {
+            let entries: Vec<_> = changed.entries().collect();
+            let mut again = vec![0; bytes.len()];
+            let len = Revocations::emit_unsigned(&changed.mesh_id, changed.number, &entries, &mut again);
+            let len = len.unwrap();
+            prop_assert_eq!(&again[..len], &bytes[..len]);
+        }
     }
 
     #[test]

@@ -217,9 +217,9 @@ fn publish(args: &PublishArgs) -> Result<(), Failure> {
     for socket in &sockets {
         if let Some(report) = client::publish(socket, list)? {
             return print(&format!(
-                "list {} with {} is with the node now, which passes it on\n",
+                "list {} is with the node now, which passes it on: {} revoked\n",
                 report.number,
-                text::count(report.entries, "entry").replace("entrys", "entries"),
+                text::number(report.entries),
             ));
         }
     }
