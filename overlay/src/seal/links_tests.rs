@@ -366,3 +366,6 @@ fn a_thousand_strangers_leave_no_endpoint_behind() {
     assert!(near.links.peers.is_empty() && near.links.indices.is_empty());
     assert_eq!(near.links.door.half_open(), 0);
 }
+
+#[path = "links_time.rs"]
+mod time;
