@@ -34,6 +34,9 @@ use crate::seal::session::{LINK_OVERHEAD, Session};
 use crate::seal::sessions::{Opens, Seals, SessionSet};
 use crate::time::Instant;
 
+mod moving;
+mod spreading;
+
 /// Datagrams of control that wait for one endpoint's session: an introduction and its repetition.
 /// Data does not wait, since a link carries none before control has proved it.
 const WAITING: usize = 8;
@@ -540,9 +543,5 @@ fn seal_control(now: Instant, session: &Session, control: &Control<'_>) -> Optio
     Some(out.into_boxed_slice())
 }
 
-mod moving;
-mod spreading;
-
 #[cfg(test)]
-#[path = "links_tests.rs"]
 mod tests;

@@ -1,10 +1,9 @@
 //! Two nodes' sealed endpoints, and the worker's half of opening, over a wire in memory.
 
-use std::ops::Range;
 use std::sync::Arc;
 
 use rand_core::SeedableRng;
-use wire::sealed::{Certificate, Control, Frames, Revoked};
+use wire::sealed::{Control, Frames};
 use wire::{Flags, HEADER_LEN, Header, Kind as MessageKind};
 
 use super::*;
@@ -12,13 +11,14 @@ use crate::id::{LinkId, SocketId};
 use crate::node::snapshot::{LinkEntry, NeighborSet};
 use crate::pump::count::{Counters, DropReason};
 use crate::pump::rx::{RxBatch, RxMessage, Span};
-use crate::seal::authority::Authority;
-use crate::seal::effect::Gone;
-use crate::seal::effect::Owned;
+use crate::seal::effect::{Gone, Owned};
 use crate::seal::handshake::tests::{FAR, NEAR, node};
-use crate::seal::members::ListError;
 use crate::seal::opening::{Opening, Porter};
 use crate::time::Duration;
+
+mod moving;
+mod spreading;
+mod time;
 
 const NOW: Instant = Instant::from_secs(100);
 
@@ -140,6 +140,11 @@ impl End {
         for message in rx.messages() {
             self.messages.push(message.span.of(rx.arena()).to_vec());
         }
+        self.take_in(now, handed);
+    }
+
+    /// The driver's half.
+    fn take_in(&mut self, now: Instant, handed: Handed) {
         for (path, datagram) in handed.handshakes {
             self.links.handle(now, &path, &datagram, 0);
         }
@@ -439,311 +444,4 @@ fn pair() -> (End, End) {
     settle(NOW, &mut near, &mut far);
     far.messages.clear();
     (near, far)
-}
-
-/// Where `end` sends what is for the other one's endpoint.
-fn destination(end: &End, other: Path) -> Path {
-    end.links.sessions().seals(&other.endpoint).unwrap().path
-}
-
-#[test]
-fn a_far_end_with_a_new_address_is_followed_and_stays_the_same_link() {
-    let (mut near, mut far) = pair();
-    let (home, away) = (near.path, path(7));
-    let to = far.path;
-    // The near end now comes by another address, and knows nothing of it.
-    near.path = away;
-    near.links.send(NOW, &to, &hello(NEAR));
-    settle(NOW, &mut near, &mut far);
-    assert_eq!(far.messages, [hello(NEAR)]);
-    assert_eq!(destination(&far, home), away);
-    let moved = Notice::Moved { to: away.endpoint };
-    assert!(far.notices.contains(&moved), "{:?}", far.notices);
-    // By its old name it is reached where it is, and stays so over a rekey from either side.
-    for second in 1..400 {
-        let now = NOW + Duration::from_secs(second);
-        near.messages.clear();
-        far.links.send(now, &home, &hello(FAR));
-        for end in [&mut near, &mut far] {
-            end.links.handle_timeout(now);
-        }
-        settle(now, &mut near, &mut far);
-        assert_eq!(near.messages, [hello(FAR)], "after {second} s");
-        assert_eq!(destination(&far, home), away);
-    }
-    assert!(far.is_told(|event| matches!(event, Event::Rekeyed(_))));
-    assert_eq!(far.links.held().0, 1);
-    // And nothing of it stays.
-    far.links.leave(NOW);
-    far.links.handle_timeout(NOW);
-    let id = far.links.by_endpoint[&away.endpoint];
-    far.links.forget_if_idle(id);
-    assert!(far.links.by_endpoint.is_empty());
-}
-
-#[test]
-fn who_passes_datagrams_on_from_elsewhere_moves_nothing_and_gets_three_challenges() {
-    let (mut near, mut far) = pair();
-    let (to, home, victim) = (far.path, near.path, path(66));
-    let mut challenges = 0;
-    for second in 0..20 {
-        let now = NOW + Duration::from_secs(second);
-        near.links.send(now, &to, &hello(NEAR));
-        for (_, datagram) in near.take() {
-            far.receive(now, victim, &datagram);
-        }
-        far.links.handle_timeout(now);
-        // What goes to the address that others say it is at is lost.
-        challenges += far.take().iter().filter(|(to, _)| *to == victim).count();
-        assert_eq!(destination(&far, home), home);
-        if second == 2 {
-            assert_eq!(challenges, 3);
-        }
-    }
-    // A new attempt begins only when one is over.
-    assert!(challenges <= 18, "{challenges}");
-}
-
-#[test]
-fn an_old_datagram_and_an_address_that_is_another_links_move_nothing() {
-    let (mut near, mut far) = pair();
-    let (to, home) = (far.path, near.path);
-    near.links.send(NOW, &to, &hello(NEAR));
-    let (_, old) = near.take().remove(0);
-    near.links.send(NOW, &to, &hello(NEAR));
-    settle(NOW, &mut near, &mut far);
-    far.receive(NOW, path(7), &old);
-    assert!(far.take().is_empty(), "an old one");
-    // A third node is at home there.
-    let mut third = end(1, 30, NetId(0x30), 7);
-    third.links.send(NOW, &to, &hello(NetId(0x30)));
-    settle(NOW, &mut third, &mut far);
-    near.links.send(NOW, &to, &hello(NEAR));
-    let (_, fresh) = near.take().remove(0);
-    far.receive(NOW, path(7), &fresh);
-    assert!(far.take().is_empty());
-    assert_eq!(destination(&far, home), home);
-}
-
-#[test]
-fn a_size_probe_is_answered_by_the_length_of_its_datagram() {
-    let (near, mut far) = pair();
-    let to = far.path;
-    let session = near.links.sessions().seals(&to.endpoint).unwrap();
-    let session = session.session.clone();
-    let frame = Frame::Control(Control::SizeProbe(&[0; 1_000]));
-    let mut probe = vec![0; LINK_HEADER_LEN + frame.len() + TAG_LEN];
-    frame.emit(&mut probe[LINK_HEADER_LEN..]).unwrap();
-    session.seal(&mut probe).unwrap();
-    far.receive(NOW, near.path, &probe);
-    let (_, mut answer) = far.take().remove(0);
-    let opened = session.open(&mut answer).unwrap();
-    let frames: Vec<_> = Frames::new(opened.plaintext).collect();
-    let seen = Control::SizeSeen(probe.len() as u16);
-    assert_eq!(frames, [Ok(Frame::Control(seen))]);
-}
-
-const WALL: u64 = 1_700_000_000;
-
-fn authority() -> Authority {
-    let mesh_id = node(1, 10, NEAR, true).keys.mesh_id;
-    Authority::new(mesh_id, &Key::new([0x77; 32]))
-}
-
-/// A node with a certificate; its number is its netid, its serial, and its place on the wire.
-fn certified(number: u8) -> End {
-    let (authority, netid) = (authority(), NetId(number.into()));
-    let mut end = end(1, number, netid, number);
-    let (s, v) = {
-        let identity = &end.links.local.identity;
-        (*identity.public(), identity.signing_public())
-    };
-    let mut fields = Certificate::of([0; 16], netid, s, v);
-    (fields.serial, fields.not_after) = (number.into(), WALL + 1_000);
-    end.links.local.certificate = authority.sign(&fields, &[]);
-    end.links.local.authority = Some(authority.public());
-    let mut members = Members::default().certified();
-    members.set_wall(WALL);
-    end.links = end.links.admitting(members);
-    end
-}
-
-/// Lets all speak until nothing is on the wire; `is_lost` says which datagrams do not arrive.
-fn settle_all(now: Instant, ends: &mut [End], mut is_lost: impl FnMut() -> bool) {
-    for _ in 0..200 {
-        let mut sent = Vec::new();
-        for end in ends.iter_mut() {
-            let from = end.path;
-            sent.extend(end.take().into_iter().map(|(to, bytes)| (from, to, bytes)));
-        }
-        if sent.is_empty() {
-            return;
-        }
-        for (from, to, bytes) in sent {
-            let mut all = ends.iter_mut();
-            let far = all.find(|end| end.path.endpoint.remote == to.endpoint.remote);
-            if let Some(far) = far.filter(|_| !is_lost()) {
-                far.receive(now, from, &bytes);
-            }
-        }
-    }
-    panic!("they never stop");
-}
-
-/// A line of certified nodes, all up.
-fn line(count: u8) -> Vec<End> {
-    let mut ends: Vec<End> = (1..=count).map(certified).collect();
-    for left in 0..ends.len() - 1 {
-        let to = ends[left + 1].path;
-        let src = ends[left].links.local.netid;
-        ends[left].links.send(NOW, &to, &hello(src));
-        settle_all(NOW, &mut ends, || false);
-    }
-    for pair in ends.windows(2) {
-        assert!(pair[0].is_up(&pair[1]) && pair[1].is_up(&pair[0]));
-    }
-    ends
-}
-
-fn revoked(serial: u64) -> Revoked {
-    Revoked {
-        serial,
-        static_key: [0; 32],
-        not_after: WALL + 1_000,
-    }
-}
-
-/// Lets the time pass between these seconds after the start, in tenths.
-fn pass(ends: &mut [End], seconds: Range<u32>, mut is_lost: impl FnMut() -> bool) {
-    for tick in seconds.start * 10 + 1..=seconds.end * 10 {
-        let now = NOW + Duration::from_millis(100) * tick;
-        for end in ends.iter_mut() {
-            end.links.handle_timeout(now);
-        }
-        settle_all(now, ends, &mut is_lost);
-    }
-}
-
-#[test]
-fn a_list_given_to_one_end_of_a_line_closes_the_sessions_at_the_other() {
-    let mut ends = line(4);
-    let list = authority().revoke(1, &[revoked(4)]).unwrap();
-    assert_eq!(ends[0].links.take_list(NOW, list), Ok(()));
-    settle_all(NOW, &mut ends, || false);
-    for end in &mut ends[..3] {
-        assert_eq!(end.links.members().take_changed_list().unwrap().number(), 1);
-        assert_eq!(end.links.local.revocation, Some(1));
-    }
-    assert!(!ends[2].is_up(&ends[3]));
-    assert!(ends[1].is_up(&ends[2]) && ends[0].is_up(&ends[1]));
-    // It does not come back, by its own call or by another's.
-    ends[3].links.leave(NOW);
-    ends[3].take();
-    let (to, src) = (ends[2].path, ends[3].links.local.netid);
-    ends[3].links.send(NOW, &to, &hello(src));
-    settle_all(NOW, &mut ends, || false);
-    assert!(!ends[2].is_up(&ends[3]));
-    let told = |notice: &Notice| {
-        let Notice::Refused { netid, why, .. } = notice else {
-            return false;
-        };
-        (*netid, *why) == (NetId(4), Refusal::Revoked)
-    };
-    assert!(ends[2].notices.iter().any(told));
-}
-
-#[test]
-fn the_longest_list_gets_through_a_line_within_ten_seconds_though_much_is_lost() {
-    let mut ends = line(4);
-    let many: Vec<_> = (0..wire::sealed::REVOKED_MAX as u64)
-        .map(|place| revoked(place + 4))
-        .collect();
-    let list = authority().revoke(1, &many).unwrap();
-    assert_eq!(ends[0].links.take_list(NOW, list), Ok(()));
-    // Every fifth datagram, in an order that repeats no pattern of ours.
-    let mut state = 7_u32;
-    let mut is_lost = || {
-        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        state >> 16 < 65_536 / 5
-    };
-    settle_all(NOW, &mut ends, &mut is_lost);
-    pass(&mut ends, 0..10, &mut is_lost);
-    assert_eq!(ends[2].links.local.revocation, Some(1));
-    assert!(!ends[2].is_up(&ends[3]));
-    // And nobody goes on telling.
-    pass(&mut ends, 10..25, || false);
-    assert!(ends[..3].iter().all(|end| end.links.pull_at().is_none()));
-}
-
-#[test]
-fn a_node_that_was_away_learns_of_a_list_in_the_handshake() {
-    let mut ends: Vec<End> = [1, 2].map(certified).into();
-    let list = authority().revoke(5, &[revoked(9)]).unwrap();
-    ends[1].links.take_list(NOW, list).unwrap();
-    let (to, src) = (ends[1].path, ends[0].links.local.netid);
-    ends[0].links.send(NOW, &to, &hello(src));
-    settle_all(NOW, &mut ends, || false);
-    assert_eq!(ends[0].links.local.revocation, Some(5));
-    assert!(ends[0].is_up(&ends[1]));
-}
-
-#[test]
-fn a_neighbor_that_promises_a_list_and_has_none_is_not_asked_for_ever() {
-    let mut ends = line(2);
-    let to = ends[1].path.endpoint;
-    let index = ends[0]
-        .links
-        .sessions()
-        .seals(&to)
-        .unwrap()
-        .session
-        .local_index();
-    for _ in 0..3 {
-        let promise = Control::ListNumber(u64::MAX);
-        ends[0].links.handle_list(NOW, index, &promise);
-    }
-    // The other one has nothing to answer with.
-    pass(&mut ends, 0..20, || false);
-    assert_eq!(ends[0].links.local.revocation, None);
-    assert!(ends[0].is_up(&ends[1]));
-    // Nor is what it makes up believed.
-    let own = Authority::new(*authority().mesh_id(), &Key::new([0x78; 32]));
-    let forged = own.revoke(9, &[revoked(1)]).unwrap();
-    assert_eq!(
-        ends[0].links.take_list(NOW, forged),
-        Err(ListError::Signature)
-    );
-}
-
-#[test]
-fn without_a_certificate_nobody_comes_up_where_an_authority_signs() {
-    let mut ends = vec![certified(1), certified(2)];
-    ends[1].links.local.certificate = None;
-    let (to, src) = (ends[0].path, ends[1].links.local.netid);
-    ends[1].links.send(NOW, &to, &hello(src));
-    settle_all(NOW, &mut ends, || false);
-    assert!(!ends[0].is_up(&ends[1]) && !ends[1].is_up(&ends[0]));
-    let told = |notice: &Notice| {
-        matches!(
-            notice,
-            Notice::Refused {
-                why: Refusal::NotCertified,
-                ..
-            }
-        )
-    };
-    assert!(ends[0].notices.iter().any(told));
-}
-
-#[test]
-fn a_certificate_that_ends_closes_its_session_at_the_next_rekey_and_not_before() {
-    let mut ends = line(2);
-    for end in &mut ends {
-        let late = WALL + 1_000 + crate::seal::members::GRACE + 1;
-        end.links.members().set_wall(late);
-    }
-    pass(&mut ends, 0..100, || false);
-    assert!(ends[0].is_up(&ends[1]) && ends[1].is_up(&ends[0]));
-    pass(&mut ends, 100..300, || false);
-    assert!(!ends[0].is_up(&ends[1]) && !ends[1].is_up(&ends[0]));
 }

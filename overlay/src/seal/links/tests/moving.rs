@@ -1,0 +1,105 @@
+//! A far end that comes by another address, and who pretends that it does.
+
+use super::*;
+
+/// Where `end` sends what is for the other one's endpoint.
+fn destination(end: &End, other: Path) -> Path {
+    end.links.sessions().seals(&other.endpoint).unwrap().path
+}
+
+#[test]
+fn a_far_end_with_a_new_address_is_followed_and_stays_the_same_link() {
+    let (mut near, mut far) = pair();
+    let (home, away) = (near.path, path(7));
+    let to = far.path;
+    // The near end now comes by another address, and knows nothing of it.
+    near.path = away;
+    near.links.send(NOW, &to, &hello(NEAR));
+    settle(NOW, &mut near, &mut far);
+    assert_eq!(far.messages, [hello(NEAR)]);
+    assert_eq!(destination(&far, home), away);
+    let moved = Notice::Moved { to: away.endpoint };
+    assert!(far.notices.contains(&moved), "{:?}", far.notices);
+    // By its old name it is reached where it is, and stays so over a rekey from either side.
+    for second in 1..400 {
+        let now = NOW + Duration::from_secs(second);
+        near.messages.clear();
+        far.links.send(now, &home, &hello(FAR));
+        for end in [&mut near, &mut far] {
+            end.links.handle_timeout(now);
+        }
+        settle(now, &mut near, &mut far);
+        assert_eq!(near.messages, [hello(FAR)], "after {second} s");
+        assert_eq!(destination(&far, home), away);
+    }
+    assert!(far.is_told(|event| matches!(event, Event::Rekeyed(_))));
+    assert_eq!(far.links.held().0, 1);
+    // And nothing of it stays.
+    far.links.leave(NOW);
+    far.links.handle_timeout(NOW);
+    let id = far.links.by_endpoint[&away.endpoint];
+    far.links.forget_if_idle(id);
+    assert!(far.links.by_endpoint.is_empty());
+}
+
+#[test]
+fn who_passes_datagrams_on_from_elsewhere_moves_nothing_and_gets_three_challenges() {
+    let (mut near, mut far) = pair();
+    let (to, home, victim) = (far.path, near.path, path(66));
+    let mut challenges = 0;
+    for second in 0..20 {
+        let now = NOW + Duration::from_secs(second);
+        near.links.send(now, &to, &hello(NEAR));
+        for (_, datagram) in near.take() {
+            far.receive(now, victim, &datagram);
+        }
+        far.links.handle_timeout(now);
+        // What goes to the address that others say it is at is lost.
+        challenges += far.take().iter().filter(|(to, _)| *to == victim).count();
+        assert_eq!(destination(&far, home), home);
+        if second == 2 {
+            assert_eq!(challenges, 3);
+        }
+    }
+    // A new attempt begins only when one is over.
+    assert!(challenges <= 18, "{challenges}");
+}
+
+#[test]
+fn an_old_datagram_and_an_address_that_is_another_links_move_nothing() {
+    let (mut near, mut far) = pair();
+    let (to, home) = (far.path, near.path);
+    near.links.send(NOW, &to, &hello(NEAR));
+    let (_, old) = near.take().remove(0);
+    near.links.send(NOW, &to, &hello(NEAR));
+    settle(NOW, &mut near, &mut far);
+    far.receive(NOW, path(7), &old);
+    assert!(far.take().is_empty(), "an old one");
+    // A third node is at home there.
+    let mut third = end(1, 30, NetId(0x30), 7);
+    third.links.send(NOW, &to, &hello(NetId(0x30)));
+    settle(NOW, &mut third, &mut far);
+    near.links.send(NOW, &to, &hello(NEAR));
+    let (_, fresh) = near.take().remove(0);
+    far.receive(NOW, path(7), &fresh);
+    assert!(far.take().is_empty());
+    assert_eq!(destination(&far, home), home);
+}
+
+#[test]
+fn a_size_probe_is_answered_by_the_length_of_its_datagram() {
+    let (near, mut far) = pair();
+    let to = far.path;
+    let session = near.links.sessions().seals(&to.endpoint).unwrap();
+    let session = session.session.clone();
+    let frame = Frame::Control(Control::SizeProbe(&[0; 1_000]));
+    let mut probe = vec![0; LINK_HEADER_LEN + frame.len() + TAG_LEN];
+    frame.emit(&mut probe[LINK_HEADER_LEN..]).unwrap();
+    session.seal(&mut probe).unwrap();
+    far.receive(NOW, near.path, &probe);
+    let (_, mut answer) = far.take().remove(0);
+    let opened = session.open(&mut answer).unwrap();
+    let frames: Vec<_> = Frames::new(opened.plaintext).collect();
+    let seen = Control::SizeSeen(probe.len() as u16);
+    assert_eq!(frames, [Ok(Frame::Control(seen))]);
+}
