@@ -12,6 +12,7 @@ mod mtu;
 mod planted;
 mod sealed;
 mod strangers;
+mod swarm;
 
 /// Whether the long runs are wanted.
 fn long() -> bool {
