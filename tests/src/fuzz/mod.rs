@@ -6,12 +6,16 @@
 //! panics.
 
 mod control;
+#[cfg(feature = "daemon")]
+mod files;
 mod judge;
 mod links;
 mod sealed;
 mod text;
 
 pub use control::fuzz_control;
+#[cfg(feature = "daemon")]
+pub use files::fuzz_files;
 pub use judge::fuzz_judge;
 pub use links::fuzz_links;
 pub use sealed::fuzz_sealed;
@@ -116,7 +120,7 @@ mod tests {
 
     /// Runs `target` over every file of its corpus; the file's name is printed before each, so
     /// that the last one printed is the one that failed.
-    fn replay(name: &str, target: impl Fn(&[u8])) -> usize {
+    fn replay(name: &str, mut target: impl FnMut(&[u8])) -> usize {
         let corpus = Path::new(env!("CARGO_MANIFEST_DIR"))
             .join("fuzz/corpus")
             .join(name);
@@ -166,6 +170,31 @@ mod tests {
     fn the_corpus_of_text_breaks_no_law() {
         let files = replay("text", fuzz_text);
         assert!(files >= 4, "only {files} files in the corpus");
+    }
+
+    /// And each file with a few bytes changed, since there is no fuzzer for this one.
+    #[cfg(feature = "daemon")]
+    #[test]
+    fn the_corpus_of_files_breaks_no_law_whatever_is_changed_in_it() {
+        let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(2);
+        let files = replay("files", |input| {
+            fuzz_files(input);
+            for _ in 0..15 {
+                let mut changed = input.to_vec();
+                for _ in 0..=rng.next_u32() % 3 {
+                    let at = rng.next_u32() as usize % changed.len();
+                    match rng.next_u32() % 3 {
+                        0 => changed[at] ^= 1 << (rng.next_u32() % 8),
+                        1 if at > 0 => drop(changed.remove(at)),
+                        _ => changed.insert(at, b"\n\r =\"0[]"[at % 8]),
+                    }
+                }
+                // The first byte says what it is.
+                changed[0] = input[0];
+                fuzz_files(&changed);
+            }
+        });
+        assert!(files >= 8, "only {files} files in the corpus");
     }
 
     /// A fuzzer without feedback, seeded: what `cargo test` can do in a second.

@@ -295,11 +295,21 @@ impl World {
     /// Gives `node` a named peer.
     pub fn name_peer(&mut self, node: usize, peer: usize) {
         let address = self.nodes[peer].address;
+        self.ledger.named(node, address);
         let at = &mut self.nodes[node];
-        at.named.push(peer);
+        if !at.named.contains(&peer) {
+            at.named.push(peer);
+        }
         at.control
             .set_peer(self.now, peer, &[address], false, &mut at.effects);
         self.carry_out(node);
+    }
+
+    /// Looks up the addresses of a node's named peers anew.
+    pub fn resolve(&mut self, node: usize) {
+        for peer in self.nodes[node].named.clone() {
+            self.name_peer(node, peer);
+        }
     }
 
     /// Kills a node at once: no Goodbye.

@@ -93,7 +93,8 @@ impl PrivateKeys {
             exchange: key(lines.next()?.strip_prefix("x25519 ")?)?,
             signing: key(lines.next()?.strip_prefix("ed25519 ")?)?,
         };
-        lines.next().is_none().then_some(keys)
+        // One form (S62): no upper case, no carriage returns, nothing missing at the end.
+        (*keys.to_text() == text).then_some(keys)
     }
 }
 

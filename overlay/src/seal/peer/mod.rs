@@ -49,7 +49,8 @@ pub enum Kind {
     Configured,
     /// A neighbor told of it: given up after three INITs.
     Informed,
-    /// It came to us: never dialed, and rekeyed by us only while it is up.
+    /// It came to us: dialed only at somebody's word, given up like an informed one, and rekeyed by
+    /// us only while it is up.
     Incoming,
 }
 

@@ -616,7 +616,11 @@ fn a_cut_wire_is_asked_four_times_and_dead_after_thirty_seconds() {
 
 #[test]
 fn an_endpoint_that_never_answers_gets_init_after_init_and_an_informed_one_three() {
-    for (kind, times) in [(Kind::Configured, None), (Kind::Informed, Some(3))] {
+    for (kind, times) in [
+        (Kind::Configured, None),
+        (Kind::Informed, Some(3)),
+        (Kind::Incoming, Some(3)),
+    ] {
         let mut world = World::new(Kind::Incoming);
         world.ends[0].peer = Peer::new(PeerId(1), kind, Timers::default());
         world.cut = [true; 2];

@@ -95,7 +95,9 @@ impl Peer {
         if turn.now < dial.next_at || matches!(self.attempt, Some(Attempt::FinSent { .. })) {
             return;
         }
-        if self.kind == Kind::Informed
+        // One that came to us is no better known than one that a neighbor told of: anybody can send
+        // a recorded INIT from there.
+        if self.kind != Kind::Configured
             && self.current.is_none()
             && dial.tries >= self.timers.informed_tries
         {
