@@ -1,4 +1,4 @@
-"""A second implementation of wire/SEALED.md's link handshake, from the document alone.
+"""A second implementation of wire/SEALED.md's link handshake and lists, from the document alone.
 
 Standard library only, slow, and for tests: no side-channel care whatever. It plays the initiator
 and the responder with the fixed keys of tests/vectors/sealed/ and must arrive at the same bytes.
