@@ -17,7 +17,7 @@ use overlay_tests::mesh::{Family, Mesh, PATIENCE, PORT, Turn, may_run, netid, sl
 use socket2::{Domain, Protocol, Socket, Type};
 
 /// A mesh of members.
-pub(crate) fn sealed(wires: &str) -> Mesh {
+fn sealed(wires: &str) -> Mesh {
     let mut mesh = Mesh::wired(Family::Dual, wires);
     let mut names: Vec<char> = wires.chars().filter(|name| !name.is_whitespace()).collect();
     names.sort_unstable();
