@@ -240,7 +240,9 @@ fn prepare_device(machine: &Namespace, address: &str) {
     ];
     for step in steps {
         let mut ip = Command::new("ip");
-        ip.args(step.split_whitespace());
+        let path = std::env::var("PATH").unwrap_or_default();
+        ip.env("PATH", format!("{path}:/usr/sbin:/sbin"))
+            .args(step.split_whitespace());
         let output = machine.run(|| ip.output()).unwrap();
         let output = output.expect("ip (iproute2) can be run");
         assert!(output.status.success(), "{step}: {output:?}");

@@ -107,7 +107,7 @@ fn found(secrets: &BTreeMap<String, BTreeMap<String, Vec<u8>>>, text: &[u8]) -> 
     let each = secrets.iter().flat_map(|(name, forms)| {
         forms
             .iter()
-            .filter(move |(_, bytes)| is_in(bytes))
+            .filter(|(_, bytes)| is_in(bytes))
             .map(move |(form, _)| format!("{name} in {form}"))
     });
     each.collect()

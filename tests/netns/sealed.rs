@@ -20,7 +20,7 @@ use overlay_tests::mesh::{
 use socket2::{Domain, Protocol, Socket, Type};
 
 /// A mesh of members.
-pub(crate) fn sealed(wires: &str) -> Mesh {
+fn sealed(wires: &str) -> Mesh {
     let mut mesh = Mesh::wired(Family::Dual, wires);
     let mut names: Vec<char> = wires.chars().filter(|name| !name.is_whitespace()).collect();
     names.sort_unstable();

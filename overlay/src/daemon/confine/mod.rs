@@ -8,10 +8,10 @@
 //! | step | what goes | what stays |
 //! |---|---|---|
 //! | groups | supplementary groups | user and main group |
-//! | [`privileges`] | all capabilities, also from the bounding set | those of [`Needs`]: CAP_NET_ADMIN to make a deleted device again |
+//! | privileges | all capabilities, also from the bounding set | those of [`Needs`]: CAP_NET_ADMIN to make a deleted device again |
 //! | | gaining any by running a program (no_new_privs) | |
-//! | [`files`] (landlock) | every file, device and TCP port | the state directory, removing the control socket, what names are looked up with |
-//! | [`calls`] (seccomp) | running and making processes, tracing, mounting, new namespaces, other kinds of sockets, `bpf`, `io_uring`, .. | what the node, the C library and its name services use |
+//! | files (landlock) | every file, device and TCP port | the state directory, removing the control socket, what names are looked up with |
+//! | system calls (seccomp) | running and making processes, tracing, mounting, new namespaces, other kinds of sockets, `bpf`, `io_uring`, .. | what the node, the C library and its name services use |
 //!
 //! The order is given: a filter of system calls comes last, since it refuses the other steps. Each
 //! step does what the kernel has and the user may; what came of it is in `status`, and a node runs
