@@ -46,6 +46,7 @@ mistakes! {
     IgnorePins = "ignore-pins": "Any key may come under a netid.",
     SpeakForOthers = "speak-for-others": "A member introduces itself under any netid.",
     SkipMac = "skip-mac": "INITs are not asked for a mac.",
+    MoveUnasked = "move-unasked": "A link moves to wherever its newest datagram came from.",
     CookieRetries = "cookie-retries": "A COOKIE makes an INIT go out at once.",
 }
 

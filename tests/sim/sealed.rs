@@ -190,23 +190,26 @@ fn a_node_that_crashed_is_back_within_thirty_five_seconds_and_a_parted_mesh_too(
 }
 
 #[test]
-fn a_node_whose_address_changes_is_linked_anew_and_nothing_comes_twice() {
+fn a_node_whose_address_changes_keeps_its_link_and_nothing_comes_twice() {
     for seed in seeds(2, 50) {
         let graph = Graph::line(3);
         let mut world = settled(&graph, &Choices::sealed(), seed);
         for turn in 0..3_u8 {
             // The outermost node: it dials, as whoever sits behind a NAT.
             world.rebind(2, SocketAddr::from(([10, 99, turn, 9], 50_000)));
-            for _ in 0..65 {
-                world.send(2, NetId::ALL);
-                world.send(0, NetId::ALL);
-                world.run_for(SECOND);
-            }
-            for (from, to) in [(2, 0), (0, 2)] {
-                let number = world.send(from, NetId::ALL);
-                world.run_for(SECOND);
+            for second in 0..60 {
+                let out = world.send(2, NetId::ALL);
+                world.run_for(SECOND / 2);
+                let back = world.send(0, NetId::ALL);
+                world.run_for(SECOND / 2);
+                // What it says itself arrives at once, and shows the other side where it is.
                 let replay = world.replay();
-                assert_eq!(world.deliveries(to, number), 1, "{replay}, turn {turn}");
+                assert_eq!(world.deliveries(0, out), 1, "{replay}, turn {turn}");
+                let arrives = u32::from(second > 0);
+                assert!(
+                    world.deliveries(2, back) >= arrives,
+                    "{replay}, turn {turn}"
+                );
             }
         }
         world.check();

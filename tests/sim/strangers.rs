@@ -189,6 +189,37 @@ fn a_harmed_shortened_reflected_or_spliced_datagram_changes_nothing() {
     }
 }
 
+/// Somebody on the path takes what a neighbor sends and lets it come from elsewhere.
+#[test]
+fn fresh_datagrams_from_a_strangers_address_move_no_link_there() {
+    for seed in seeds(2, 50) {
+        let mut world = settled(&Graph::line(2), seed);
+        let thief = stranger(9);
+        if let Some(wire) = world.wires.get_mut(&(1, 0)) {
+            wire.netem.cut = true;
+        }
+        for _ in 0..2_000 {
+            world.send(0, NetId::ALL);
+            world.send(1, NetId::ALL);
+            for stolen in world.record(SECOND / 100) {
+                if stolen.from == world.nodes[1].address {
+                    world.inject(0, thief, &stolen.datagram);
+                }
+            }
+        }
+        // Challenges, within three times what came (S4, which the world watches), and no traffic.
+        let got = world.astray.get(&thief).map_or(&[][..], Vec::as_slice);
+        assert!(got.len() <= 200, "{}: {}", world.replay(), got.len());
+        let longest = got.iter().map(Vec::len).max().unwrap_or(0);
+        assert!(longest < 50, "{}: {longest} bytes", world.replay());
+        if let Some(wire) = world.wires.get_mut(&(1, 0)) {
+            wire.netem.cut = false;
+        }
+        world.run_for(SECOND);
+        works(&mut world);
+    }
+}
+
 /// H of the corpus: each plain message as a neighbor would have sent it, from that neighbor's
 /// address and under its name.
 #[test]

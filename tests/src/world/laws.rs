@@ -132,12 +132,16 @@ impl World {
             Some(&SEALED_MAGIC),
             "{replay}: node {node} speaks plain"
         );
-        let has_session = sealing.links.sessions().seals(&path_to(to).endpoint);
+        // The link may have moved there, from wherever its far end was.
+        let has_session = self.ledger.nodes.iter().any(|from| {
+            let seals = sealing.links.sessions().seals(&path_to(*from).endpoint);
+            seals.is_some_and(|seals| *from == to || seals.path.endpoint.remote == to)
+        });
         // Neighbors tell each other of nodes.
         let was_node = self.ledger.nodes.contains(&to);
         let ledger = &mut self.ledger;
         let advance = if was_node { INFORMED } else { ledger.advance };
-        if has_session.is_some() {
+        if has_session {
             ledger.proved.insert((node, to));
         } else if !ledger.proved.contains(&(node, to)) {
             let account = ledger.accounts.entry((node, to)).or_default();

@@ -8,6 +8,7 @@ use wire::sealed::Control;
 
 use super::{Links, Notice, Wish, seal_control};
 use crate::id::Path;
+use crate::planted::{self, Mistake};
 use crate::seal::effect::PeerId;
 use crate::time::Instant;
 
@@ -28,6 +29,9 @@ impl Links {
         if let Some(entry) = self.peers.get_mut(&id) {
             let asked = entry.roam.handle_opened(now, *from, true, len, challenge);
             self.ask(now, id, asked);
+        }
+        if planted::is(Mistake::MoveUnasked) {
+            self.move_if(now, id, from, challenge);
         }
     }
 
