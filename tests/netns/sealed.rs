@@ -66,6 +66,7 @@ fn sealed_nothing_plain_is_on_the_wire() {
     let _turn = Turn::beside();
     let mesh = sealed("ab");
     let wiretap = mesh.machine('b').run(wiretap).unwrap();
+    // Two datagrams each, whatever else is said meanwhile.
     for _ in 0..3 {
         mesh.wait_ping('a', 'b');
     }

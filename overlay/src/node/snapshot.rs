@@ -131,6 +131,11 @@ impl NeighborSet {
         (self.neighbors == 1).then_some(netid)
     }
 
+    /// A live link of this neighbor, if it has one.
+    pub fn link_of(&self, netid: NetId) -> Option<&LinkEntry> {
+        self.links.iter().find(|link| link.netid == netid)
+    }
+
     /// The index of the live link with this endpoint.
     pub fn find(&self, endpoint: &Endpoint) -> Option<u16> {
         self.by_endpoint.get(endpoint).copied()

@@ -69,6 +69,7 @@ use crate::pump::count::Counters;
 use crate::pump::rx::Span;
 use linux::Destination;
 use policy::Manner;
+use teach::Teacher;
 
 /// All UDP sockets of a node. A socket's [`SocketId`] is its place in the order of `--listen`.
 ///
@@ -76,6 +77,7 @@ use policy::Manner;
 #[derive(Debug)]
 pub struct UdpSockets {
     sockets: Vec<UdpSocket>,
+    teacher: Teacher,
 }
 
 impl UdpSockets {
@@ -96,7 +98,11 @@ impl UdpSockets {
     /// # Errors
     /// When one of them cannot be had; the text says what to do. No socket is left open.
     pub fn bind(listen: &[SocketAddr]) -> Result<Self, BindError> {
-        bind::bind_all(listen).map(|sockets| Self { sockets })
+        let sockets = bind::bind_all(listen)?;
+        Ok(Self {
+            sockets,
+            teacher: Teacher::open(),
+        })
     }
 
     /// The sockets and their names, in order.
@@ -151,12 +157,12 @@ impl UdpSockets {
     /// cuts those that may be cut. It forgets after 10 minutes.
     ///
     /// # Errors
-    /// Without CAP_NET_RAW, or without a way there.
+    /// If CAP_NET_RAW was not there when the sockets were opened, or without a way there.
     pub fn teach(&self, path: &Path, size: u16) -> io::Result<()> {
         let Some(socket) = self.get(path.endpoint.socket) else {
             return Err(io::ErrorKind::NotFound.into());
         };
-        teach::teach(socket.local, path, size)
+        self.teacher.teach(socket.local, path, size)
     }
 
     /// Empties the error queue of `socket` and counts each failed datagram at its link, as

@@ -5,8 +5,8 @@
 //! an ICMP "fragmentation needed", or "packet too big", about a datagram of our socket. It holds
 //! for `net.ipv4.route.mtu_expires`, 10 minutes by default, and for this destination.
 //!
-//! Needs CAP_NET_RAW; without it an IPv4 router may still cut what we send without "don't
-//! fragment".
+//! Needs CAP_NET_RAW, and only to open the sockets, since a node gives it up before it runs; without
+//! it an IPv4 router may still cut what we send without "don't fragment".
 //!
 //! Sources: RFC 792 page 4 with RFC 1191 section 4; RFC 4443 section 3.2.
 
@@ -27,33 +27,56 @@ const HEADERS_V6: u16 = (Ipv6Header::LEN + UdpHeader::LEN) as u16;
 /// A router counts it down; nobody looks at what is left.
 const HOP_LIMIT: u8 = 64;
 
-/// Tells the kernel that datagrams of `size` bytes are the longest that get over `path` whole from
-/// the socket that is bound to `bound`.
-///
-/// # Errors
-/// Without the right to do so, or without a route.
-pub(super) fn teach(bound: SocketAddr, path: &Path, size: u16) -> io::Result<()> {
-    let remote = path.endpoint.remote;
-    let here = match path.local {
-        Some(address) => address,
-        None => source_toward(remote)?,
-    };
-    let udp = udp_header(bound.port(), remote.port());
-    let (notice, protocol) = match (here, remote.ip()) {
-        (IpAddr::V4(here), IpAddr::V4(there)) => {
-            let mtu = size.saturating_add(HEADERS_V4);
-            (needed_v4(here, there, &udp, mtu), Protocol::ICMPV4)
+/// Raw sockets, one per family, where they may be had.
+#[derive(Debug)]
+pub(super) struct Teacher {
+    v4: Option<Socket>,
+    v6: Option<Socket>,
+}
+
+impl Teacher {
+    /// Opens what may be opened.
+    pub(super) fn open() -> Self {
+        Self {
+            v4: open(Domain::IPV4, Protocol::ICMPV4).ok(),
+            v6: open(Domain::IPV6, Protocol::ICMPV6).ok(),
         }
-        (IpAddr::V6(here), IpAddr::V6(there)) => {
-            let mtu = size.saturating_add(HEADERS_V6);
-            (too_big_v6(here, there, &udp, mtu), Protocol::ICMPV6)
-        }
-        _ => return Err(io::ErrorKind::InvalidInput.into()),
-    };
-    let kind = Type::RAW.nonblocking().cloexec();
-    let socket = Socket::new(Domain::for_address(remote), kind, Some(protocol))?;
-    let own = SocketAddr::new(here, 0);
-    socket.send_to(&notice, &own.into()).map(drop)
+    }
+
+    /// Tells the kernel that datagrams of `size` bytes are the longest that get over `path` whole
+    /// from the socket that is bound to `bound`.
+    ///
+    /// # Errors
+    /// Without the right to do so, or without a route.
+    pub(super) fn teach(&self, bound: SocketAddr, path: &Path, size: u16) -> io::Result<()> {
+        let remote = path.endpoint.remote;
+        let here = match path.local {
+            Some(address) => address,
+            None => source_toward(remote)?,
+        };
+        let udp = udp_header(bound.port(), remote.port());
+        let (notice, socket) = match (here, remote.ip()) {
+            (IpAddr::V4(here), IpAddr::V4(there)) => {
+                let mtu = size.saturating_add(HEADERS_V4);
+                (needed_v4(here, there, &udp, mtu), &self.v4)
+            }
+            (IpAddr::V6(here), IpAddr::V6(there)) => {
+                let mtu = size.saturating_add(HEADERS_V6);
+                (too_big_v6(here, there, &udp, mtu), &self.v6)
+            }
+            _ => return Err(io::ErrorKind::InvalidInput.into()),
+        };
+        let socket = socket.as_ref().ok_or(io::ErrorKind::PermissionDenied)?;
+        let own = SocketAddr::new(here, 0);
+        socket.send_to(&notice, &own.into()).map(drop)
+    }
+}
+
+fn open(domain: Domain, protocol: Protocol) -> io::Result<Socket> {
+    let socket = Socket::new(domain, Type::RAW.nonblocking().cloexec(), Some(protocol))?;
+    // It gets a copy of all ICMP that comes in, and nobody reads it.
+    socket.set_recv_buffer_size(1)?;
+    Ok(socket)
 }
 
 /// The address that the kernel would send from.
