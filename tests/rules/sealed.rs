@@ -252,7 +252,7 @@ fn sealed_rules_are_numbered_without_gaps_and_only_those_are_cited() {
         .collect();
     // Numbers of what is still to come are not given yet.
     rules.sort_unstable();
-    let given = (1..=70).chain(72..=80);
+    let given = 1..=82;
     assert_eq!(rules, given.collect::<Vec<_>>());
     let known: BTreeSet<_> = rules.into_iter().collect();
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");

@@ -290,13 +290,13 @@ def derive(key: bytes, info: bytes, length: int = 32) -> bytes:
 
 
 def armor(prefix: str, label: bytes, data: bytes) -> str:
-    """The text of what an authority gives out (S75)."""
+    """The text of what an authority gives out (S77)."""
     checksum = hashlib.sha256(label + data).digest()[:4]
     return prefix + base64.b32encode(data + checksum).decode().rstrip("=").lower()
 
 
 def revocations(secret: bytes, mesh_id: bytes, number: int, entries) -> bytes:
-    """A revocation list (S76); an entry is serial, S, not after."""
+    """A revocation list (S78); an entry is serial, S, not after."""
     body = b"\1" + mesh_id + struct.pack(">QH", number, len(entries))
     for serial, s, not_after in sorted(entries):
         body += struct.pack(">Q32sQ", serial, s, not_after)

@@ -13,8 +13,8 @@
 //! | `netid`     | one netid                                                       |
 //! | `neighbors` | up to 64 lines, netid and endpoint of a link that proved itself |
 //! | `boot`      | number of the last start, decimal (sealed nodes)                |
-//! | `pins`      | lines of netid and key, 64 hex digits (sealed nodes, S72)       |
-//! | `revocations` | the newest revocation list (S75, S76)                         |
+//! | `pins`      | lines of netid and key, 64 hex digits (sealed nodes, S74)       |
+//! | `revocations` | the newest revocation list (S77, S78)                         |
 //!
 //! A file is written whole beside the old one, synced, renamed over it, and the directory synced:
 //! whenever the machine stops, the old or the new one is there. One that cannot be understood is

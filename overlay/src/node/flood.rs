@@ -95,7 +95,7 @@ pub enum Class {
 }
 
 impl Class {
-    /// What becomes of a message that comes once, over one link (SEALED.md S80): what ends here is
+    /// What becomes of a message that comes once, over one link (SEALED.md S82): what ends here is
     /// new without the seen table. What goes on may come back another way, and is asked about.
     #[must_use]
     pub const fn settle_alone(self) -> Self {

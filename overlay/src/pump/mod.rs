@@ -121,7 +121,7 @@ pub struct Outgoing {
     /// [`Flags::NONE`], or [`Flags::NO_FORWARD`] for what stays with the neighbors.
     pub flags: Flags,
     /// It goes over one sealed link, to its destination: nothing of it can come back or come twice,
-    /// so the seen table is spared (SEALED.md S80).
+    /// so the seen table is spared (SEALED.md S82).
     pub alone: bool,
 }
 

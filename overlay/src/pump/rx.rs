@@ -42,7 +42,7 @@ pub struct RxMessage {
     pub interface: u32,
     /// The kernel cut it, because it was longer than the buffer.
     pub truncated: bool,
-    /// No other link carries a copy of it, and this one brings it once (SEALED.md S80): the seen
+    /// No other link carries a copy of it, and this one brings it once (SEALED.md S82): the seen
     /// table need not know it. Never in plain, where nobody can say so.
     pub alone: bool,
 }

@@ -16,7 +16,7 @@ pub struct TxItem {
     pub span: Span,
     /// The neighbor it came from (its place in the `NeighborSet`), to whom it is not sent back.
     pub except: Option<u16>,
-    /// There is one link, and its far end is whom it is for (SEALED.md S80).
+    /// There is one link, and its far end is whom it is for (SEALED.md S82).
     pub alone: bool,
 }
 

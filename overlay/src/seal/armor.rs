@@ -1,5 +1,5 @@
 //! The text of what an authority gives out: a word, a dash, and base32 of the bytes and a checksum of
-//! four (SEALED.md S75). Public, all of it; the checksum finds what was lost in copying.
+//! four (SEALED.md S77). Public, all of it; the checksum finds what was lost in copying.
 
 use sha2::{Digest, Sha256};
 

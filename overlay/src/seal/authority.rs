@@ -1,4 +1,4 @@
-//! The mesh authority: signs who is who, and who is no longer (SEALED.md S35 to S40, S76).
+//! The mesh authority: signs who is who, and who is no longer (SEALED.md S35 to S40, S78).
 //!
 //! Nothing here keeps anything: which serials were given is the business of who owns the key.
 

@@ -203,7 +203,7 @@ impl Session {
 
     /// Seals one message of the plain protocol into `out` as a LINK of its own and returns the
     /// datagram's length: the message's and [`LINK_OVERHEAD`]. `alone` says that it goes over no
-    /// other link (S80). As [`Self::seal`] otherwise.
+    /// other link (S82). As [`Self::seal`] otherwise.
     ///
     /// # Errors
     /// [`SealError`]; `NoRoom` also for a message of 0 or more than 32,767 bytes.

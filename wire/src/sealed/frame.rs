@@ -74,7 +74,7 @@ pub struct Counts {
     pub replayed: u64,
 }
 
-/// A piece of a revocation list (S78).
+/// A piece of a revocation list (S80).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Piece<'d> {
     /// The list's number.

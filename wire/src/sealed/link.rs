@@ -27,7 +27,7 @@ pub const LINK_HEADER_LEN: usize = 16;
 pub const TAG_LEN: usize = 16;
 /// Bytes of a LINK that holds nothing.
 pub const LINK_MIN_LEN: usize = LINK_HEADER_LEN + TAG_LEN;
-/// Flag: what the LINK holds went over no other link (S80).
+/// Flag: what the LINK holds went over no other link (S82).
 const ALONE: u8 = 0x01;
 /// No datagram has a counter from here on (S22).
 pub const COUNTER_LIMIT: u64 = 1 << 44;
@@ -39,7 +39,7 @@ pub struct LinkHeader {
     pub receiver: u32,
     /// Which datagram of the session; never twice the same.
     pub counter: u64,
-    /// Its messages went over no other link: each comes once, as the session opens it once (S80).
+    /// Its messages went over no other link: each comes once, as the session opens it once (S82).
     pub alone: bool,
 }
 

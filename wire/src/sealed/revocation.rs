@@ -1,5 +1,5 @@
 //! The revocation list: which certificates and keys are good no longer, by the mesh authority's word
-//! (S76).
+//! (S78).
 //!
 //! ```text
 //! version u8 = 1 | mesh id 16 | number u64 | count u16
@@ -55,7 +55,7 @@ impl<'d> Revocations<'d> {
     /// Reads a whole list, and nothing that is not canonical.
     ///
     /// # Errors
-    /// S76.
+    /// S78.
     pub fn parse(bytes: &'d [u8]) -> Result<Self, SealedError> {
         let truncated = |_| fault(Problem::Truncated);
         let read: nom::IResult<&[u8], _> = (be_u8, take(16_u8), be_u64, be_u16).parse(bytes);

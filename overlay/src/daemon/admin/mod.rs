@@ -70,7 +70,7 @@ pub struct ForgetRequest {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PublishRequest {
-    /// The list as text (SEALED.md S75).
+    /// The list as text (SEALED.md S77).
     pub list: String,
 }
 

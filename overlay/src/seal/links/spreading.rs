@@ -1,4 +1,4 @@
-//! How a revocation list goes through the mesh, link by link (SEALED.md S77 to S79).
+//! How a revocation list goes through the mesh, link by link (SEALED.md S79 to S81).
 //!
 //! Who has a newer one says so, on every link and in every handshake; who lacks it asks. What comes
 //! is verified before anything is done with it, and then closes sessions before it is announced

@@ -1,4 +1,4 @@
-//! Who may come up: what a mesh asks for on top of its secret (SEALED.md S34, S37, S72 to S74).
+//! Who may come up: what a mesh asks for on top of its secret (SEALED.md S34, S37, S74 to S76).
 //!
 //! ```text
 //!              revoked?  ── yes ──> refused
@@ -32,7 +32,7 @@ pub use pulling::{Ask, Pulling};
 pub use revoked::{ListError, RevocationList};
 pub use trusted::{NAME_LIMIT, Trusted, key_text, read_key};
 
-/// Netids whose key is remembered; further ones go by any (S72).
+/// Netids whose key is remembered; further ones go by any (S74).
 pub const PINS_LIMIT: usize = 4_096;
 /// Seconds by which the clock may be wrong in the judgement of a certificate (S37).
 pub const GRACE: u64 = 86_400;

@@ -1,5 +1,5 @@
 //! How a node gets the newest revocation list: it asks a neighbor that has a newer one, piece by piece
-//! (SEALED.md S77, S78).
+//! (SEALED.md S79, S80).
 //!
 //! ```text
 //!   neighbor: "I have list 7" ──> heard ──> ask (7, 0) ──> pieces, in order ──> ask (7, 8192) ...

@@ -1,4 +1,4 @@
-//! The newest revocation list that a node has: verified before a word of it counts (SEALED.md S76).
+//! The newest revocation list that a node has: verified before a word of it counts (SEALED.md S78).
 
 use std::collections::BTreeSet;
 use std::fmt;
