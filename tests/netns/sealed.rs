@@ -40,7 +40,7 @@ fn sealed_a_diamond_loses_nothing_while_a_relay_is_killed() {
     let status = mesh.node('a').status();
     assert_eq!(
         (status.security, &status.mode[..]),
-        (Security::Link, "sealed")
+        (Security::E2e, "sealed")
     );
     let figures = mesh.stream('a', 'd').run(Duration::from_secs(3), |start| {
         sleep_until(start + Duration::from_secs(1));
@@ -64,6 +64,7 @@ fn sealed_nothing_plain_is_on_the_wire() {
     let mesh = sealed("ab");
     let wiretap = mesh.machine('b').run(wiretap).unwrap();
     mesh.wait_ping('a', 'b');
+    mesh.wait_ping('b', 'a');
     thread::sleep(Duration::from_millis(300));
     let mut frame = [0; 2_048];
     let mut count = 0;

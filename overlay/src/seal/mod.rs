@@ -18,12 +18,14 @@
 //! - [`peer`]: one endpoint's states and deadlines; fills [`effect::Effects`].
 //! - [`roam`]: where a link goes when the far end's address changes.
 //! - [`links`] and [`ends`]: all neighbors, and all nodes that Data is sealed for end to end.
+//! - [`broadcast`]: what is for all nodes, under the key that they share.
 //! - [`door`]: what an INIT has to pass before anything costly is done; [`cookie`] is part of it.
 //!
 //! Read [`session::Session`] first, then [`peer::Peer`].
 
 pub mod aead;
 mod base32;
+pub mod broadcast;
 pub mod cookie;
 pub mod door;
 pub mod effect;
