@@ -553,7 +553,7 @@ impl Ends {
             let session = entry.peer.current()?;
             let last = session.heard_at().max(session.sent_at());
             let is_near = self.near.contains(&entry.netid);
-            Some((is_near, last.unwrap_or(session.created_at())))
+            Some((is_near, last.unwrap_or_else(|| session.created_at())))
         };
         let oldest = self
             .peers

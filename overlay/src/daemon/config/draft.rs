@@ -222,7 +222,7 @@ impl Draft {
             None if has_secret => Security::Sealed,
             None => return Err(no_security(&config.name)),
         };
-        config.device.mtu = self.mtu.unwrap_or(match config.security {
+        config.device.mtu = self.mtu.unwrap_or_else(|| match config.security {
             Security::Plain => PLAIN_MTU,
             Security::Sealed => sealed_mtu(&config),
         });

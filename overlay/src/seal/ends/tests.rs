@@ -37,13 +37,16 @@ struct Carried {
     payload: Vec<u8>,
 }
 
+/// Whether a payload is lost, by its number.
+type Lose = Box<dyn FnMut(usize, &Carried) -> bool>;
+
 struct World {
     now: Instant,
     nodes: BTreeMap<NetId, Node>,
     on_the_way: Vec<Carried>,
     /// Everything that was originated.
     log: Vec<Carried>,
-    lose: Box<dyn FnMut(usize, &Carried) -> bool>,
+    lose: Lose,
 }
 
 fn new_node(netid: NetId, life: u8) -> Node {
@@ -403,7 +406,7 @@ fn whoever_has_not_even_the_mac_key_changes_nothing() {
     let a = world.node(A);
     assert!(!a.call(|ends, with| ends.handle(START, with, C, false, &resp)));
     assert!(a.ends.wishes.is_empty());
-    assert!(a.call(|ends, with| ends.handle(START, with, A, false, &resp)) == false);
+    assert!(!a.call(|ends, with| ends.handle(START, with, A, false, &resp)));
     assert!(a.call(|ends, with| ends.handle(START, with, B, false, &resp)));
 }
 
