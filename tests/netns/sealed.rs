@@ -43,7 +43,7 @@ fn sealed_a_diamond_loses_nothing_while_a_relay_is_killed() {
     let status = mesh.node('a').status();
     assert_eq!(
         (status.security, &status.mode[..]),
-        (Security::Link, "sealed")
+        (Security::E2e, "sealed")
     );
     let figures = mesh.stream('a', 'd').run(Duration::from_secs(3), |start| {
         sleep_until(start + Duration::from_secs(1));

@@ -40,8 +40,20 @@ fn a_turn_with_frames_allocates_nothing_and_reads_the_clock_once() {
     through_the_twin(Mode::Tap);
 }
 
+#[test]
+fn a_turn_that_seals_and_opens_end_to_end_allocates_nothing_and_reads_the_clock_once() {
+    for mode in [Mode::Tun, Mode::Tap] {
+        let (device, kernel) = twin(mode);
+        through(mode, Rig::sealed(device), &kernel);
+    }
+}
+
 fn through_the_twin(mode: Mode) {
     let (device, kernel) = twin(mode);
+    through(mode, Rig::new(device), &kernel);
+}
+
+fn through(mode: Mode, rig: Rig, kernel: &OffloadHandle) {
     let derived = Mesh::default();
     let ends = (derived.address(ME), derived.address(PEER));
     let packet = super_packet(TCP, ends, SIZE, PACKETS);
@@ -49,7 +61,6 @@ fn through_the_twin(mode: Mode) {
         Mode::Tun => packet.into(),
         Mode::Tap => super_frame((mac(ME), mac(PEER)), &packet).into(),
     };
-    let rig = Rig::new(device);
     // The loop-detect beacon: at first, and hurried since the same frames come again.
     let beacons = if mode == Mode::Tap { 10 } else { 0 };
     let mut merged = 0;

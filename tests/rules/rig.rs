@@ -34,8 +34,12 @@ use overlay::route::switch::Switch;
 use overlay::route::tap::Tap;
 use overlay::route::tun::Tun;
 use overlay::route::underlay::Underlay;
+use overlay::seal::aead::Aead;
+use overlay::seal::session::{DATA_OVERHEAD, Session};
+use overlay::seal::sessions::{EndOpens, EndSet};
 use overlay::time::Instant;
 use overlay_tests::packets::{UDP, in_frame, packet};
+use overlay_tests::sessions::session_pair;
 use rand_chacha::ChaCha12Rng;
 use rand_core::SeedableRng;
 use tokio::sync::mpsc;
@@ -157,10 +161,32 @@ pub(crate) struct Rig {
     mode: Mode,
     pub(crate) peer: Far,
     other: Far,
+    /// What PEER seals with end to end, in a rig that does.
+    far_end: Option<Session>,
 }
 
 impl Rig {
     pub(crate) fn new(device: Box<dyn Device>) -> Self {
+        Self::with(device, None)
+    }
+
+    /// One whose packets to and from PEER are sealed end to end.
+    pub(crate) fn sealed(device: Box<dyn Device>) -> Self {
+        Self::with(device, Some(session_pair(Aead::Aes256Gcm)))
+    }
+
+    fn with(device: Box<dyn Device>, ends: Option<[Session; 2]>) -> Self {
+        let (near_end, far_end) = match ends {
+            Some([near, far]) => (Some(Arc::new(near)), Some(far)),
+            None => (None, None),
+        };
+        let ends = near_end.map(|session| {
+            let mut ends = EndSet::new(KeyedHasher(1, 2));
+            ends.seal(PEER, Some(session.clone()));
+            let netid = PEER;
+            ends.open(EndOpens { session, netid });
+            Arc::new(ends)
+        });
         let (peer, other) = (Far::new(), Far::new());
         let mode = device.info().mode;
         let port = match mode {
@@ -188,7 +214,7 @@ impl Rig {
             routes: Arc::new(Routes::new(ME, Mesh::default(), &[], [], [], 1)),
             underlay: Arc::new(Underlay::default()),
             sessions: None,
-            ends: None,
+            ends,
             known: Arc::new(Known::new([PEER, OTHER])),
         };
         let (seat, commands) = Seat::new(Duty::All).expect("a descriptor is left");
@@ -198,6 +224,7 @@ impl Rig {
         let shared = Arc::new(Shared {
             netid: ME,
             flood: Flood::new(ME, hasher, seen, Instant::ZERO),
+            broadcasts: None,
             counters: Arc::default(),
             sockets: loopback(),
             snapshot: Arc::new(snapshot).into(),
@@ -233,7 +260,19 @@ impl Rig {
             mode,
             peer,
             other,
+            far_end,
         }
+    }
+
+    /// A payload of PEER to us, as it is sent.
+    fn seal(&self, payload: &[u8]) -> Vec<u8> {
+        let Some(session) = &self.far_end else {
+            return payload.to_vec();
+        };
+        let mut out = vec![0; payload.len() + DATA_OVERHEAD];
+        let sealed = session.seal_data_into(PEER, ME, payload, &mut out);
+        assert_eq!(sealed, Ok(out.len()));
+        out
     }
 
     pub(crate) fn node(&self) -> SocketAddr {
@@ -284,8 +323,9 @@ impl Rig {
         for turn in 0..WARM_UP + TURNS {
             send();
             let node = self.node();
-            for dst in [ME, OTHER] {
-                self.peer.send(node, dst, nonce, &to_me);
+            let sealed: Vec<_> = to_me.iter().map(|payload| self.seal(payload)).collect();
+            for (dst, payloads) in [(ME, &sealed), (OTHER, &to_me)] {
+                self.peer.send(node, dst, nonce, payloads);
                 nonce += PACKETS as u32;
             }
             let used = self.turn();

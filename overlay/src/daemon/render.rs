@@ -162,6 +162,7 @@ fn security(security: Security) -> &'static str {
     match security {
         Security::None => "none (anyone who can reach a node can read, forge and join)",
         Security::Link => "link (members only; a member that relays can read)",
+        Security::E2e => "e2e (members only; who relays cannot read what is for one node)",
         other => other.name(),
     }
 }
@@ -345,7 +346,7 @@ pub fn nodes(report: &NodesReport) -> String {
         return "no other node is known\n".to_owned();
     }
     let mut rows = vec![
-        ["netid", "heard", "way", "addresses"]
+        ["netid", "heard", "way", "security", "addresses"]
             .map(str::to_owned)
             .to_vec(),
     ];
@@ -355,9 +356,10 @@ pub fn nodes(report: &NodesReport) -> String {
             node.netid.to_string(),
             ago(node.heard_ago_ms),
             way(node),
+            node.security.name().to_owned(),
             addresses.next().unwrap_or_else(|| "-".to_owned()),
         ]);
-        let empty = || vec![String::new(), String::new(), String::new()];
+        let empty = || vec![String::new(); 4];
         rows.extend(addresses.map(|address| [empty(), vec![address]].concat()));
     }
     columns(&rows, &[])

@@ -257,17 +257,17 @@ fn nodes_show_addresses_and_doubtful_claims() {
                 claim("10.88.0.0/16", ClaimState::Active),
                 claim("10.77.0.9/32", ClaimState::Refused),
             ],
-            security: Security::None,
+            security: Security::E2e,
         }],
     };
     assert_eq!(
         nodes(&report),
         "\
-netid     heard  way                       addresses
-0000000b  never  via 00000007 00000008 +1  fd00::b
-                                           10.77.0.2
-                                           10.88.0.0/16
-                                           10.77.0.9/32 (refused)
+netid     heard  way                       security  addresses
+0000000b  never  via 00000007 00000008 +1  e2e       fd00::b
+                                                     10.77.0.2
+                                                     10.88.0.0/16
+                                                     10.77.0.9/32 (refused)
 "
     );
 }

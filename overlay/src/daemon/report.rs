@@ -444,7 +444,7 @@ pub struct NodeReport {
     pub addresses: Vec<IpAddr>,
     /// What it claims.
     pub claims: Vec<ClaimReport>,
-    /// How what it sends is protected.
+    /// How Data between it and us is protected; `link` where it is our only neighbor.
     pub security: Security,
 }
 

@@ -27,6 +27,7 @@ use crate::pump::count::Counters;
 use crate::route::known::Known;
 use crate::route::routes::Routes;
 use crate::route::underlay::Underlay;
+use crate::seal::broadcast::Broadcasts;
 use crate::seal::effect::Owned;
 use crate::seal::sessions::{EndSet, SessionSet};
 
@@ -69,6 +70,8 @@ pub struct Shared {
     pub netid: NetId,
     /// The data plane's decisions and memory.
     pub flood: Flood,
+    /// Seals and opens what is for all nodes; `None` in plain.
+    pub broadcasts: Option<Broadcasts>,
     /// Everything counted.
     pub counters: Arc<Counters>,
     /// The sockets; sending is allowed from any thread.

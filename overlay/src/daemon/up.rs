@@ -20,8 +20,6 @@ use rand_core::{Rng, SeedableRng};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tuntap::{OffloadChoice, OpenConfig, OpenError, Watch};
-use wire::sealed::TAG_LEN;
-use wire::sealed::endtoend::BROADCAST_HEADER_LEN;
 
 use super::admin::{listen::ControlSocket, server};
 use super::args::{DeviceMode, OffloadMode, UpArgs};
@@ -63,6 +61,7 @@ use crate::route::switch::Switch;
 use crate::route::tap::Tap;
 use crate::route::tun::Tun;
 use crate::route::underlay::Underlay;
+use crate::seal::broadcast::{self, Broadcasts};
 use crate::seal::ends::Ends;
 use crate::seal::links::Links;
 use crate::seal::local::Local;
@@ -219,6 +218,10 @@ async fn run(start: Start) -> Result<(), Failure> {
         start_bytes: SEEN_START.min(memory),
         memory_bytes: memory,
     };
+    let broadcasts = sealed.as_ref().map(|local| {
+        let hasher = KeyedHasher(rng.next_u64(), rng.next_u64());
+        Broadcasts::new(local, config.signed_broadcast, hasher)
+    });
     let links = sealed.map(|local| {
         let hasher = KeyedHasher(rng.next_u64(), rng.next_u64());
         let random = ChaCha12Rng::from_seed(seed_of(&mut rng));
@@ -234,6 +237,7 @@ async fn run(start: Start) -> Result<(), Failure> {
     let shared = Arc::new(Shared {
         netid,
         flood: Flood::new(netid, hasher, seen, clock.now()),
+        broadcasts,
         counters,
         snapshot: ArcSwap::from_pointee(Snapshot {
             neighbors: Arc::new(NeighborSet::empty()),
@@ -491,9 +495,6 @@ fn node_config(
 /// header, one VLAN tag.
 const FRAME_OVERHEAD: usize = 1 + frame::HEADER_LEN + 4;
 
-/// The longer of both seals between ends: that of a broadcast.
-const SEAL_OVERHEAD: usize = BROADCAST_HEADER_LEN + TAG_LEN;
-
 /// Bytes of the datagram that the device's largest packet makes. A relay without a device carries
 /// those of others, whose MTU is most likely the one that it would have.
 fn largest_datagram(config: &Config) -> u16 {
@@ -502,7 +503,8 @@ fn largest_datagram(config: &Config) -> u16 {
         DeviceMode::Tun | DeviceMode::None => 0,
     };
     let seal = match config.security {
-        Security::Sealed => SEAL_OVERHEAD,
+        // The longer of both seals between ends.
+        Security::Sealed => broadcast::overhead(config.signed_broadcast),
         Security::Plain => 0,
     };
     let len = wire::HEADER_LEN + seal + more + config.device.mtu as usize;

@@ -41,13 +41,16 @@ impl Driver {
             name: self.config.name.clone(),
             netid: self.shared.netid,
             mesh: self.config.mesh.clone(),
-            mode: match self.security() {
-                Security::None => "plain".to_owned(),
-                _ => "sealed".to_owned(),
+            mode: match self.links {
+                None => "plain".to_owned(),
+                Some(_) => "sealed".to_owned(),
             },
             pid: std::process::id(),
             uptime_seconds: now.as_secs(),
-            security: self.security(),
+            security: match self.ends {
+                None => Security::None,
+                Some(_) => Security::E2e,
+            },
             confinement: self.confinement.clone(),
             certificate: self.own_certificate(),
             revocation_list: self
@@ -165,8 +168,18 @@ impl Driver {
         [derived].into_iter().chain(claimed).collect()
     }
 
-    /// How messages are protected on the way.
-    fn security(&self) -> Security {
+    /// How Data is protected that goes to this node and comes from it: as others see it on the way.
+    fn security(&self, netid: NetId) -> Security {
+        let is_sole = self.shared.snapshot.load().neighbors.sole() == Some(netid);
+        match self.ends {
+            Some(_) if is_sole => Security::Link,
+            Some(_) => Security::E2e,
+            None => Security::None,
+        }
+    }
+
+    /// How messages are protected on links.
+    fn link_security(&self) -> Security {
         match self.links {
             Some(_) => Security::Link,
             None => Security::None,
@@ -221,7 +234,7 @@ impl Driver {
         Carriage {
             largest: self.control.largest_datagram().saturating_add(overhead),
             overhead,
-            security: self.security(),
+            security: self.link_security(),
         }
     }
 
@@ -233,7 +246,7 @@ impl Driver {
             heard_ago_ms: heard.map(millis),
             addresses: vec![IpAddr::V6(self.directory.routes().mesh().address(netid))],
             claims: Vec::new(),
-            security: self.security(),
+            security: self.security(netid),
         }
     }
 
@@ -319,7 +332,7 @@ impl Driver {
                     candidate.endpoint.remote,
                     self.carriage().largest,
                 ),
-                security: self.security(),
+                security: self.link_security(),
             }],
         }
     }

@@ -122,11 +122,13 @@ impl Worker {
         } = parts;
         let now = clock.now();
         let (mut rx, mut sender) = (RxBatch::with_buffers(batch), Sender::with_chunk(batch));
-        let mut sealing = Sealing::default();
         if shared.snapshot.load().sessions.is_some() {
             (rx, sender) = (rx.with_all_messages(), sender.sealing());
-            sealing = Sealing::with_room();
         }
+        let sealing = match shared.snapshot.load().ends {
+            Some(_) => Sealing::with_room(),
+            None => Sealing::default(),
+        };
         let hand = Hand::new(now, reports, shared.counters.clone());
         let mut worker = Self {
             shared,

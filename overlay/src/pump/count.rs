@@ -49,6 +49,8 @@ counted! {
         Handshake = "handshake": "handshake refused: form, mac, rate, room, or an unknown partner",
         NotAdmitted = "not_admitted": "handshake of a member that pins, the list of trusted keys or its certificate keep out",
         ClearData = "clear_data": "Data in clear that had to be sealed end to end",
+        Unsigned = "unsigned": "sealed broadcast without the signature that is asked for, or of an origin whose key is not known yet",
+        BroadcastRate = "broadcast_rate": "signed broadcast above 200/s of its origin or 2,000/s in all",
         EndWaiting = "end_waiting": "packet that waited for an end-to-end session: too many did, or none came up",
         NoSession = "no_session": "copy for a link that has no session to seal it with",
         Stranger = "stranger": "message from an endpoint that is not a live link",

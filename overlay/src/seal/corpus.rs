@@ -132,7 +132,11 @@ fn group_g(cases: &mut Vec<Case>) {
     add("a message", first.clone(), "flooded");
     add("the same again", first.clone(), "replayed");
     add("an unknown flag set", change(&second, 2, 2), "malformed");
-    add("the flag of what goes alone set", change(&second, 2, 1), "forged");
+    add(
+        "the flag of what goes alone set",
+        change(&second, 2, 1),
+        "forged",
+    );
     add("the reserved byte set", change(&second, 3, 1), "malformed");
     add("another kind", change(&second, 1, 3), "malformed");
     add(

@@ -24,6 +24,16 @@ pub struct Identity {
     signing: SigningKey,
 }
 
+/// Signs as a node. Wiped when dropped.
+pub struct Signing(SigningKey);
+
+impl Signing {
+    /// A signature by V.
+    pub fn sign(&self, message: &[u8]) -> [u8; 64] {
+        self.0.sign(message).to_bytes()
+    }
+}
+
 impl Identity {
     /// The identity of two secrets of 32 random bytes each.
     pub fn new(secret: Key, signing: &Key) -> Self {
@@ -42,6 +52,11 @@ impl Identity {
     /// V: what others verify this node's signatures with.
     pub fn signing_public(&self) -> [u8; 32] {
         self.signing.verifying_key().to_bytes()
+    }
+
+    /// What signs as this node without the rest of its keys.
+    pub fn signer(&self) -> Signing {
+        Signing(self.signing.clone())
     }
 
     pub(in crate::seal) const fn secret(&self) -> &Key {
@@ -164,7 +179,7 @@ fn bound(mesh_id: &[u8; 16], netid: NetId, static_key: &[u8; 32]) -> Vec<u8> {
 }
 
 /// BLAKE2s-256 over the parts.
-fn blake2s(parts: &[&[u8]]) -> [u8; 32] {
+pub(in crate::seal) fn blake2s(parts: &[&[u8]]) -> [u8; 32] {
     let mut hash = Blake2s256::new();
     for part in parts {
         hash.update(part);

@@ -18,6 +18,8 @@ const PREFIX: &str = "mk1-";
 /// Characters of the secret's 32 bytes and the checksum's 4.
 const TEXT_LEN: usize = 58;
 const CHECKSUM_LEN: usize = 4;
+/// The epoch of broadcasts: a secret has one (S71).
+pub const EPOCH: u32 = 0;
 
 /// 32 bytes that nobody sees: wiped when dropped, compared in constant time.
 #[derive(Clone, Zeroize, ZeroizeOnDrop)]
@@ -106,6 +108,7 @@ impl MeshSecret {
             mac1,
             end_to_end_psk: self.key(b"e2e-psk v1"),
             end_to_end_mac1: self.key(b"e2e-mac1 v1"),
+            broadcast: self.broadcast_key(EPOCH),
         }
     }
 
@@ -149,6 +152,8 @@ pub struct MeshKeys {
     pub end_to_end_psk: Key,
     /// Keys the mac of that handshake.
     pub end_to_end_mac1: Key,
+    /// Seals what is for all, in the epoch [`EPOCH`].
+    pub broadcast: Key,
 }
 
 /// Why a text is no mesh secret.

@@ -20,6 +20,7 @@
 //! - [`members`]: who of those that know the secret comes up; [`authority`] signs who does, and
 //!   [`armor`] is the text of what it gives out.
 //! - [`links`] and [`ends`]: all neighbors, and all nodes that Data is sealed for end to end.
+//! - [`broadcast`]: what is for all nodes, under the key that they share.
 //! - [`door`]: what an INIT has to pass before anything costly is done; [`cookie`] is part of it.
 //!
 //! Read [`session::Session`] first, then [`peer::Peer`].
@@ -28,6 +29,7 @@ pub mod aead;
 pub mod armor;
 pub mod authority;
 mod base32;
+pub mod broadcast;
 pub mod cookie;
 pub mod door;
 pub mod effect;

@@ -78,15 +78,18 @@ impl EndSet {
         self.sealing.is_empty()
     }
 
-    pub(crate) fn open(&mut self, opens: EndOpens) {
+    /// From now on a session opens.
+    pub fn open(&mut self, opens: EndOpens) {
         self.opening.insert(opens.session.local_index(), opens);
     }
 
-    pub(crate) fn close(&mut self, index: u32) {
+    /// It opens no more.
+    pub fn close(&mut self, index: u32) {
         self.opening.remove(&index);
     }
 
-    pub(crate) fn seal(&mut self, dst: NetId, session: Option<Arc<Session>>) {
+    /// From now on this session seals for a node, or none.
+    pub fn seal(&mut self, dst: NetId, session: Option<Arc<Session>>) {
         match session {
             Some(session) => drop(self.sealing.insert(dst, session)),
             None => drop(self.sealing.remove(&dst)),

@@ -18,8 +18,8 @@ use crate::{Kind, NetId, Problem};
 pub const BROADCAST_HEADER_LEN: usize = 24;
 /// Bytes of the signature behind a broadcast.
 pub const SIGNATURE_LEN: usize = 64;
-/// Bytes of a broadcast that holds nothing.
-pub const BROADCAST_MIN_LEN: usize = BROADCAST_HEADER_LEN + TAG_LEN + SIGNATURE_LEN;
+/// Bytes of a broadcast that holds nothing and is not signed.
+pub const BROADCAST_MIN_LEN: usize = BROADCAST_HEADER_LEN + TAG_LEN;
 /// Bytes of the associated data of E-DATA: src, dst, kind, header (S57).
 pub const ASSOCIATED_LEN: usize = 9 + LINK_HEADER_LEN;
 
@@ -28,6 +28,8 @@ const CARRIER: Carrier = Carrier {
     link: false,
 };
 const BROADCAST: u8 = 5;
+/// The flag of a broadcast that has a signature behind it.
+const SIGNED: u8 = 0x01;
 
 /// What a payload that begins with `c8` is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -123,6 +125,8 @@ pub fn associated(src: NetId, dst: NetId, header: &[u8; LINK_HEADER_LEN]) -> [u8
 /// The header of an E-BCAST.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BroadcastHeader {
+    /// Whether [`SIGNATURE_LEN`] bytes of a signature stand at the end.
+    pub signed: bool,
     /// Which key of the mesh.
     pub epoch: u32,
     /// Which start of the sender.
@@ -135,7 +139,8 @@ impl BroadcastHeader {
     /// Reads the header of a whole E-BCAST.
     ///
     /// # Errors
-    /// Shorter than [`BROADCAST_MIN_LEN`], another magic or kind, flags set.
+    /// Shorter than [`BROADCAST_MIN_LEN`] and a signature, if it has one; another magic or kind;
+    /// flags that there are not.
     pub fn parse(payload: &[u8]) -> Result<Self, SealedError> {
         let error = |part, problem| SealedError::new(part, problem);
         if payload.len() < BROADCAST_MIN_LEN {
@@ -151,10 +156,15 @@ impl BroadcastHeader {
         if kind != BROADCAST {
             return Err(error(Part::Kind, Problem::Unexpected));
         }
-        if (flags, zero) != (0, 0) {
+        let signed = flags == SIGNED;
+        if (flags & !SIGNED, zero) != (0, 0) {
             return Err(error(Part::Reserved, Problem::Reserved));
         }
+        if signed && payload.len() < BROADCAST_MIN_LEN + SIGNATURE_LEN {
+            return Err(error(Part::Length, Problem::Truncated));
+        }
         Ok(Self {
+            signed,
             epoch,
             boot,
             sequence,
@@ -165,6 +175,7 @@ impl BroadcastHeader {
     pub fn to_bytes(self) -> [u8; BROADCAST_HEADER_LEN] {
         let mut bytes = [0; BROADCAST_HEADER_LEN];
         (bytes[0], bytes[1]) = (SEALED, BROADCAST);
+        bytes[2] = if self.signed { SIGNED } else { 0 };
         bytes[4..8].copy_from_slice(&self.epoch.to_be_bytes());
         bytes[8..16].copy_from_slice(&self.boot.to_be_bytes());
         bytes[16..24].copy_from_slice(&self.sequence.to_be_bytes());
@@ -225,17 +236,23 @@ mod tests {
 
     #[test]
     fn a_broadcast_header_is_read_as_it_was_written() {
-        let header = BroadcastHeader {
-            epoch: 1,
-            boot: 2,
-            sequence: 3,
-        };
-        let mut payload = [0; BROADCAST_MIN_LEN];
-        payload[..24].copy_from_slice(&header.to_bytes());
-        assert_eq!(BroadcastHeader::parse(&payload), Ok(header));
-        for len in 0..BROADCAST_MIN_LEN {
-            assert!(BroadcastHeader::parse(&payload[..len]).is_err());
+        for (signed, least) in [(false, 40), (true, 104)] {
+            let header = BroadcastHeader {
+                signed,
+                epoch: 1,
+                boot: 2,
+                sequence: 3,
+            };
+            let mut payload = [0; 104];
+            payload[..24].copy_from_slice(&header.to_bytes());
+            for len in 0..least {
+                assert!(BroadcastHeader::parse(&payload[..len]).is_err());
+            }
+            assert_eq!(BroadcastHeader::parse(&payload[..least]), Ok(header));
+            assert_eq!(payload[2], u8::from(signed));
         }
+        let mut payload = [0; BROADCAST_MIN_LEN];
+        (payload[0], payload[1]) = (0xc8, 5);
         for (at, part) in [
             (0, Part::Magic),
             (1, Part::Kind),

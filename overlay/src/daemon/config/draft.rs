@@ -26,6 +26,11 @@ const PLAIN_MTU: u32 = 1_400;
 pub(in crate::daemon) const SEALED_MTU: u32 = 1_360;
 /// The same in Ethernet frames with a VLAN tag, which fit over IPv6 too.
 const SEALED_TAP_MTU: u32 = 1_340;
+/// The same where what is for all nodes is signed.
+const SIGNED_MTU: u32 = 1_296;
+/// With frames as well: the least that leaves IPv6 on the device; a tagged frame for all nodes is
+/// then one byte too long for 1,500 over IPv6.
+const SIGNED_TAP_MTU: u32 = IPV6_MTU;
 /// The most that a frame of a sealed datagram holds (SEALED.md S24), less our header, Ethernet's and
 /// that of the longest seal between ends.
 const SEALED_MTU_LIMIT: u32 = 32_600;
@@ -84,6 +89,7 @@ impl Default for Draft {
                 priority: Priority::Realtime,
                 on_loss: OnLoss::Keep,
             },
+            signed_broadcast: false,
             nice: -15,
             confine: true,
             dedupe: Dedupe {
@@ -147,6 +153,9 @@ impl Draft {
             }
             "degree" => links.degree = given.whole(0, 1_024, "neighbors")? as u16,
             "max_neighbors" => links.max_neighbors = given.whole(1, 1_024, "neighbors")? as u16,
+            "signed_broadcast" => {
+                self.config.signed_broadcast = given.choice(&[("off", false), ("on", true)])?;
+            }
             "nice" => self.config.nice = given.signed(-20, 19, "of nice")?,
             "confine" => self.config.confine = given.choice(&[("yes", true), ("no", false)])?,
             "forwarding" => links.forwarding = given.choice(&[("flood", Forwarding::Flood)])?,
@@ -223,10 +232,9 @@ impl Draft {
             None if has_secret => Security::Sealed,
             None => return Err(no_security(&config.name)),
         };
-        config.device.mtu = self.mtu.unwrap_or(match config.security {
+        config.device.mtu = self.mtu.unwrap_or_else(|| match config.security {
             Security::Plain => PLAIN_MTU,
-            Security::Sealed if config.device.mode == DeviceMode::Tap => SEALED_TAP_MTU,
-            Security::Sealed => SEALED_MTU,
+            Security::Sealed => sealed_mtu(&config),
         });
         if config.security == Security::Sealed && config.device.mtu > SEALED_MTU_LIMIT {
             return Err(ConfigError::conflict(
@@ -347,4 +355,14 @@ pub(super) fn no_security(name: &str) -> ConfigError {
         "floodmesh init makes a mesh, floodmesh join enters one; floodmesh up --plain speaks the open \
          protocol without encryption, in which everyone who can reach a node can read, forge and join",
     )
+}
+
+/// The device's usual MTU in a sealed mesh.
+fn sealed_mtu(config: &Config) -> u32 {
+    match (config.signed_broadcast, config.device.mode) {
+        (false, DeviceMode::Tun | DeviceMode::None) => SEALED_MTU,
+        (false, DeviceMode::Tap) => SEALED_TAP_MTU,
+        (true, DeviceMode::Tun | DeviceMode::None) => SIGNED_MTU,
+        (true, DeviceMode::Tap) => SIGNED_TAP_MTU,
+    }
 }

@@ -59,6 +59,11 @@ const SETTINGS: &[Setting] = &[
         "A list: only nodes with these keys come up, each as floodmesh key prints it: a netid, a key, a name. Without a netid the key may come with any.",
     ),
     setting(
+        "signed_broadcast",
+        "\"off\"",
+        "Sign what is for all nodes, and take only what is signed: \"on\" on all nodes of the mesh, or on none. Any member could send it in another's name otherwise; the usual MTU becomes 1296.",
+    ),
+    setting(
         "device.on_loss",
         "\"keep\"",
         "When the device disappears: keep forwarding for others and make it again (\"keep\"), or end (\"exit\").",

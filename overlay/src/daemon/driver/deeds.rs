@@ -12,9 +12,10 @@ use crate::id::{LinkId, NetId, Path};
 use crate::node::effect::{Event, Gone};
 use crate::node::outlet::{Outlet, carry_out};
 use crate::node::snapshot::{LinkEntry, NeighborSet};
-use crate::pump::count::Total;
+use crate::pump::count::{DropReason, Total};
 use crate::route::directory::{Alarm, Effect as DirectoryEffect};
 use crate::route::underlay::Underlay;
+use crate::seal::broadcast::OVERHEAD_MAX;
 use crate::seal::links::Links;
 use crate::time::Instant;
 
@@ -118,7 +119,7 @@ impl Driver {
         for effect in effects.drain(..) {
             match effect {
                 DirectoryEffect::Flood(payload) => {
-                    self.send_data(now, NetId::ALL, Flags::NONE, &payload, None);
+                    self.broadcast(now, &payload);
                 }
                 DirectoryEffect::ToNeighbor(netid, payload) => {
                     self.send_data(now, netid, Flags::NO_FORWARD, &payload, Some(netid));
@@ -139,6 +140,18 @@ impl Driver {
             }
         }
         self.directory_effects = effects;
+    }
+
+    /// Floods a payload for all nodes, sealed where links are.
+    fn broadcast(&mut self, now: Instant, payload: &[u8]) {
+        let Some(broadcasts) = &self.shared.broadcasts else {
+            return self.send_data(now, NetId::ALL, Flags::NONE, payload, None);
+        };
+        let mut sealed = vec![0; payload.len() + OVERHEAD_MAX];
+        match broadcasts.seal(payload, &mut sealed) {
+            Ok(len) => self.send_data(now, NetId::ALL, Flags::NONE, &sealed[..len], None),
+            Err(_) => self.shared.counters.count(DropReason::NoSession),
+        }
     }
 
     fn log_alarm(&self, alarm: Alarm, suppressed: u32) {

@@ -13,6 +13,7 @@ use crate::pump::count::DropReason;
 use crate::seal::effect::Event;
 use crate::seal::ends::{Ends, Membership, Notice, Wish};
 use crate::seal::members::Claim;
+use crate::seal::payload::Remote;
 use crate::time::Instant;
 
 impl Driver {
@@ -104,15 +105,26 @@ impl Driver {
         }
     }
 
+    /// A handshake told how to know a node's broadcasts.
+    pub(super) fn note_origin(&self, remote: &Remote) {
+        if let Some(broadcasts) = &self.shared.broadcasts {
+            broadcasts.note(remote.netid, remote.boot, remote.signing_key);
+        }
+    }
+
     fn on_end_notice(&mut self, now: Instant, netid: NetId, notice: Notice) {
         match notice {
             Notice::Peer(Event::Up(remote)) => {
                 tracing::info!(%netid, "sealed end to end");
+                self.note_origin(&remote);
                 if let Some(links) = &mut self.links {
                     links.members().note_up(&Claim::of(&remote));
                 }
             }
-            Notice::Peer(Event::Rekeyed(_)) => tracing::debug!(%netid, "sealed end to end anew"),
+            Notice::Peer(Event::Rekeyed(remote)) => {
+                tracing::debug!(%netid, "sealed end to end anew");
+                self.note_origin(&remote);
+            }
             Notice::Peer(Event::Down(why)) => {
                 tracing::info!(%netid, reason = ?why, "no longer sealed end to end");
             }

@@ -4,7 +4,7 @@
 //! the same bytes. It is opened where it was received, after all copies that go on have left.
 
 use wire::sealed::LINK_HEADER_LEN;
-use wire::sealed::endtoend::{self, EndToEndKind};
+use wire::sealed::endtoend::{self, BROADCAST_HEADER_LEN, EndToEndKind};
 use wire::{Flags, HEADER_LEN, NetId};
 
 use super::originate::Way;
@@ -13,7 +13,8 @@ use crate::daemon::shared::Snapshot;
 use crate::pump::count::DropReason;
 use crate::pump::rx::Span;
 use crate::pump::{Outgoing, Packet};
-use crate::seal::session::{DATA_OVERHEAD, OpenError, SealError, Session};
+use crate::seal::broadcast::OVERHEAD_MAX;
+use crate::seal::session::{OpenError, SealError};
 use crate::seal::sessions::EndSet;
 use crate::time::Instant;
 
@@ -44,20 +45,18 @@ impl Sealing {
     }
 
     fn has_room(&self, payload_len: usize) -> bool {
-        self.arena.len() - self.end >= HEADER_LEN + payload_len + DATA_OVERHEAD
+        self.arena.len() - self.end >= HEADER_LEN + payload_len + OVERHEAD_MAX
             && self.outgoing.len() < TX_ITEMS
     }
 
-    /// Adds a payload, sealed from `src` to `dst`.
+    /// Adds a message for `dst` whose payload `seal` writes, and gives the length of.
     fn push(
         &mut self,
-        session: &Session,
-        (src, dst): (NetId, NetId),
-        payload: &[u8],
+        dst: NetId,
+        seal: impl FnOnce(&mut [u8]) -> Result<usize, SealError>,
     ) -> Result<(), SealError> {
         let room = self.arena.get_mut(self.end + HEADER_LEN..);
-        let len = session.seal_data_into(src, dst, payload, room.ok_or(SealError::NoRoom)?)?;
-        let len = HEADER_LEN + len;
+        let len = HEADER_LEN + seal(room.ok_or(SealError::NoRoom)?)?;
         self.outgoing.push(Outgoing {
             span: Span {
                 start: self.end as u32,
@@ -101,9 +100,6 @@ impl Worker {
         let arena = read.arena();
         sealing.clear();
         outgoing.retain_mut(|packet| {
-            if packet.dst == NetId::ALL {
-                return true;
-            }
             if Some(packet.dst) == sole {
                 packet.flags = Flags::NO_FORWARD;
                 packet.alone = alone;
@@ -114,12 +110,22 @@ impl Worker {
                 way.flood(now, &sealing.outgoing, &mut sealing.arena);
                 sealing.clear();
             }
-            let between = (shared.netid, packet.dst);
-            match ends.seals(packet.dst) {
-                Some(session) if sealing.push(session, between, payload).is_ok() => {
-                    session.note_sent(now, true);
+            let (us, dst) = (shared.netid, packet.dst);
+            match (&shared.broadcasts, ends.seals(dst)) {
+                (Some(broadcasts), _) if dst == NetId::ALL => {
+                    let sealed = sealing.push(dst, |out| broadcasts.seal(payload, out));
+                    if sealed.is_err() {
+                        shared.counters.count(DropReason::NoSession);
+                    }
                 }
-                _ => hand.wait(packet.dst, payload),
+                (_, Some(session)) => {
+                    let seal = |out: &mut [u8]| session.seal_data_into(us, dst, payload, out);
+                    match sealing.push(dst, seal) {
+                        Ok(()) => session.note_sent(now, true),
+                        Err(_) => hand.wait(dst, payload),
+                    }
+                }
+                _ => hand.wait(dst, payload),
             }
             false
         });
@@ -151,14 +157,7 @@ impl Worker {
                         if let Some(index) = index {
                             hand.end_confirmed(index);
                         }
-                        let inner = Packet {
-                            payload: Span {
-                                start: packet.payload.start + LINK_HEADER_LEN as u32,
-                                len,
-                            },
-                            ..packet
-                        };
-                        hand.opened(inner, rx.arena());
+                        hand.opened(inner(packet, LINK_HEADER_LEN, len), rx.arena());
                     }
                     Err(reason) => {
                         shared.counters.count(reason);
@@ -167,9 +166,38 @@ impl Worker {
                         }
                     }
                 },
+                Ok(EndToEndKind::Broadcast) if packet.dst == NetId::ALL => {
+                    let Some(broadcasts) = &shared.broadcasts else {
+                        continue;
+                    };
+                    match broadcasts.open(now, origin, payload) {
+                        Ok(len) => {
+                            let inner = inner(packet, BROADCAST_HEADER_LEN, len as u32);
+                            hand.opened(inner, rx.arena());
+                        }
+                        Err(reason) => {
+                            shared.counters.count(reason);
+                            // A handshake tells its key.
+                            if reason == DropReason::Unsigned {
+                                hand.end_unknown(origin);
+                            }
+                        }
+                    }
+                }
                 _ => shared.counters.count(DropReason::Malformed),
             }
         }
+    }
+}
+
+/// What was inside a payload, behind its header.
+fn inner(packet: Packet, header_len: usize, len: u32) -> Packet {
+    Packet {
+        payload: Span {
+            start: packet.payload.start + header_len as u32,
+            len,
+        },
+        ..packet
     }
 }
 

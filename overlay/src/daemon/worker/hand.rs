@@ -218,8 +218,7 @@ impl Sink for Hand {
     /// What stays on a link needs no other seal than the link's, if it is of who is there.
     fn admits(&self, link: &LinkEntry, header: &Header) -> bool {
         let stays = header.flags.no_forward() && link.netid == header.src;
-        // TODO(when broadcasts are sealed): those in clear are refused as well.
-        !self.is_sealed || stays || header.dst == NetId::ALL
+        !self.is_sealed || stays
     }
 
     fn sealed(&mut self, packet: Packet, direct: bool) -> bool {
