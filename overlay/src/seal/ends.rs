@@ -27,6 +27,7 @@ use crate::seal::effect::{Effect, Effects, Event, Indices, Owned, PeerId, Turn};
 use crate::seal::handshake::{Scope, check_init};
 use crate::seal::local::Local;
 use crate::seal::members::{Claim, Refusal};
+use crate::seal::payload::Remote;
 use crate::seal::peer::{Kind, Peer, State, Timers};
 use crate::seal::session::{DATA_OVERHEAD, Session};
 use crate::seal::sessions::{EndOpens, EndSet};
@@ -287,6 +288,27 @@ impl Ends {
         }
         let timeouts = self.peers.values().filter_map(|e| e.peer.next_timeout());
         self.next_at = timeouts.chain(waits).min();
+    }
+
+    /// Ends what is sealed with those nodes.
+    pub fn leave_where(
+        &mut self,
+        now: Instant,
+        with: Membership<'_>,
+        reason: u8,
+        is_so: impl Fn(&Remote) -> bool,
+    ) {
+        let ids: Vec<PeerId> = self
+            .peers
+            .iter()
+            .filter(|(_, entry)| entry.peer.remote().is_some_and(&is_so))
+            .map(|(id, _)| *id)
+            .collect();
+        for id in ids {
+            self.call(now, with, id, false, |peer, turn| {
+                peer.leave(turn, reason, |_| {});
+            });
+        }
     }
 
     fn handle_init(

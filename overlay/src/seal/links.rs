@@ -44,7 +44,7 @@ const WAITING: usize = 8;
 const ENDPOINTS: usize = 2_048;
 
 /// Why a session is closed (S24).
-const REPLACED: u8 = 2;
+pub const REPLACED: u8 = 2;
 
 /// What the caller is to do, in order.
 #[derive(Debug)]

@@ -125,7 +125,14 @@ fn open_one(
     if is_elsewhere && opens.session.tells_elsewhere(now) {
         porter.elsewhere(header.receiver, message.path, whole);
     }
-    let is_live = neighbors.find(&opens.path.endpoint).is_some();
+    let own = neighbors.find(&opens.path.endpoint);
+    let is_live = own.is_some();
+    // A far end whose address changed may have a new session before its link has followed it: what
+    // it carries for others counts for the link that it has.
+    let home = match own {
+        Some(_) => None,
+        None => neighbors.link_of(opens.netid),
+    };
     let mut holds_message = false;
     let mut refused = None;
     let mut at = span.start + LINK_HEADER_LEN as u32;
@@ -142,7 +149,8 @@ fn open_one(
         match frame {
             Frame::Message(inner) => {
                 holds_message = true;
-                if !may_say(opens, is_live, inner) {
+                let home = home.filter(|_| !begins_a_link(inner));
+                if !may_say(opens, is_live || home.is_some(), inner) {
                     refused = Some(DropReason::SpoofedControl);
                 } else {
                     let inner_len = inner.len() as u32;
@@ -153,7 +161,7 @@ fn open_one(
                         },
                         stride: inner_len,
                         path: Path {
-                            endpoint: opens.path.endpoint,
+                            endpoint: home.map_or(opens.path.endpoint, |link| link.path.endpoint),
                             local: message.path.local,
                         },
                         interface: message.interface,
@@ -189,6 +197,14 @@ const fn asks_or_answers(control: &Control<'_>) -> bool {
             | Control::ListRequest(..)
             | Control::ListPiece(_)
     )
+}
+
+/// Whether a message is about the endpoint that it comes from, and not about who is there.
+fn begins_a_link(message: &[u8]) -> bool {
+    Header::parse(message).is_ok_and(|header| {
+        let is_direct = header.flags.no_forward() || header.dst == NetId::ANY;
+        is_direct && matches!(header.kind, Kind::Hello | Kind::Ping | Kind::Pong)
+    })
 }
 
 /// Whether the far end may speak under this message's src: whoever has no live link here yet, or

@@ -30,6 +30,19 @@ impl Driver {
         Some(call(ends, membership))
     }
 
+    /// Ends what is sealed end to end with those nodes.
+    pub(super) fn leave_ends(
+        &mut self,
+        now: Instant,
+        reason: u8,
+        is_so: impl Fn(Membership<'_>, &Remote) -> bool,
+    ) {
+        self.with_ends(|ends, with| {
+            ends.leave_where(now, with, reason, |remote| is_so(with, remote));
+        });
+        self.carry_out_ends(now);
+    }
+
     /// Tells the machine who the neighbors are.
     pub(super) fn meet_neighbors(&mut self, now: Instant) {
         let snapshot = self.shared.snapshot.load_full();

@@ -14,8 +14,8 @@ use crate::id::{Endpoint, NetId};
 use crate::pump::count::DropReason;
 use crate::seal::armor::Armor;
 use crate::seal::effect::Event;
-use crate::seal::links::{Links, Notice, Wish};
-use crate::seal::members::{ListError, Refusal, key_text};
+use crate::seal::links::{Links, Notice, REPLACED, Wish};
+use crate::seal::members::{Claim, ListError, Refusal, key_text};
 use crate::seal::session::LINK_OVERHEAD;
 use crate::time::Instant;
 use wire::sealed::{Frame, Frames};
@@ -80,6 +80,9 @@ impl Driver {
             tracing::info!(number, entries, "a newer revocation list is in force");
             let body = Armor::Revocations.encode(list.bytes()) + "\n";
             self.keeping.put(REVOCATIONS, body);
+            self.leave_ends(now, Refusal::Revoked.reason(), |with, remote| {
+                (with.refuses)(&Claim::of(remote)) == Some(Refusal::Revoked)
+            });
         }
         if let Err(error) = self.keeping.poll(now).await
             && let Some(suppressed) = self.limiter.pass(now, "keeping")
@@ -133,6 +136,9 @@ impl Driver {
         let Some(key) = links.forget(now, netid) else {
             return unknown(target);
         };
+        self.leave_ends(now, REPLACED, |_, remote| {
+            remote.netid == netid && remote.static_key == key
+        });
         let key = key_text(&key);
         tracing::info!(%netid, key, "the key of a node was forgotten, as asked");
         Reply::Forgotten(ForgottenReport { netid, key })

@@ -489,3 +489,27 @@ fn ends_that_have_nothing_to_say_are_forgotten_and_neighbors_are_met_anew() {
     world.run(Duration::from_secs(5));
     assert!(world.is_up(A, C));
 }
+
+#[test]
+fn whom_membership_takes_back_is_left_at_once_and_does_not_come_back() {
+    let mut world = World::of([1, 2, 3]);
+    for other in [B, C] {
+        world.send(A, other, &payload(0));
+    }
+    world.run(Duration::from_secs(5));
+    assert!(world.is_up(A, B) && world.is_up(A, C));
+    const REVOKED: u8 = 3;
+    let key = *world.nodes[&B].local.identity.public();
+    world.node(A).banned.push(key);
+    let now = world.now;
+    world.node(A).call(|ends, with| {
+        ends.leave_where(now, with, REVOKED, |remote| remote.static_key == key);
+    });
+    assert!(world.nodes[&A].ends.sessions().seals(B).is_none());
+    assert!(world.is_up(A, C));
+    world.node(B).got.clear();
+    world.send(A, B, &payload(1));
+    world.run(Duration::from_secs(60));
+    assert!(!world.is_up(A, B));
+    assert!(world.nodes[&B].got.is_empty());
+}

@@ -32,6 +32,8 @@ struct End {
     path: Path,
     /// Messages that got through.
     messages: Vec<Vec<u8>>,
+    /// The endpoint that each of them counts for.
+    came_by: Vec<Endpoint>,
     notices: Vec<Notice>,
 }
 
@@ -85,6 +87,7 @@ fn end(secret: u8, key: u8, netid: NetId, last: u8) -> End {
         neighbors: NeighborSet::empty(),
         path: path(last),
         messages: Vec::new(),
+        came_by: Vec::new(),
         notices: Vec::new(),
     }
 }
@@ -139,6 +142,7 @@ impl End {
         );
         for message in rx.messages() {
             self.messages.push(message.span.of(rx.arena()).to_vec());
+            self.came_by.push(message.path.endpoint);
         }
         self.take_in(now, handed);
     }

@@ -103,3 +103,35 @@ fn a_size_probe_is_answered_by_the_length_of_its_datagram() {
     let seen = Control::SizeSeen(probe.len() as u16);
     assert_eq!(frames, [Ok(Frame::Control(seen))]);
 }
+
+#[test]
+fn what_a_neighbor_carries_over_a_session_from_elsewhere_counts_for_its_link() {
+    let (near, mut far) = pair();
+    let link = |path| LinkEntry {
+        id: LinkId(1),
+        netid: NEAR,
+        neighbor: 0,
+        path,
+        stats: Arc::default(),
+    };
+    // The same node has another address, and its next handshake is the first that comes from there.
+    let mut moved = super::near();
+    moved.path = path(7);
+    let (to, home) = (far.path, near.path);
+    moved.links.send(NOW, &to, &hello(NEAR));
+    settle(NOW, &mut moved, &mut far);
+    far.messages.clear();
+    let carried = message(MessageKind::Data, Flags::NONE, NetId(77));
+    moved.links.send(NOW, &to, &carried);
+    settle(NOW, &mut moved, &mut far);
+    assert!(far.messages.is_empty(), "it has no link at all");
+    far.neighbors = NeighborSet::new(vec![link(home)], [], KeyedHasher(1, 2));
+    far.came_by.clear();
+    for said in [&carried, &hello(NEAR)] {
+        moved.links.send(NOW, &to, said);
+        settle(NOW, &mut moved, &mut far);
+    }
+    assert_eq!(far.messages, [carried, hello(NEAR)]);
+    // What begins a link is about the place that it came from.
+    assert_eq!(far.came_by, [home.endpoint, path(7).endpoint]);
+}
