@@ -20,6 +20,7 @@ mod ping;
 mod priority;
 mod replay;
 mod restart;
+mod roam;
 mod scale;
 mod sealed;
 mod strict;

@@ -296,14 +296,16 @@ impl Worker {
                     return;
                 }
             };
+            let device_index = self.device.as_ref().map_or(0, |device| device.info().index);
             if let Some(sessions) = &snapshot.sessions {
-                opening.open(now, sessions, &snapshot.neighbors, rx, counters, hand);
+                let at = (&*snapshot.neighbors, device_index);
+                opening.open(now, sessions, at, rx, counters, hand);
             }
             let scene = Scene {
                 flood: &shared.flood,
                 neighbors: &snapshot.neighbors,
                 counters,
-                device_index: self.device.as_ref().map_or(0, |device| device.info().index),
+                device_index,
             };
             pump.receive(now, scene, rx, tx, hand);
             let to = Outbound {

@@ -81,9 +81,9 @@ pub trait Sink {
     fn admits(&self, _link: &LinkEntry, _header: &Header) -> bool {
         true
     }
-    /// A payload that is sealed end to end; `direct` if its origin is the link's far end and it
+    /// A payload that is sealed end to end, and the link that brought it; `direct` if its origin is the link's far end and it
     /// goes no further. Gives whether it is taken: a plain node takes none.
-    fn sealed(&mut self, _packet: Packet, _direct: bool) -> bool {
+    fn sealed(&mut self, _link: &LinkEntry, _packet: Packet, _direct: bool) -> bool {
         false
     }
     /// A control message, whole.
@@ -429,7 +429,7 @@ impl<'r, S: Sink> Round<'r, S> {
         match payload.first().map(|&byte| service::classify(byte)) {
             Some(Service::Sealed) => {
                 let direct = header.flags.no_forward() && header.src == link.netid;
-                if !self.sink.sealed(packet, direct) {
+                if !self.sink.sealed(link, packet, direct) {
                     count(DropReason::UnknownService);
                 }
             }

@@ -1,13 +1,17 @@
 //! What is for all nodes: sealed under the key that all members share (SEALED.md S59 to S61, S71).
 //!
 //! ```text
-//! E-BCAST ──> rate (if signed) ─> replay, by src and boot id ─> signature (if signed) ─> open
+//! E-BCAST ──> replay, by src and boot id ─> rate ─> signature ─> open      where all are signed
+//!         └─────────────────────────────────────────────────────> open      where none is
 //! ```
 //!
 //! Relays and strangers differ in nothing here: whoever is no member reads nothing and can make
-//! nothing up. A member can speak in the name of another, unless broadcasts are signed. All by
-//! `&self`, from any worker at once, without a lock; only the first broadcast of a start of a node
-//! allocates.
+//! nothing up. A member can speak in the name of another, unless broadcasts are signed. So only
+//! where they are, something is remembered by their src: of what anybody can have made up, one
+//! message would silence the node that it names. Copies are the seen table's business.
+//!
+//! All by `&self`, from any worker at once, without a lock; only the first broadcast of a start of a
+//! node allocates.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -17,8 +21,8 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use arc_swap::ArcSwap;
 use chacha20poly1305::aead::AeadInOut;
 use chacha20poly1305::{KeyInit, Tag, XChaCha20Poly1305, XNonce};
-use wire::sealed::TAG_LEN;
 use wire::sealed::endtoend::{BROADCAST_HEADER_LEN, BroadcastHeader, SIGNATURE_LEN};
+use wire::sealed::{COUNTER_LIMIT, TAG_LEN};
 use wire::{Kind, NetId};
 
 use crate::budget::{Bucket, Level, Rate};
@@ -155,7 +159,7 @@ impl Broadcasts {
 
     /// Opens a broadcast of `src` in place, and gives the length of what lies behind its header.
     ///
-    /// State: remembered, if it opens.
+    /// State: remembered, if it opens and all are signed.
     /// Calls: of two with one message, one gets it.
     /// Cost:  no allocation, no lock, but for the first of each start of a node.
     ///
@@ -171,15 +175,13 @@ impl Broadcasts {
         if self.signing.is_some() && !header.signed {
             return Err(DropReason::Unsigned);
         }
-        let known = self.origins.load().get(&src).cloned();
-        // 1. Rate, where each costs a verification.
-        if header.signed {
-            let level = known.as_ref().map(|origin| &origin.level);
-            if !level.is_none_or(|level| level.take(now, ORIGIN_RATE)) || !self.rate.take(now) {
-                return Err(DropReason::BroadcastRate);
-            }
+        if header.sequence >= COUNTER_LIMIT {
+            return Err(DropReason::Malformed);
         }
-        // 2. Replay: another start of the node, unless it is a later one; a number that came.
+        let strict = self.signing.is_some();
+        let known = self.origins.load().get(&src).cloned().filter(|_| strict);
+        let level = known.clone();
+        // 1. Replay: another start of the node, unless it is a later one; a number that came.
         let known = match known {
             Some(origin) if origin.boot == header.boot => Some(origin),
             Some(origin) if origin.count() >= header.boot >> 32 => {
@@ -189,6 +191,13 @@ impl Broadcasts {
         };
         if let Some(origin) = &known {
             fresh(origin.window.peek(header.sequence))?;
+        }
+        // 2. Rate, where each costs a verification.
+        if header.signed {
+            let level = level.as_ref().map(|origin| &origin.level);
+            if !level.is_none_or(|level| level.take(now, ORIGIN_RATE)) || !self.rate.take(now) {
+                return Err(DropReason::BroadcastRate);
+            }
         }
         // 3. Signature.
         let bytes = header.to_bytes();
@@ -204,7 +213,7 @@ impl Broadcasts {
             match self.signers.load().get(&src) {
                 Some(key) if verify(key, &self.signed(src, &bytes, body), signature) => {}
                 Some(_) => return Err(DropReason::Forged),
-                None if self.signing.is_some() => return Err(DropReason::Unsigned),
+                None if strict => return Err(DropReason::Unsigned),
                 // Who does not ask for signatures takes what the shared key opens.
                 None => {}
             }
@@ -222,12 +231,15 @@ impl Broadcasts {
                 &Tag::from(*tag),
             )
             .map_err(|_| DropReason::Forged)?;
-        // 5. Remember.
+        if !strict {
+            return Ok(len);
+        }
+        // 5. Remember. Who was away may have missed any number of them.
         let origin = match known {
             Some(origin) => origin,
             None => self.enter(src, header.boot).ok_or(DropReason::Replayed)?,
         };
-        fresh(origin.window.commit(header.sequence))?;
+        fresh(origin.window.enter(header.sequence))?;
         Ok(len)
     }
 
@@ -375,7 +387,8 @@ mod tests {
             assert_eq!(payload.len(), TEXT.len() + overhead(signed));
             assert!(!payload.windows(4).any(|bytes| bytes == &TEXT[..4]));
             assert_eq!(opened(&far, NEAR, &payload), Ok(TEXT.to_vec()));
-            assert_eq!(opened(&far, NEAR, &payload), Err(DropReason::Replayed));
+            let again = opened(&far, NEAR, &payload);
+            assert_eq!(again.err(), signed.then_some(DropReason::Replayed));
             assert_eq!(opened(&far, NEAR, &sealed(&near)), Ok(TEXT.to_vec()));
         }
     }
@@ -402,16 +415,48 @@ mod tests {
 
     #[test]
     fn a_later_start_ends_the_former_at_once_and_an_earlier_one_is_dropped() {
-        let (first, second, far) = (near(1, false), near(2, false), far(false));
+        let (first, second, far) = (near(1, true), near(2, true), far(true));
+        far.note(NEAR, first.boot, signing_key());
         let old = sealed(&first);
         assert!(opened(&far, NEAR, &sealed(&first)).is_ok());
         assert!(opened(&far, NEAR, &sealed(&second)).is_ok());
         assert_eq!(opened(&far, NEAR, &old), Err(DropReason::Replayed));
-        // One that a member made up is forgotten when a handshake tells which it is.
-        assert!(opened(&far, NEAR, &sealed(&near(9, false))).is_ok());
+        // One that is not known by a handshake is forgotten when a handshake tells which it is.
+        assert!(opened(&far, NEAR, &sealed(&near(9, true))).is_ok());
         assert!(opened(&far, NEAR, &sealed(&second)).is_err());
         far.note(NEAR, second.boot, signing_key());
         assert!(opened(&far, NEAR, &sealed(&second)).is_ok());
+    }
+
+    #[test]
+    fn who_was_away_for_any_number_of_broadcasts_hears_the_next() {
+        for signed in [false, true] {
+            let (near, far) = (near(1, signed), far(signed));
+            far.note(NEAR, near.boot, signing_key());
+            for missed in [1 << 25, 1 << 30, 1 << 40] {
+                near.next.store(missed, Relaxed);
+                assert!(opened(&far, NEAR, &sealed(&near)).is_ok(), "{missed}");
+            }
+            near.next.store(COUNTER_LIMIT, Relaxed);
+            assert_eq!(
+                opened(&far, NEAR, &sealed(&near)),
+                Err(DropReason::Malformed)
+            );
+        }
+    }
+
+    /// Any member can make up such a broadcast where they are not signed.
+    #[test]
+    fn nothing_that_a_member_makes_up_silences_the_node_that_it_names() {
+        let far = far(false);
+        let honest = near(1, false);
+        let forged = near(u64::from(u32::MAX), false);
+        assert!(opened(&far, NEAR, &sealed(&forged)).is_ok());
+        let ahead = near(1, false);
+        ahead.next.store(COUNTER_LIMIT - 1, Relaxed);
+        assert!(opened(&far, NEAR, &sealed(&ahead)).is_ok());
+        assert!(opened(&far, NEAR, &sealed(&honest)).is_ok());
+        assert!(far.origins.load().is_empty());
     }
 
     #[test]

@@ -488,7 +488,7 @@ impl Scene {
         Opening::default().open(
             NOW,
             &self.sessions,
-            &self.neighbors,
+            (&self.neighbors, 0),
             &mut rx,
             &self.counters,
             &mut handed,

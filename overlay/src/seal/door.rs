@@ -187,7 +187,9 @@ impl Door {
             (self.second, self.in_second) = (now, 0);
         }
         self.in_second = self.in_second.saturating_add(1);
-        if waiting > self.limits.waiting || self.in_second > self.limits.per_second {
+        // Spoofed INITs that fill the places for half-open ones need not be many.
+        let fills = self.half_open_count * 2 > self.limits.half_open;
+        if waiting > self.limits.waiting || self.in_second > self.limits.per_second || fills {
             self.loaded_until = Some(now + LOAD_LASTS);
         }
         self.loaded_until.is_some_and(|until| now < until)

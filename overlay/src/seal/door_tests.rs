@@ -244,11 +244,13 @@ fn an_address_has_its_rate_and_a_prefix_its_room_and_configured_peers_neither() 
 #[test]
 fn all_prefixes_together_have_their_room_and_get_it_back() {
     let mut scene = scene();
-    let (_, init) = scene.init(Instant::ZERO, None);
     let at = |number: u32| SocketAddr::new(std::net::Ipv4Addr::from(number << 8).into(), 1);
     for number in 0..256 {
         scene.door.enter(at(number));
     }
+    // Only who has a cookie is looked at any more.
+    let held = scene.cookie(Instant::ZERO, "198.51.100.1:1");
+    let (_, init) = scene.init(Instant::ZERO, Some(&held));
     let verdict = scene.judge(Instant::ZERO, "198.51.100.1:1", false, &init);
     assert!(matches!(verdict, Verdict::Drop(Refusal::HalfOpen)));
     for number in 0..256 {
@@ -267,4 +269,26 @@ fn an_ipv6_prefix_is_never_that_of_an_ipv4_address() {
         (rate_prefix(plain), room_prefix(plain))
     );
     assert_ne!(rate_prefix(six), rate_prefix(plain));
+}
+
+#[test]
+fn half_open_handshakes_that_take_half_the_places_make_the_node_ask_for_cookies() {
+    let mut scene = scene();
+    let half = Limits::default().half_open / 2;
+    for number in 0..=half {
+        let from = format!("198.51.{}.1:7", number % 250);
+        scene.door.enter(from.parse().unwrap());
+    }
+    let now = Instant::from_secs(1);
+    let (_, init) = scene.init(now, None);
+    assert!(matches!(
+        scene.judge(now, HERE, false, &init),
+        Verdict::Cookie(_)
+    ));
+    let held = scene.cookie(now, HERE);
+    let (_, init) = scene.init(now, Some(&held));
+    assert!(matches!(
+        scene.judge(now, HERE, false, &init),
+        Verdict::Admit(_)
+    ));
 }

@@ -247,7 +247,10 @@ impl Ends {
     /// Takes the notice that an end seals with a session that we do not have: after a start of
     /// ours it cannot know better. A handshake tells it (S66).
     pub fn handle_unknown(&mut self, now: Instant, with: Membership<'_>, src: NetId) {
+        // While others wait for their turn it can wait as well: it comes again with the next message.
+        let is_known = self.by_netid.contains_key(&src);
         if self.sessions.seals(src).is_none()
+            && (is_known || self.queue.is_empty())
             && let Some(id) = self.find_or_add(src)
         {
             self.dial(now, with, id);

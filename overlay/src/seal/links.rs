@@ -392,8 +392,11 @@ impl Links {
         if self.peers.get(&id).is_some_and(is_idle)
             && let Some(entry) = self.peers.remove(&id)
         {
-            self.by_endpoint.remove(&entry.path.endpoint);
-            self.by_endpoint.remove(&entry.roam.path().endpoint);
+            for endpoint in [entry.path.endpoint, entry.roam.path().endpoint] {
+                if self.by_endpoint.get(&endpoint) == Some(&id) {
+                    self.by_endpoint.remove(&endpoint);
+                }
+            }
             self.pulling.gone(id);
         }
     }
@@ -513,7 +516,15 @@ fn carry_out(
             return true;
         }
         Effect::Use(session) => {
-            let seals = session.map(|session| Seals { session, path });
+            let netid = entry
+                .peer
+                .remote()
+                .map_or(NetId::ANY, |remote| remote.netid);
+            let seals = session.map(|session| Seals {
+                session,
+                path,
+                netid,
+            });
             sessions.seal(name.endpoint, seals);
             return true;
         }

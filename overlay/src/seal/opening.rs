@@ -20,6 +20,9 @@ use crate::seal::session::OpenError;
 use crate::seal::sessions::{Opens, SessionSet};
 use crate::time::Instant;
 
+/// Controls of one datagram that are heard: several may share one, and many are an attack.
+const CONTROLS: usize = 2;
+
 /// Who takes what is not for the plain rules.
 pub trait Porter {
     /// A datagram of a handshake, whole.
@@ -48,7 +51,8 @@ impl Default for Opening {
 }
 
 impl Opening {
-    /// Replaces the batch's messages by what was sealed in them.
+    /// Replaces the batch's messages by what was sealed in them. What came in through our own device
+    /// is none of it (SECURITY T15); its index is `device_index`, 0 without one.
     ///
     /// State: counts what does not open; sessions note what they opened and when.
     /// Cost:  no allocation, no lock.
@@ -56,7 +60,7 @@ impl Opening {
         &mut self,
         now: Instant,
         sessions: &SessionSet,
-        neighbors: &NeighborSet,
+        (neighbors, device_index): (&NeighborSet, u32),
         rx: &mut RxBatch,
         counters: &Counters,
         porter: &mut impl Porter,
@@ -69,7 +73,14 @@ impl Opening {
                 let outcome = if cut {
                     Err(DropReason::RxTruncated)
                 } else {
-                    open_one(now, (sessions, neighbors), rx, *message, span, porter)
+                    open_one(
+                        now,
+                        (sessions, neighbors, device_index),
+                        rx,
+                        *message,
+                        span,
+                        porter,
+                    )
                 };
                 if let Err(reason) = outcome {
                     counters.add(Total::Received, 1);
@@ -83,12 +94,15 @@ impl Opening {
 /// Opens one datagram, and adds its messages to the batch.
 fn open_one(
     now: Instant,
-    (sessions, neighbors): (&SessionSet, &NeighborSet),
+    (sessions, neighbors, device_index): (&SessionSet, &NeighborSet, u32),
     rx: &mut RxBatch,
     message: RxMessage,
     span: Span,
     porter: &mut impl Porter,
 ) -> Result<(), DropReason> {
+    if message.interface != 0 && message.interface == device_index {
+        return Err(DropReason::UnderlayInOverlay);
+    }
     let datagram = span.of_mut(rx.arena_mut());
     match SealedKind::of(datagram) {
         Ok(SealedKind::Link) => {}
@@ -125,7 +139,12 @@ fn open_one(
     if is_elsewhere && opens.session.tells_elsewhere(now) {
         porter.elsewhere(header.receiver, message.path, whole);
     }
-    let own = neighbors.find(&opens.path.endpoint);
+    let here = neighbors
+        .find(&opens.path.endpoint)
+        .and_then(|index| neighbors.links().get(usize::from(index)));
+    let own = here.filter(|link| link.netid == opens.netid);
+    // Another node came up where a link has not ended yet: it is heard when it has one of its own.
+    let is_anothers = here.is_some() && own.is_none();
     let is_live = own.is_some();
     // A far end whose address changed may have a new session before its link has followed it: what
     // it carries for others counts for the link that it has.
@@ -134,6 +153,7 @@ fn open_one(
         None => neighbors.link_of(opens.netid),
     };
     let mut holds_message = false;
+    let mut asked = 0;
     let mut refused = None;
     let mut at = span.start + LINK_HEADER_LEN as u32;
     let end = at + plaintext_len as u32;
@@ -149,8 +169,10 @@ fn open_one(
         match frame {
             Frame::Message(inner) => {
                 holds_message = true;
-                let home = home.filter(|_| !begins_a_link(inner));
-                if !may_say(opens, is_live || home.is_some(), inner) {
+                let begins = begins_a_link(inner);
+                let home = home.filter(|_| !begins);
+                let is_refused = is_anothers && !begins && home.is_none();
+                if is_refused || !may_say(opens, is_live || home.is_some(), inner) {
                     refused = Some(DropReason::SpoofedControl);
                 } else {
                     let inner_len = inner.len() as u32;
@@ -174,7 +196,9 @@ fn open_one(
                 }
             }
             Frame::Control(control) => {
-                if asks_or_answers(&control) {
+                // One of a kind is what an honest far end says at once.
+                if asks_or_answers(&control) && asked < CONTROLS {
+                    asked += 1;
                     porter.frame(header.receiver, (message.path, whole), &control);
                 }
             }

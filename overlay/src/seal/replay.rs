@@ -80,10 +80,15 @@ impl Window {
     ///
     /// State: changes only when it says `Fresh`.
     pub fn commit(&self, counter: u64) -> Judgement {
-        let end = self.end();
-        if counter >= end.saturating_add(LEAP) {
+        if counter >= self.end().saturating_add(LEAP) {
             return Judgement::TooFar;
         }
+        self.enter(counter)
+    }
+
+    /// As [`Self::commit`], however far ahead the counter is: for who may miss any number of them.
+    pub fn enter(&self, counter: u64) -> Judgement {
+        let end = self.end();
         if self.is_too_old(counter) {
             return Judgement::TooOld;
         }

@@ -30,6 +30,8 @@ pub struct Seals {
     pub session: Arc<Session>,
     /// Where its endpoint is now (S53).
     pub path: Path,
+    /// Who the handshake proved to be there.
+    pub netid: NetId,
 }
 
 /// A session with another end that opens, and whose it is.

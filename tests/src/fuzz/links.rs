@@ -234,8 +234,14 @@ impl Run {
         let at = &mut self.ends[to];
         let sessions = at.links.sessions();
         let none = NeighborSet::empty();
-        at.opening
-            .open(now, sessions, &none, &mut rx, &at.counters, &mut handed);
+        at.opening.open(
+            now,
+            sessions,
+            (&none, 0),
+            &mut rx,
+            &at.counters,
+            &mut handed,
+        );
         let opened: Vec<u32> = rx
             .messages()
             .iter()

@@ -98,7 +98,7 @@ impl Sealing {
         let mut porter = Hand(&mut self.handed);
         let sessions = self.links.sessions();
         self.opening
-            .open(now, sessions, neighbors, rx, counters, &mut porter);
+            .open(now, sessions, (neighbors, 0), rx, counters, &mut porter);
     }
 
     /// The driver's half: what the worker handed over goes to the machine.

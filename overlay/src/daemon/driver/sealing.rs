@@ -95,7 +95,11 @@ impl Driver {
     pub(super) fn publish(&mut self, now: Instant, list: &str) -> Reply {
         let bytes = Armor::Revocations.decode(list);
         let taken = match (&mut self.links, bytes) {
-            (Some(links), Some(bytes)) => links.take_list(now, bytes),
+            (Some(links), Some(bytes)) => match links.members().list().bytes() == bytes {
+                // Told twice is told.
+                true => Ok(()),
+                false => links.take_list(now, bytes),
+            },
             (None, _) => Err(ListError::NoAuthority),
             (_, None) => Err(ListError::Form),
         };
@@ -103,7 +107,7 @@ impl Driver {
             return Reply::refused("this node speaks the open protocol and revokes nobody", "");
         };
         match taken {
-            Ok(()) | Err(ListError::NotNewer(_)) => {
+            Ok(()) => {
                 let list = links.members().list();
                 Reply::Published(PublishedReport {
                     number: list.number(),
@@ -113,6 +117,10 @@ impl Driver {
             Err(ListError::NoAuthority) => Reply::refused(
                 ListError::NoAuthority.to_string(),
                 "put what floodmesh ca show prints into its settings, and start it again",
+            ),
+            Err(error @ ListError::NotNewer(_)) => Reply::refused(
+                error.to_string(),
+                "the node follows another list; revoke with the authority's newest files",
             ),
             Err(error) => Reply::refused(error.to_string(), "is it of this mesh's authority?"),
         }

@@ -7,6 +7,7 @@ use wire::sealed::LINK_HEADER_LEN;
 use wire::sealed::endtoend::{self, BROADCAST_HEADER_LEN, EndToEndKind};
 use wire::{Flags, HEADER_LEN, NetId};
 
+use super::hand::Sealed;
 use super::originate::Way;
 use super::{TX_ITEMS, Worker};
 use crate::daemon::shared::Snapshot;
@@ -143,7 +144,7 @@ impl Worker {
             shared, hand, rx, ..
         } = self;
         for number in 0..hand.sealed.len() {
-            let (packet, direct) = hand.sealed[number];
+            let Sealed { packet, direct, by } = hand.sealed[number];
             let origin = packet.origin;
             let payload = packet.payload.of_mut(rx.arena_mut());
             match EndToEndKind::of(payload) {
@@ -157,7 +158,7 @@ impl Worker {
                         if let Some(index) = index {
                             hand.end_confirmed(index);
                         }
-                        hand.opened(inner(packet, LINK_HEADER_LEN, len), rx.arena());
+                        hand.opened(by, inner(packet, LINK_HEADER_LEN, len), rx.arena());
                     }
                     Err(reason) => {
                         shared.counters.count(reason);
@@ -173,7 +174,7 @@ impl Worker {
                     match broadcasts.open(now, origin, payload) {
                         Ok(len) => {
                             let inner = inner(packet, BROADCAST_HEADER_LEN, len as u32);
-                            hand.opened(inner, rx.arena());
+                            hand.opened(by, inner, rx.arena());
                         }
                         Err(reason) => {
                             shared.counters.count(reason);

@@ -53,13 +53,23 @@ const SPARE_FOR_HANDSHAKES: usize = ENDS / 2;
 /// Neighbors with a ration of their own: as many as there can be.
 const RATIONED: usize = 1_024;
 
+/// A payload that is sealed end to end.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sealed {
+    pub(super) packet: Packet,
+    /// Whether it came from its origin's own link.
+    pub(super) direct: bool,
+    /// The neighbor that brought it.
+    pub(super) by: NetId,
+}
+
 /// Takes what the pump delivers: packets for the device are noted, the rest goes to the driver.
 pub(super) struct Hand {
     reports: Reports,
     counters: Arc<Counters>,
     pub(super) packets: Vec<Packet>,
-    /// Payloads that are sealed end to end, and whether each came from its origin's own link.
-    pub(super) sealed: Vec<(Packet, bool)>,
+    /// Payloads that are sealed end to end.
+    pub(super) sealed: Vec<Sealed>,
     /// Whether Data in clear is refused.
     pub(super) is_sealed: bool,
     unknown: Bucket,
@@ -125,16 +135,16 @@ impl Hand {
         }
     }
 
-    /// A payload that was opened: it has a service byte of its own, or is nothing but a sign of
-    /// life.
-    pub(super) fn opened(&mut self, packet: Packet, arena: &[u8]) {
+    /// A payload that was opened and that the neighbor `by` brought: it has a service byte of its
+    /// own, or is nothing but a sign of life.
+    pub(super) fn opened(&mut self, by: NetId, packet: Packet, arena: &[u8]) {
         let payload = packet.payload.of(arena);
         let Some(&first) = payload.first() else {
             return;
         };
         match service::classify(first) {
             Service::IpPacket | Service::EthernetFrame => self.packets.push(packet),
-            Service::Directory => self.directory(packet.origin, packet.origin, false, payload),
+            Service::Directory => self.directory(by, packet.origin, false, payload),
             _ => self.counters.count(DropReason::UnknownService),
         }
     }
@@ -221,9 +231,10 @@ impl Sink for Hand {
         !self.is_sealed || stays
     }
 
-    fn sealed(&mut self, packet: Packet, direct: bool) -> bool {
+    fn sealed(&mut self, link: &LinkEntry, packet: Packet, direct: bool) -> bool {
         if self.is_sealed {
-            self.sealed.push((packet, direct));
+            let by = link.netid;
+            self.sealed.push(Sealed { packet, direct, by });
         }
         self.is_sealed
     }

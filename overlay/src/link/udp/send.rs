@@ -115,7 +115,11 @@ impl Sender {
             if memory.link != link.id {
                 *memory = LinkMemory::new(link.id);
             }
-            let seals = sessions.map(|sessions| sessions.seals(&link.path.endpoint));
+            // A session of who is there now, if that is whom the link is of.
+            let seals = sessions.map(|sessions| {
+                let seals = sessions.seals(&link.path.endpoint);
+                seals.filter(|seals| seals.netid == link.netid)
+            });
             let overhead = if seals.is_some() { LINK_OVERHEAD } else { 0 };
             // A sealed link's far end may be elsewhere by now.
             let path = seals.flatten().map_or(link.path, |seals| seals.path);

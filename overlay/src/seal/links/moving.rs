@@ -89,6 +89,11 @@ impl Links {
     }
 
     fn move_if(&mut self, now: Instant, id: PeerId, from: &Path, bytes: [u8; 8]) {
+        // Another far end may have come up there since it was asked.
+        let at_home = self.by_endpoint.get(&from.endpoint);
+        if at_home.is_some_and(|home| *home != id) {
+            return;
+        }
         let Some(entry) = self.peers.get_mut(&id) else {
             return;
         };

@@ -36,7 +36,7 @@ pub use trusted::{NAME_LIMIT, Trusted, key_text, read_key};
 pub const PINS_LIMIT: usize = 4_096;
 /// Seconds by which the clock may be wrong in the judgement of a certificate (S37).
 pub const GRACE: u64 = 86_400;
-/// Refused keys that are told apart, so that each is told of once.
+/// Refused keys that are told apart, so that each is told of once; further ones are no news.
 const TOLD_LIMIT: usize = 256;
 
 /// A key for each netid.
@@ -203,10 +203,7 @@ impl Members {
 
     /// Whether this refused key was not told of yet.
     pub fn is_news(&mut self, static_key: [u8; 32]) -> bool {
-        if self.told.len() >= TOLD_LIMIT {
-            self.told.clear();
-        }
-        self.told.insert(static_key)
+        self.told.len() < TOLD_LIMIT && self.told.insert(static_key)
     }
 
     /// Forgets the key of a netid, and says which it was; the next one that comes is remembered.

@@ -28,6 +28,8 @@ pub const TRIES: u32 = 6;
 pub const TELL_AGAIN: Duration = Duration::from_secs(1);
 /// How often a list is announced again at most.
 pub const TOLD: u32 = 8;
+/// A whole list at most; then another neighbor is asked.
+pub const LONGEST: Duration = Duration::from_secs(10);
 /// How long a neighbor is not asked that was silent or sent what is no list.
 pub const BARRED: Duration = Duration::from_secs(30);
 
@@ -64,6 +66,8 @@ struct Pull {
     window_end: usize,
     next_at: Instant,
     tries: u32,
+    /// When it is given up, whatever came.
+    ends_at: Instant,
 }
 
 impl Pulling {
@@ -91,7 +95,9 @@ impl Pulling {
     /// What to ask now, if anything is due; `own` is the number of the list that we have.
     pub fn poll(&mut self, now: Instant, own: u64) -> Option<Ask> {
         if let Some(pull) = &self.pull
-            && (pull.number <= own || (now >= pull.next_at && pull.tries >= TRIES))
+            && (pull.number <= own
+                || now >= pull.ends_at
+                || (now >= pull.next_at && pull.tries >= TRIES))
         {
             let (peer, is_silent) = (pull.peer, pull.number > own);
             self.pull = None;
@@ -128,7 +134,9 @@ impl Pulling {
             pull.bytes.clear();
         }
         let end = pull.bytes.len() + piece.bytes.len();
-        if piece.offset as usize != pull.bytes.len() || end > total {
+        // Only the last piece is short: nobody makes a list last by crumbs.
+        let is_whole = piece.bytes.len() == PIECE_MAX_LEN || end == total;
+        if piece.offset as usize != pull.bytes.len() || end > total || !is_whole {
             return None;
         }
         pull.bytes.extend_from_slice(piece.bytes);
@@ -175,6 +183,7 @@ impl Pulling {
             window_end: 0,
             next_at: now,
             tries: 0,
+            ends_at: now + LONGEST,
         })
     }
 
@@ -331,5 +340,35 @@ mod tests {
         assert_eq!(pulling.poll(NOW, 0), None);
         assert_eq!(pulling.next_timeout(0), Some(NOW + BARRED));
         assert_eq!(pulling.poll(NOW + BARRED, 0), ask(NEAR, 7, 0));
+    }
+
+    #[test]
+    fn who_gives_crumbs_or_is_slow_is_not_asked_on() {
+        let list = list(REVOCATIONS_MIN_LEN + 3 * PIECE_MAX_LEN);
+        let mut pulling = Pulling::default();
+        pulling.heard(NEAR, 9);
+        pulling.heard(FAR, 8);
+        assert_eq!(pulling.poll(NOW, 0), ask(NEAR, 9, 0));
+        let crumb = Piece {
+            number: 9,
+            total: list.len() as u32,
+            offset: 0,
+            bytes: &list[..1],
+        };
+        assert_eq!(pulling.take(NOW, NEAR, &crumb), None);
+        // A whole piece every second is too slow, whatever else.
+        let mut now = NOW;
+        let mut asked = Vec::new();
+        while now < NOW + LONGEST + AGAIN {
+            now = now + Duration::from_millis(100);
+            if let Some(ask) = pulling.poll(now, 0) {
+                asked.push(ask);
+                let first = pieces(&list, ask).remove(0);
+                if ask.peer == NEAR && ask.offset == 0 {
+                    pulling.take(now, NEAR, &first);
+                }
+            }
+        }
+        assert!(asked.contains(&ask(FAR, 8, 0).unwrap()), "{asked:?}");
     }
 }

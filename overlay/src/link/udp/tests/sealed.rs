@@ -39,6 +39,7 @@ impl Pair {
         let seals = Seals {
             session: session.clone(),
             path,
+            netid: NetId(100),
         };
         sessions.seal(path.endpoint, Some(seals));
         Self {
@@ -129,4 +130,19 @@ fn without_a_session_nothing_leaves_and_each_copy_is_counted() {
     pair.flush(&[100, 100], None);
     assert!(pair.far.receive(FIRST).is_empty());
     assert_eq!(pair.near.counters.dropped(DropReason::NoSession), 2);
+}
+
+#[test]
+fn what_is_for_a_link_is_not_sealed_for_another_node_that_came_up_in_its_place() {
+    let mut pair = Pair::new();
+    let path = path(FIRST, address_of(&pair.far.sockets, FIRST));
+    let seals = Seals {
+        session: pair.session.clone(),
+        path,
+        netid: NetId(66),
+    };
+    pair.sessions.seal(path.endpoint, Some(seals));
+    pair.flush(&[100], None);
+    assert!(pair.far.receive(FIRST).is_empty());
+    assert_eq!(pair.near.counters.dropped(DropReason::NoSession), 1);
 }

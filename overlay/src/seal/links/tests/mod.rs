@@ -135,7 +135,7 @@ impl End {
         self.opening.open(
             now,
             self.links.sessions(),
-            &self.neighbors,
+            (&self.neighbors, 0),
             &mut rx,
             &self.counters,
             &mut handed,

@@ -135,3 +135,41 @@ fn what_a_neighbor_carries_over_a_session_from_elsewhere_counts_for_its_link() {
     // What begins a link is about the place that it came from.
     assert_eq!(far.came_by, [home.endpoint, path(7).endpoint]);
 }
+
+#[test]
+fn who_came_up_where_another_nodes_link_still_is_introduces_itself_first() {
+    let (mut near, mut far) = pair();
+    let to = far.path;
+    let link = LinkEntry {
+        id: LinkId(1),
+        netid: NetId(55),
+        neighbor: 0,
+        path: near.path,
+        stats: Arc::default(),
+    };
+    far.neighbors = NeighborSet::new(vec![link], [], KeyedHasher(1, 2));
+    let own = message(MessageKind::Data, Flags::NO_FORWARD, NEAR);
+    let anothers = message(MessageKind::Data, Flags::NO_FORWARD, NetId(55));
+    for said in [&own, &anothers, &hello(NEAR)] {
+        near.links.send(NOW, &to, said);
+    }
+    settle(NOW, &mut near, &mut far);
+    assert_eq!(far.messages, [hello(NEAR)]);
+    assert_eq!(far.counters.dropped(DropReason::SpoofedControl), 2);
+}
+
+#[test]
+fn of_many_controls_in_one_datagram_two_are_heard() {
+    let (near, mut far) = pair();
+    let session = near.links.sessions().seals(&far.path.endpoint).unwrap();
+    let session = session.session.clone();
+    let probe = Frame::Control(Control::SizeProbe(&[]));
+    let mut datagram = vec![0; LINK_HEADER_LEN + 200 * probe.len() + TAG_LEN];
+    for number in 0..200 {
+        let at = LINK_HEADER_LEN + number * probe.len();
+        probe.emit(&mut datagram[at..]).unwrap();
+    }
+    session.seal(&mut datagram).unwrap();
+    far.receive(NOW, near.path, &datagram);
+    assert_eq!(far.take().len(), 2);
+}

@@ -87,7 +87,7 @@ impl Side {
         end.opening.open(
             now,
             end.links.sessions(),
-            &end.neighbors,
+            (&end.neighbors, 0),
             &mut self.rx,
             &end.counters,
             &mut handed,
