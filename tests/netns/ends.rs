@@ -17,15 +17,7 @@ use overlay_tests::mesh::{Family, Mesh, PATIENCE, Turn, may_run, netid, overlay_
 
 /// A mesh of members.
 fn sealed(wires: &str) -> Mesh {
-    let mut mesh = Mesh::wired(Family::V4, wires);
-    let mut names: Vec<char> = wires.chars().filter(|name| !name.is_whitespace()).collect();
-    names.sort_unstable();
-    names.dedup();
-    for name in names {
-        mesh.start_with(name, |setup| setup.sealed = true);
-    }
-    mesh.wait_live();
-    mesh
+    Mesh::sealed(Family::V4, wires)
 }
 
 /// No node met anything that should not be there.

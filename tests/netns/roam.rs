@@ -21,11 +21,7 @@ fn sealed_a_node_whose_address_changes_is_followed_and_its_link_stays() {
         return;
     }
     let _turn = Turn::alone();
-    let mut mesh = Mesh::wired(Family::V4, "ab");
-    for name in ['a', 'b'] {
-        mesh.start_with(name, |setup| setup.sealed = true);
-    }
-    mesh.wait_live();
+    let mesh = Mesh::sealed(Family::V4, "ab");
     mesh.wait_ping('a', 'b');
     let (machine, old) = (mesh.machine('b'), mesh.underlay("ba")[0].to_string());
     let new = old.replace(".2", ".77");

@@ -21,15 +21,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 /// A mesh of members.
 fn sealed(wires: &str) -> Mesh {
-    let mut mesh = Mesh::wired(Family::Dual, wires);
-    let mut names: Vec<char> = wires.chars().filter(|name| !name.is_whitespace()).collect();
-    names.sort_unstable();
-    names.dedup();
-    for name in names {
-        mesh.start_with(name, |setup| setup.sealed = true);
-    }
-    mesh.wait_live();
-    mesh
+    Mesh::sealed(Family::Dual, wires)
 }
 
 #[test]

@@ -156,6 +156,17 @@ impl Mesh {
         mesh
     }
 
+    /// A mesh of members, sealed, live.
+    pub fn sealed(family: Family, wires: &str) -> Self {
+        let mut mesh = Self::wired(family, wires);
+        let names: Vec<char> = mesh.machines.keys().copied().collect();
+        for name in names {
+            mesh.start_with(name, |setup| setup.sealed = true);
+        }
+        mesh.wait_live();
+        mesh
+    }
+
     /// Machines and wires, and no daemon yet: `"ab bc"` is three machines in a line.
     pub fn wired(family: Family, wires: &str) -> Self {
         let mut mesh = Self {
