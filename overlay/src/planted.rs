@@ -2,7 +2,7 @@
 //!
 //! A simulator that finds nothing may be blind. So each of these can be switched on in a build with
 //! the feature `planted`, one at a time, by its name in `FLOODMESH_PLANTED`; the simulator's laws
-//! have to catch every one. In every other build [`is`] is the constant `false`, and what it guards
+//! have to catch every one. In every other build `is` is the constant `false`, and what it guards
 //! is not there; a daemon cannot be built with the feature at all.
 
 #[cfg(all(feature = "planted", feature = "daemon"))]
