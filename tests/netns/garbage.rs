@@ -14,13 +14,13 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use overlay_tests::flood::{Flood, SOURCES};
-use overlay_tests::mesh::{Family, Mesh, PORT, Turn, may_run, netid, overlay_v4};
+use overlay_tests::mesh::{Mesh, PORT, Turn, may_run, netid, overlay_v4};
 use socket2::Socket;
 use wire::sealed::{SEALED_MAGIC, SealedKind};
 use wire::{MAGIC, VERSION};
 
 use crate::attack::is_long;
-use crate::sealed::{udp_payload, wiretap};
+use crate::sealed::{udp_payload, watched_pair, wiretap};
 
 const MIB: u64 = 1 << 20;
 /// Datagrams a second: what every machine that runs tests can take.
@@ -110,17 +110,7 @@ struct Siege {
 }
 
 fn siege() -> Siege {
-    let mut mesh = Mesh::wired(Family::V4, "ab bx");
-    let tap = mesh.machine('b').run(wiretap).unwrap();
-    for name in ['a', 'b'] {
-        mesh.start_with(name, |setup| {
-            setup.sealed = true;
-            setup
-                .peers
-                .retain(|peer| peer.ip().to_string().starts_with("10.64.1."));
-        });
-    }
-    mesh.wait_ping('a', 'b');
+    let (mesh, tap) = watched_pair();
     let init = recorded(&tap, SealedKind::Init).pop().unwrap();
     mesh.stream('a', 'b')
         .run(Duration::from_millis(200), |_| {});

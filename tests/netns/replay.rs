@@ -11,14 +11,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use overlay_tests::attack::Forger;
-use overlay_tests::mesh::{
-    Family, Mesh, PATIENCE, PORT, Turn, may_run, netid, overlay_v4, sleep_until,
-};
+use overlay_tests::mesh::{Mesh, PATIENCE, PORT, Turn, may_run, netid, overlay_v4, sleep_until};
 use socket2::Socket;
 use wire::sealed::{SEALED_MAGIC, SealedKind};
 
 use crate::attack::is_long;
-use crate::sealed::{udp_payload, wiretap};
+use crate::sealed::{udp_payload, watched_pair};
 
 /// Datagrams of the application that are recorded.
 const COUNT: u32 = 100;
@@ -122,17 +120,7 @@ fn replay_of_a_recording_delivers_nothing_and_moves_no_endpoint() {
         return;
     }
     let _turn = Turn::beside();
-    let mut mesh = Mesh::wired(Family::V4, "ab bx");
-    let wiretap = mesh.machine('b').run(wiretap).unwrap();
-    for name in ['a', 'b'] {
-        mesh.start_with(name, |setup| {
-            setup.sealed = true;
-            setup
-                .peers
-                .retain(|peer| peer.ip().to_string().starts_with("10.64.1."));
-        });
-    }
-    mesh.wait_ping('a', 'b');
+    let (mut mesh, wiretap) = watched_pair();
     let at = |ends: &str, port| SocketAddr::new(mesh.underlay(ends)[0], port);
     let (a, x) = (at("ab", PORT), at("xb", 5_555));
     let (b, b_at_x) = (at("ba", PORT), at("bx", PORT));

@@ -74,6 +74,22 @@ fn sealed_nothing_plain_is_on_the_wire() {
     assert!(count > 4, "{count} datagrams");
 }
 
+/// Two members, a machine x beside b that is none, and what b's wires carry from the start.
+pub(crate) fn watched_pair() -> (Mesh, Socket) {
+    let mut mesh = Mesh::wired(Family::V4, "ab bx");
+    let wiretap = mesh.machine('b').run(wiretap).unwrap();
+    for name in ['a', 'b'] {
+        mesh.start_with(name, |setup| {
+            setup.sealed = true;
+            setup
+                .peers
+                .retain(|peer| peer.ip().to_string().starts_with("10.64.1."));
+        });
+    }
+    mesh.wait_ping('a', 'b');
+    (mesh, wiretap)
+}
+
 /// A socket that gets every frame of a machine.
 pub(crate) fn wiretap() -> Socket {
     const ETH_P_ALL: i32 = 0x0003;

@@ -179,11 +179,11 @@ impl Broadcasts {
             return Err(DropReason::Malformed);
         }
         let strict = self.signing.is_some();
-        let known = self.origins.load().get(&src).cloned().filter(|_| strict);
-        let level = known.clone();
+        let origins = self.origins.load();
+        let found = origins.get(&src).filter(|_| strict);
         // 1. Replay: another start of the node, unless it is a later one; a number that came.
-        let known = match known {
-            Some(origin) if origin.boot == header.boot => Some(origin),
+        let known = match found {
+            Some(origin) if origin.boot == header.boot => Some(Arc::clone(origin)),
             Some(origin) if origin.count() >= header.boot >> 32 => {
                 return Err(DropReason::Replayed);
             }
@@ -194,8 +194,8 @@ impl Broadcasts {
         }
         // 2. Rate, where each costs a verification.
         if header.signed {
-            let level = level.as_ref().map(|origin| &origin.level);
-            if !level.is_none_or(|level| level.take(now, ORIGIN_RATE)) || !self.rate.take(now) {
+            let may = found.is_none_or(|origin| origin.level.take(now, ORIGIN_RATE));
+            if !may || !self.rate.take(now) {
                 return Err(DropReason::BroadcastRate);
             }
         }

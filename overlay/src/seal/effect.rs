@@ -172,6 +172,12 @@ impl Indices {
         self.owners.get(&index).copied()
     }
 
+    /// Whose the index is that stands at this place of a datagram.
+    pub fn owner_at(&self, datagram: &[u8], place: usize) -> Option<PeerId> {
+        let word = datagram.get(place..place + 4)?.try_into().ok()?;
+        self.owner(u32::from_be_bytes(word))
+    }
+
     /// How many are given out.
     pub fn len(&self) -> usize {
         self.owners.len()

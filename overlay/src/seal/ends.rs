@@ -216,8 +216,7 @@ impl Ends {
         match EndToEndKind::of(payload) {
             Ok(EndToEndKind::Init) => self.handle_init(now, with, src, direct, payload),
             Ok(kind @ (EndToEndKind::Resp | EndToEndKind::Fin)) => {
-                let index = payload.get(8..12).and_then(|word| word.try_into().ok());
-                let owner = index.and_then(|word| self.indices.owner(u32::from_be_bytes(word)));
+                let owner = self.indices.owner_at(payload, 8);
                 let is_whose = |id: &PeerId| self.peers.get(id).is_some_and(|e| e.netid == src);
                 let Some(id) = owner.filter(is_whose) else {
                     return false;

@@ -235,11 +235,7 @@ impl Links {
             Ok(kind @ (SealedKind::Resp | SealedKind::Fin | SealedKind::Cookie)) => {
                 // The receiver index, which alone finds the peer (S8).
                 let at = if kind == SealedKind::Cookie { 4 } else { 8 };
-                let index = datagram
-                    .get(at..at + 4)
-                    .and_then(|word| word.try_into().ok());
-                let owner = index.and_then(|word| self.indices.owner(u32::from_be_bytes(word)));
-                let Some(id) = owner else {
+                let Some(id) = self.indices.owner_at(datagram, at) else {
                     return false;
                 };
                 let mut ended = None;

@@ -11,8 +11,8 @@
 use wire::sealed::{Control, Frame, Frames, LINK_HEADER_LEN, LinkHeader, SealedKind};
 use wire::{Header, Kind, NetId};
 
-use crate::id::Path;
-use crate::node::snapshot::NeighborSet;
+use crate::id::{Endpoint, Path};
+use crate::node::snapshot::{LinkEntry, NeighborSet};
 use crate::planted::{self, Mistake};
 use crate::pump::count::{Counters, DropReason, Total};
 use crate::pump::rx::{RX_BUFFERS, RxBatch, RxMessage, Span};
@@ -139,19 +139,7 @@ fn open_one(
     if is_elsewhere && opens.session.tells_elsewhere(now) {
         porter.elsewhere(header.receiver, message.path, whole);
     }
-    let here = neighbors
-        .find(&opens.path.endpoint)
-        .and_then(|index| neighbors.links().get(usize::from(index)));
-    let own = here.filter(|link| link.netid == opens.netid);
-    // Another node came up where a link has not ended yet: it is heard when it has one of its own.
-    let is_anothers = here.is_some() && own.is_none();
-    let is_live = own.is_some();
-    // A far end whose address changed may have a new session before its link has followed it: what
-    // it carries for others counts for the link that it has.
-    let home = match own {
-        Some(_) => None,
-        None => neighbors.link_of(opens.netid),
-    };
+    let standing = Standing::of(opens, neighbors);
     let mut holds_message = false;
     let mut asked = 0;
     let mut refused = None;
@@ -169,34 +157,31 @@ fn open_one(
         match frame {
             Frame::Message(inner) => {
                 holds_message = true;
-                let begins = begins_a_link(inner);
-                let home = home.filter(|_| !begins);
-                let is_refused = is_anothers && !begins && home.is_none();
-                if is_refused || !may_say(opens, is_live || home.is_some(), inner) {
-                    refused = Some(DropReason::SpoofedControl);
-                } else {
-                    let inner_len = inner.len() as u32;
-                    let has_room = rx.replace(RxMessage {
-                        span: Span {
-                            start: at + (len - inner_len),
-                            len: inner_len,
-                        },
-                        stride: inner_len,
-                        path: Path {
-                            endpoint: home.map_or(opens.path.endpoint, |link| link.path.endpoint),
-                            local: message.path.local,
-                        },
-                        interface: message.interface,
-                        truncated: false,
-                        alone: header.alone,
-                    });
-                    if !has_room {
-                        refused = Some(DropReason::FramesFull);
+                let inner_len = inner.len() as u32;
+                match standing.endpoint_of(opens, inner) {
+                    None => refused = Some(DropReason::SpoofedControl),
+                    Some(endpoint) => {
+                        let has_room = rx.replace(RxMessage {
+                            span: Span {
+                                start: at + (len - inner_len),
+                                len: inner_len,
+                            },
+                            stride: inner_len,
+                            path: Path {
+                                endpoint,
+                                local: message.path.local,
+                            },
+                            interface: message.interface,
+                            truncated: false,
+                            alone: header.alone,
+                        });
+                        if !has_room {
+                            refused = Some(DropReason::FramesFull);
+                        }
                     }
                 }
             }
             Frame::Control(control) => {
-                // One of a kind is what an honest far end says at once.
                 if asks_or_answers(&control) && asked < CONTROLS {
                     asked += 1;
                     porter.frame(header.receiver, (message.path, whole), &control);
@@ -223,26 +208,67 @@ const fn asks_or_answers(control: &Control<'_>) -> bool {
     )
 }
 
+/// What a session's endpoint is to the node above.
+#[derive(Clone, Copy)]
+enum Standing<'n> {
+    /// A live link of the session's node.
+    Live,
+    /// None, but its node has this one: a far end whose address changed may have a new session
+    /// before its link has followed it.
+    Elsewhere(&'n LinkEntry),
+    /// None, and its node has no other. `taken` if another node's link has not ended here yet.
+    Outside { taken: bool },
+}
+
+impl<'n> Standing<'n> {
+    fn of(opens: &Opens, neighbors: &'n NeighborSet) -> Self {
+        let here = neighbors
+            .find(&opens.path.endpoint)
+            .and_then(|index| neighbors.links().get(usize::from(index)));
+        if here.is_some_and(|link| link.netid == opens.netid) {
+            return Self::Live;
+        }
+        match neighbors.link_of(opens.netid) {
+            Some(link) => Self::Elsewhere(link),
+            None => Self::Outside {
+                taken: here.is_some(),
+            },
+        }
+    }
+
+    /// The endpoint that a message counts for; `None` if the far end may not say it.
+    fn endpoint_of(self, opens: &Opens, message: &[u8]) -> Option<Endpoint> {
+        let header = Header::parse(message).ok();
+        let begins = header.as_ref().is_some_and(begins_a_link);
+        let (is_live, endpoint) = match self {
+            Self::Live => (true, opens.path.endpoint),
+            Self::Elsewhere(link) if !begins => (true, link.path.endpoint),
+            // It is heard when it has a link of its own.
+            Self::Outside { taken: true } if !begins => return None,
+            _ => (false, opens.path.endpoint),
+        };
+        // What is no message is judged, and counted, by the plain rules.
+        let may = header.is_none_or(|header| may_say(opens, is_live, &header));
+        may.then_some(endpoint)
+    }
+}
+
+fn is_direct(header: &Header) -> bool {
+    header.flags.no_forward() || header.dst == NetId::ANY
+}
+
 /// Whether a message is about the endpoint that it comes from, and not about who is there.
-fn begins_a_link(message: &[u8]) -> bool {
-    Header::parse(message).is_ok_and(|header| {
-        let is_direct = header.flags.no_forward() || header.dst == NetId::ANY;
-        is_direct && matches!(header.kind, Kind::Hello | Kind::Ping | Kind::Pong)
-    })
+fn begins_a_link(header: &Header) -> bool {
+    is_direct(header) && matches!(header.kind, Kind::Hello | Kind::Ping | Kind::Pong)
 }
 
 /// Whether the far end may speak under this message's src: whoever has no live link here yet, or
 /// says what stays on the link, is honored under the netid that the handshake proved alone (S25).
 /// A Ping is not asked, since a challenge has a src that names nobody (R28).
-fn may_say(opens: &Opens, is_live: bool, message: &[u8]) -> bool {
-    let Ok(header) = Header::parse(message) else {
-        // Judged, and counted, by the plain rules.
-        return true;
-    };
-    let is_direct = header.flags.no_forward() || header.dst == NetId::ANY;
+fn may_say(opens: &Opens, is_live: bool, header: &Header) -> bool {
     let binds = match header.kind {
         Kind::Ping => false,
-        Kind::Hello | Kind::Inform | Kind::Pong => is_direct || !is_live,
+        Kind::Hello | Kind::Inform | Kind::Pong => is_direct(header) || !is_live,
         _ => !is_live,
     };
     !binds || header.src == opens.netid || planted::is(Mistake::SpeakForOthers)
