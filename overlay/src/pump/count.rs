@@ -97,6 +97,7 @@ counted! {
         UnknownPong = "unknown_pong": "Pong that answers nothing we asked",
         PingRationed = "ping_rationed": "Ping above its ration, not answered",
         SpoofedControl = "spoofed_control": "Hello, Goodbye or Inform whose src is not its sender",
+        StrangersWord = "strangers_word": "Goodbye or Inform from an endpoint that is not a live link",
         InformRefused = "inform_refused": "Inform that names an address we never probe",
         InformBudget = "inform_budget": "Inform above the budget of its teller or of its address",
         InformUnneeded = "inform_unneeded": "Inform of a node or address that needs no probing",

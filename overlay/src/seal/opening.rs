@@ -159,8 +159,8 @@ fn open_one(
                 holds_message = true;
                 let inner_len = inner.len() as u32;
                 match standing.endpoint_of(opens, inner) {
-                    None => refused = Some(DropReason::SpoofedControl),
-                    Some(endpoint) => {
+                    Err(reason) => refused = Some(reason),
+                    Ok(endpoint) => {
                         let has_room = rx.replace(RxMessage {
                             span: Span {
                                 start: at + (len - inner_len),
@@ -236,20 +236,22 @@ impl<'n> Standing<'n> {
         }
     }
 
-    /// The endpoint that a message counts for; `None` if the far end may not say it.
-    fn endpoint_of(self, opens: &Opens, message: &[u8]) -> Option<Endpoint> {
+    /// The endpoint that a message counts for, or why the far end may not say it.
+    fn endpoint_of(self, opens: &Opens, message: &[u8]) -> Result<Endpoint, DropReason> {
         let header = Header::parse(message).ok();
         let begins = header.as_ref().is_some_and(begins_a_link);
         let (is_live, endpoint) = match self {
             Self::Live => (true, opens.path.endpoint),
             Self::Elsewhere(link) if !begins => (true, link.path.endpoint),
             // It is heard when it has a link of its own.
-            Self::Outside { taken: true } if !begins => return None,
+            Self::Outside { taken: true } if !begins => return Err(DropReason::Stranger),
             _ => (false, opens.path.endpoint),
         };
         // What is no message is judged, and counted, by the plain rules.
-        let may = header.is_none_or(|header| may_say(opens, is_live, &header));
-        may.then_some(endpoint)
+        match header {
+            Some(header) if !may_say(opens, is_live, &header) => Err(refusal(&header)),
+            _ => Ok(endpoint),
+        }
     }
 }
 
@@ -272,4 +274,15 @@ fn may_say(opens: &Opens, is_live: bool, header: &Header) -> bool {
         _ => !is_live,
     };
     !binds || header.src == opens.netid || planted::is(Mistake::SpeakForOthers)
+}
+
+/// How a message is counted that the far end may not say. What it forwards before its link is live
+/// here is no forgery: the two ends see a link come up one after the other.
+fn refusal(header: &Header) -> DropReason {
+    match header.kind {
+        Kind::Hello | Kind::Goodbye | Kind::Inform | Kind::Pong if is_direct(header) => {
+            DropReason::SpoofedControl
+        }
+        _ => DropReason::Stranger,
+    }
 }

@@ -81,6 +81,10 @@ impl Control {
         effects: &mut Effects,
     ) {
         let teller = self.by_endpoint.get(&arrival.path.endpoint).copied();
+        if teller.is_none() {
+            // The two ends of a link see it come up one after the other: this is no forgery.
+            return self.counters.count(DropReason::StrangersWord);
+        }
         if teller != Some(header.src) || header.dst == NetId::ALL {
             return self.counters.count(DropReason::SpoofedControl);
         }

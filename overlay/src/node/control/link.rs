@@ -61,7 +61,10 @@ impl Control {
                 neighbor.leave(now);
             }
         } else if header.flags.no_forward() || header.dst == NetId::ANY {
-            self.counters.count(DropReason::SpoofedControl);
+            self.counters.count(match bound {
+                Some(_) => DropReason::SpoofedControl,
+                None => DropReason::StrangersWord,
+            });
         } else {
             self.remotes.leave(now, header.src);
         }

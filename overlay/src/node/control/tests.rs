@@ -460,7 +460,8 @@ fn an_inform_that_is_not_the_neighbors_own_word_is_not_followed() {
         bench.receive("7.7.7.7:9", &Small::inform(1, THEM, US, about)),
         []
     );
-    assert_eq!(bench.counters.dropped(DropReason::SpoofedControl), 3);
+    assert_eq!(bench.counters.dropped(DropReason::SpoofedControl), 2);
+    assert_eq!(bench.counters.dropped(DropReason::StrangersWord), 1);
     let private = Inform {
         subject: NetId(9),
         endpoint: "10.0.0.1:9999".parse().unwrap(),

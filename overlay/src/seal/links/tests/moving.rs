@@ -155,7 +155,7 @@ fn who_came_up_where_another_nodes_link_still_is_introduces_itself_first() {
     }
     settle(NOW, &mut near, &mut far);
     assert_eq!(far.messages, [hello(NEAR)]);
-    assert_eq!(far.counters.dropped(DropReason::SpoofedControl), 2);
+    assert_eq!(far.counters.dropped(DropReason::Stranger), 2);
 }
 
 #[test]
