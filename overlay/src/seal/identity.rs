@@ -12,15 +12,14 @@ use wire::NetId;
 use wire::sealed::{Certificate, Revocations};
 
 use crate::seal::keys::Key;
-use crate::seal::noise::public_of;
+use crate::seal::x25519::Pair;
 
 /// Bytes of V and its signature, which a handshake carries.
 pub const BINDING_LEN: usize = 96;
 
 /// The keys of this node. Wiped when dropped.
 pub struct Identity {
-    secret: Key,
-    public: [u8; 32],
+    pair: Pair,
     signing: SigningKey,
 }
 
@@ -38,15 +37,14 @@ impl Identity {
     /// The identity of two secrets of 32 random bytes each.
     pub fn new(secret: Key, signing: &Key) -> Self {
         Self {
-            public: public_of(&secret),
-            secret,
+            pair: Pair::new(secret),
             signing: SigningKey::from_bytes(signing.bytes()),
         }
     }
 
     /// S: what others know this node by.
     pub const fn public(&self) -> &[u8; 32] {
-        &self.public
+        self.pair.public()
     }
 
     /// V: what others verify this node's signatures with.
@@ -59,13 +57,13 @@ impl Identity {
         Signing(self.signing.clone())
     }
 
-    pub(in crate::seal) const fn secret(&self) -> &Key {
-        &self.secret
+    pub(in crate::seal) const fn pair(&self) -> &Pair {
+        &self.pair
     }
 
     /// V, and its signature that S is this node's under this netid (S32).
     pub fn binding(&self, mesh_id: &[u8; 16], netid: NetId) -> [u8; BINDING_LEN] {
-        let signature = self.signing.sign(&bound(mesh_id, netid, &self.public));
+        let signature = self.signing.sign(&bound(mesh_id, netid, self.public()));
         let mut binding = [0; BINDING_LEN];
         binding[..32].copy_from_slice(&self.signing_public());
         binding[32..].copy_from_slice(&signature.to_bytes());
@@ -76,7 +74,7 @@ impl Identity {
     pub fn netid(&self, mesh_id: &[u8; 16]) -> NetId {
         (0..=u8::MAX)
             .map(|salt| {
-                let hash = blake2s(&[b"netid v1", mesh_id, &self.public, &[salt]]);
+                let hash = blake2s(&[b"netid v1", mesh_id, self.public(), &[salt]]);
                 NetId(u32::from_be_bytes([hash[0], hash[1], hash[2], hash[3]]))
             })
             .find(|netid| netid.is_node())

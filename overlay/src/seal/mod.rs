@@ -48,6 +48,7 @@ pub mod replay;
 pub mod roam;
 pub mod session;
 pub mod sessions;
+pub mod x25519;
 
 #[cfg(test)]
 mod corpus;

@@ -1,7 +1,7 @@
 //! The one Noise pattern, with nothing of it left in memory afterwards.
 //!
 //! snow drives the pattern; the parts that compute are ours, so that what holds a key is wiped: X25519
-//! pairs ([`Pair`]) and the AEAD ([`DirectionKey`], which fits: Noise defines the same nonce). What
+//! ([`Pair`]) and the AEAD ([`DirectionKey`], which fits: Noise defines the same nonce). What
 //! is inside snow's own state, the chaining key and the psk, is overwritten when a [`Noise`] is
 //! dropped. Copies on the stack are left to the stack.
 
@@ -9,7 +9,6 @@ use std::fmt;
 use std::hint::black_box;
 
 use blake2::{Blake2s256, Digest};
-use curve25519_dalek::MontgomeryPoint;
 use snow::params::{CipherChoice, DHChoice, HashChoice};
 use snow::resolvers::CryptoResolver;
 use snow::types::{Cipher, Dh, Hash, Random};
@@ -21,6 +20,7 @@ use crate::seal::aead::{Aead, DirectionKey};
 use crate::seal::handshake::HandshakeError;
 use crate::seal::identity::Identity;
 use crate::seal::keys::Key;
+use crate::seal::x25519::Pair;
 
 const PATTERN: &str = "Noise_XXpsk0_25519_ChaChaPoly_BLAKE2s";
 /// A pattern that needs no key: what takes the place of a state that is dropped.
@@ -42,11 +42,11 @@ impl Noise {
     ) -> Result<Self, HandshakeError> {
         let parts = Parts {
             seed: Some(seed.clone()),
-            known: Some((identity.secret().clone(), *identity.public())),
+            known: Some(identity.pair().clone()),
         };
         let params = PATTERN.parse().map_err(|_| HandshakeError::Noise)?;
         let builder = Builder::with_resolver(params, Box::new(parts))
-            .local_private_key(identity.secret().bytes())
+            .local_private_key(identity.pair().secret().bytes())
             .and_then(|builder| builder.psk(0, psk.bytes()))
             .and_then(|builder| builder.prologue(prologue))
             .map_err(|_| HandshakeError::Noise)?;
@@ -116,17 +116,12 @@ impl fmt::Debug for Noise {
     }
 }
 
-/// The public key of an X25519 secret.
-pub(in crate::seal) fn public_of(secret: &Key) -> [u8; 32] {
-    MontgomeryPoint::mul_base_clamped(*secret.bytes()).to_bytes()
-}
-
 /// What snow is built of.
 struct Parts {
     /// Its one random number.
     seed: Option<Seed>,
-    /// The node's pair: the public key need not be computed for each handshake.
-    known: Option<(Key, [u8; 32])>,
+    /// The node's pair, which need not be computed for each handshake.
+    known: Option<Pair>,
 }
 
 impl CryptoResolver for Parts {
@@ -135,12 +130,11 @@ impl CryptoResolver for Parts {
     }
 
     fn resolve_dh(&self, choice: &DHChoice) -> Option<Box<dyn Dh>> {
-        let pair = Pair {
-            secret: Key::new([0; 32]),
-            public: [0; 32],
+        let slot = Slot {
+            pair: None,
             known: self.known.clone(),
         };
-        (*choice == DHChoice::Curve25519).then(|| Box::new(pair) as Box<dyn Dh>)
+        (*choice == DHChoice::Curve25519).then(|| Box::new(slot) as Box<dyn Dh>)
     }
 
     fn resolve_hash(&self, choice: &HashChoice) -> Option<Box<dyn Hash>> {
@@ -167,24 +161,20 @@ impl Random for Once {
     }
 }
 
-/// An X25519 pair that is wiped.
-struct Pair {
-    secret: Key,
-    public: [u8; 32],
-    known: Option<(Key, [u8; 32])>,
+/// Where snow keeps one of its two pairs: empty until it is set or generated.
+struct Slot {
+    pair: Option<Pair>,
+    known: Option<Pair>,
 }
 
-impl Pair {
+impl Slot {
     fn take(&mut self, secret: Key) {
-        self.public = match &self.known {
-            Some((known, public)) if *known == secret => *public,
-            _ => public_of(&secret),
-        };
-        self.secret = secret;
+        let known = self.known.take().filter(|known| *known.secret() == secret);
+        self.pair = Some(known.unwrap_or_else(|| Pair::new(secret)));
     }
 }
 
-impl Dh for Pair {
+impl Dh for Slot {
     fn name(&self) -> &'static str {
         "25519"
     }
@@ -210,16 +200,17 @@ impl Dh for Pair {
     }
 
     fn pubkey(&self) -> &[u8] {
-        &self.public
+        self.pair.as_ref().map_or(&[], |pair| pair.public())
     }
 
     fn privkey(&self) -> &[u8] {
-        self.secret.bytes()
+        self.pair.as_ref().map_or(&[], |pair| pair.secret().bytes())
     }
 
     fn dh(&self, public: &[u8], out: &mut [u8]) -> Result<(), snow::Error> {
         let public = public.first_chunk::<32>().ok_or(snow::Error::Dh)?;
-        let shared = Zeroizing::new(MontgomeryPoint(*public).mul_clamped(*self.secret.bytes()).0);
+        let agreed = self.pair.as_ref().and_then(|pair| pair.agree(public));
+        let shared = agreed.ok_or(snow::Error::Dh)?;
         out.get_mut(..32)
             .ok_or(snow::Error::Dh)?
             .copy_from_slice(&*shared);
