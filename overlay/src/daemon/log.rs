@@ -2,19 +2,30 @@
 //!
 //! A message that a datagram causes is logged through a [`Limiter`]: at most one per reason in ten
 //! seconds, with the number of those left out. Names from the network go through
-//! [`super::text::foreign`] first; field values are escaped by the subscriber besides.
+//! [`super::text::foreign`] first; field values are escaped by the subscriber besides. Above that
+//! stands one ration for all lines, [`RATE`]: members that come and go without end fill no disk.
 
 use std::collections::BTreeMap;
 use std::io::{self, IsTerminal};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use tracing::{Level, Metadata};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::writer::MakeWriterExt;
 
 use super::args::LogFormat;
+use super::clock::Clock;
 use super::error::Failure;
+use crate::budget::{Bucket, Rate};
 use crate::time::{Duration, Instant};
 
 /// How often one reason is logged.
 pub const INTERVAL: Duration = Duration::from_secs(10);
+/// Lines a second, and at once, that are written of what informs; as many of what warns.
+pub const RATE: Rate = Rate::per_second(1, 300);
+
+/// Lines that were not written for want of a ration, and not told of yet.
+static LEFT_OUT: AtomicU64 = AtomicU64::new(0);
 
 /// Whether `filter` can be read.
 ///
@@ -50,7 +61,7 @@ pub fn start(filter: &str, format: LogFormat) -> Result<(), Failure> {
     let filter = EnvFilter::try_new(filter).map_err(|error| cannot().because(error))?;
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(io::stderr);
+        .with_writer(io::stderr.with_filter(ration()));
     let started = match format {
         // Where in the program a line was written tells its readers nothing.
         LogFormat::Text => builder
@@ -60,6 +71,29 @@ pub fn start(filter: &str, format: LogFormat) -> Result<(), Failure> {
         LogFormat::Json => builder.json().flatten_event(true).try_init(),
     };
     started.map_err(|error| Failure::at_work("cannot start logging", "").because(error))
+}
+
+/// Lines that were left out since it was asked last.
+pub fn take_left_out() -> u64 {
+    LEFT_OUT.swap(0, Relaxed)
+}
+
+/// Whether a line may be written. Who asked for debug lines gets them all.
+fn ration() -> impl Fn(&Metadata<'_>) -> bool {
+    let clock = Clock::start();
+    let (informs, warns) = (Bucket::new(RATE), Bucket::new(RATE));
+    move |line| {
+        let bucket = match *line.level() {
+            Level::ERROR | Level::WARN => &warns,
+            Level::INFO => &informs,
+            _ => return true,
+        };
+        let passes = bucket.take(clock.now());
+        if !passes {
+            LEFT_OUT.fetch_add(1, Relaxed);
+        }
+        passes
+    }
 }
 
 /// Lets one message per reason through in [`INTERVAL`], and counts the others.
@@ -103,6 +137,8 @@ impl Limiter {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, Mutex};
+
     use super::*;
 
     #[test]
@@ -121,6 +157,41 @@ mod tests {
         assert_eq!(limiter.pass(due - Duration::from_micros(1), "a"), None);
         assert_eq!(limiter.pass(due, "a"), Some(1_001));
         assert_eq!(limiter.pass(due, "b"), Some(0));
+    }
+
+    #[test]
+    fn a_flood_of_news_is_cut_and_counted_and_leaves_room_for_warnings() {
+        #[derive(Clone, Default)]
+        struct Page(Arc<Mutex<Vec<u8>>>);
+        impl io::Write for Page {
+            fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+                self.0.lock().unwrap().write(bytes)
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let page = Page::default();
+        let writes = page.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_max_level(Level::DEBUG)
+            .with_writer((move || writes.clone()).with_filter(ration()))
+            .finish();
+        tracing::subscriber::with_default(subscriber, || {
+            for number in 0..1_000 {
+                tracing::info!(number, "news");
+                tracing::debug!(number, "detail");
+            }
+            tracing::warn!("care");
+        });
+        let text = String::from_utf8(page.0.lock().unwrap().clone()).unwrap();
+        let count = |word| text.lines().filter(|line| line.contains(word)).count();
+        let news = count("news");
+        // More than the burst only if a thousand lines took seconds.
+        assert!((300..1_000).contains(&news), "{news}");
+        assert_eq!((count("detail"), count("care")), (1_000, 1));
+        assert_eq!(take_left_out(), 1_000 - news as u64);
+        assert_eq!(take_left_out(), 0);
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::super::admin::Reply;
 use super::super::clock;
+use super::super::log;
 use super::super::pinging::Step;
 use super::super::state::{Remembered, StateError};
 use super::Driver;
@@ -23,6 +24,18 @@ impl Driver {
         self.keep_switch(now);
         self.alarms.look_at(now, &self.shared.counters);
         self.remembering.begin(now, &self.proven());
+        self.tell_of_lines_left_out(now);
+    }
+
+    fn tell_of_lines_left_out(&mut self, now: Instant) {
+        self.lines_left_out += log::take_left_out();
+        if self.lines_left_out > 0 && self.limiter.pass(now, "log").is_some() {
+            let lines = std::mem::take(&mut self.lines_left_out);
+            tracing::warn!(
+                lines,
+                "log lines were left out: there were more than one a second"
+            );
+        }
     }
 
     /// In TAP mode: stations that are over, loops that were found, nodes whose MACs are derived.

@@ -101,6 +101,8 @@ pub struct Driver {
     pingings: Vec<(u64, Pinging, mpsc::Sender<Reply>)>,
     next_ping: u64,
     limiter: Limiter,
+    /// Log lines that were not written, and not told of yet.
+    lines_left_out: u64,
     hurry: Arc<Notify>,
     housekeeping_at: Instant,
     network_changed_at: Option<Instant>,
@@ -186,6 +188,7 @@ impl Driver {
             pingings: Vec::new(),
             next_ping: 0,
             limiter: Limiter::default(),
+            lines_left_out: 0,
             hurry,
             housekeeping_at: Instant::ZERO,
             network_changed_at: None,
