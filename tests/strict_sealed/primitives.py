@@ -43,30 +43,66 @@ BASE_Y = 4 * pow(5, P - 2, P) % P
 
 
 def _x_of(y: int) -> int:
-    """The even square root."""
-    square = (y * y - 1) * pow(D * y * y + 1, P - 2, P)
+    """The even square root. Errors: ValueError, there is none."""
+    square = (y * y - 1) * pow(D * y * y + 1, P - 2, P) % P
     x = pow(square, (P + 3) // 8, P)
     if (x * x - square) % P:
         x = x * pow(2, (P - 1) // 4, P) % P
+    if (x * x - square) % P:
+        raise ValueError("no point")
     return P - x if x & 1 else x
 
 
+# A point is x, y, 1, x*y, all times a common factor: adding needs no division (RFC 8032, 5.1.4).
+ZERO = (0, 1, 1, 0)
+
+
+def _point(x: int, y: int):
+    return x, y, 1, x * y % P
+
+
 def _add(p, q):
-    (x1, y1), (x2, y2) = p, q
-    t = D * x1 * x2 * y1 * y2
-    x = (x1 * y2 + x2 * y1) * pow(1 + t, P - 2, P) % P
-    return x, (y1 * y2 + x1 * x2) * pow(1 - t, P - 2, P) % P
+    a = (p[1] - p[0]) * (q[1] - q[0]) % P
+    b = (p[1] + p[0]) * (q[1] + q[0]) % P
+    c, d = 2 * p[3] * q[3] * D % P, 2 * p[2] * q[2] % P
+    e, f, g, h = b - a, d - c, d + c, b + a
+    return e * f % P, g * h % P, f * g % P, e * h % P
 
 
-def _times(k: int) -> bytes:
-    """That multiple of the base point, written down."""
-    total, power = (0, 1), (_x_of(BASE_Y), BASE_Y)
+def _multiple(k: int, power):
+    total = ZERO
     while k:
         if k & 1:
             total = _add(total, power)
         power, k = _add(power, power), k >> 1
-    x, y = total
+    return total
+
+
+def _written(point) -> bytes:
+    x, y, z, _ = point
+    inverse = pow(z, P - 2, P)
+    x, y = x * inverse % P, y * inverse % P
     return (y | (x & 1) << 255).to_bytes(32, "little")
+
+
+def _read(data: bytes):
+    """Errors: ValueError, it is no point, or not written in the one way."""
+    number = int.from_bytes(data, "little")
+    y, odd = number & (1 << 255) - 1, number >> 255
+    if y >= P:
+        raise ValueError("no point")
+    x = _x_of(y)
+    if odd and not x:
+        raise ValueError("no point")
+    return _point(P - x if odd else x, y)
+
+
+BASE = _point(_x_of(BASE_Y), BASE_Y)
+
+
+def _times(k: int) -> bytes:
+    """That multiple of the base point, written down."""
+    return _written(_multiple(k, BASE))
 
 
 def _scalars(secret: bytes) -> tuple[int, bytes]:
@@ -89,6 +125,22 @@ def sign(secret: bytes, message: bytes) -> bytes:
     return point + s.to_bytes(32, "little")
 
 
+def verify(key: bytes, message: bytes, signature: bytes) -> bool:
+    """Strictly (S40): canonical S and R, no key of small order, no cofactor."""
+    s = int.from_bytes(signature[32:], "little")
+    try:
+        point = _read(key)
+    except ValueError:
+        return False
+    if s >= ORDER or _written(_multiple(8, point)) == _written(ZERO):
+        return False
+    hashed = hashlib.sha512(signature[:32] + key + message).digest()
+    k = int.from_bytes(hashed, "little") % ORDER
+    x, y, z, t = _multiple(k, point)
+    # R = S * B - k * A, whose bytes must be those of the signature.
+    return _written(_add(_multiple(s, BASE), (-x % P, y, z, -t % P))) == signature[:32]
+
+
 # ChaCha20-Poly1305 (RFC 8439)
 
 
@@ -99,15 +151,19 @@ def _quarter(s, a, b, c, d):
         s[z] = (v << n | v >> 32 - n) & 0xFFFFFFFF
 
 
-def _block(key: bytes, counter: int, nonce: bytes) -> bytes:
-    start = list(struct.unpack("<16I", b"expand 32-byte k" + key + struct.pack("<I", counter) + nonce))
+def _rounds(start: list[int]) -> list[int]:
     s = start[:]
     for _ in range(10):
         for column in range(4):
             _quarter(s, column, column + 4, column + 8, column + 12)
         for column in range(4):
             _quarter(s, column, 4 + (column + 1) % 4, 8 + (column + 2) % 4, 12 + (column + 3) % 4)
-    return struct.pack("<16I", *(a + b & 0xFFFFFFFF for a, b in zip(s, start)))
+    return s
+
+
+def _block(key: bytes, counter: int, nonce: bytes) -> bytes:
+    start = list(struct.unpack("<16I", b"expand 32-byte k" + key + struct.pack("<I", counter) + nonce))
+    return struct.pack("<16I", *(a + b & 0xFFFFFFFF for a, b in zip(_rounds(start), start)))
 
 
 def _poly1305(key: bytes, message: bytes) -> bytes:
@@ -134,17 +190,46 @@ def _tag(key: bytes, nonce: bytes, ad: bytes, sealed: bytes) -> bytes:
     return _poly1305(_block(key, 0, nonce)[:32], _pad(ad) + _pad(sealed) + lengths)
 
 
-def seal(key: bytes, counter: int, ad: bytes, text: bytes) -> bytes:
-    nonce = bytes(4) + struct.pack("<Q", counter)
+def seal_with(key: bytes, nonce: bytes, ad: bytes, text: bytes) -> bytes:
     sealed = _stream(key, nonce, text)
     return sealed + _tag(key, nonce, ad, sealed)
 
 
-def open_(key: bytes, counter: int, ad: bytes, sealed: bytes) -> bytes:
-    nonce = bytes(4) + struct.pack("<Q", counter)
-    if not hmac.compare_digest(_tag(key, nonce, ad, sealed[:-16]), sealed[-16:]):
+def open_with(key: bytes, nonce: bytes, ad: bytes, sealed: bytes) -> bytes:
+    """Errors: ValueError."""
+    if len(sealed) < 16 or not hmac.compare_digest(_tag(key, nonce, ad, sealed[:-16]), sealed[-16:]):
         raise ValueError("forged")
     return _stream(key, nonce, sealed[:-16])
+
+
+def counted(counter: int) -> bytes:
+    """The nonce of S21."""
+    return bytes(4) + struct.pack("<Q", counter)
+
+
+def seal(key: bytes, counter: int, ad: bytes, text: bytes) -> bytes:
+    return seal_with(key, counted(counter), ad, text)
+
+
+def open_(key: bytes, counter: int, ad: bytes, sealed: bytes) -> bytes:
+    return open_with(key, counted(counter), ad, sealed)
+
+
+# XChaCha20-Poly1305 (draft-irtf-cfrg-xchacha-03)
+
+
+def extended(key: bytes, nonce: bytes) -> tuple[bytes, bytes]:
+    """Key and nonce for ChaCha20-Poly1305, of a nonce of 24 bytes: HChaCha20 of its first 16."""
+    s = _rounds(list(struct.unpack("<16I", b"expand 32-byte k" + key + nonce[:16])))
+    return struct.pack("<8I", *s[:4], *s[12:]), bytes(4) + nonce[16:]
+
+
+def seal_extended(key: bytes, nonce: bytes, ad: bytes, text: bytes) -> bytes:
+    return seal_with(*extended(key, nonce), ad, text)
+
+
+def open_extended(key: bytes, nonce: bytes, ad: bytes, sealed: bytes) -> bytes:
+    return open_with(*extended(key, nonce), ad, sealed)
 
 
 # Keyed BLAKE3, of at most one chunk (1,024 bytes), which is all that a mac covers
@@ -164,7 +249,8 @@ def _mix(s, a, b, c, d, x, y):
 
 
 def mac(key: bytes, message: bytes) -> bytes:
-    assert len(message) <= 1024
+    if len(message) > 1024:
+        raise ValueError("more than a chunk")
     chain = struct.unpack("<8I", key)
     blocks = [message[at : at + 64] for at in range(0, len(message), 64)] or [b""]
     for number, block in enumerate(blocks):

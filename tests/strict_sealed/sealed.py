@@ -9,7 +9,7 @@ import hashlib
 import hmac
 import struct
 
-from primitives import mac, open_, public, seal, sign, x25519
+from primitives import mac, open_, public, seal, sign, verifying, x25519
 
 # Noise_XXpsk0_25519_ChaChaPoly_BLAKE2s (revision 34)
 
@@ -111,6 +111,62 @@ def derive(key: bytes, info: bytes, length: int = 32) -> bytes:
     """HKDF-SHA256 with an empty salt; at most 32 bytes."""
     extracted = hmac.new(bytes(32), key, hashlib.sha256).digest()
     return hmac.new(extracted, info + b"\1", hashlib.sha256).digest()[:length]
+
+
+class Mesh:
+    """What follows from the mesh secret (S2)."""
+
+    def __init__(self, secret: bytes):
+        self.mesh_id = derive(secret, b"mesh-id v1", 16)
+        self.link_psk = derive(secret, b"link-psk v1")
+        self.mac1 = derive(secret, b"mac1 v1")
+        self.cookie = derive(self.mac1, b"cookie v1")
+        self.e2e_psk = derive(secret, b"e2e-psk v1")
+        self.e2e_mac1 = derive(secret, b"e2e-mac1 v1")
+        self.broadcast = derive(secret, b"bcast v1" + bytes(4))
+
+
+def binding_text(mesh_id: bytes, netid: int, s: bytes) -> bytes:
+    return b"mesh-binding v1" + mesh_id + struct.pack(">I", netid) + s
+
+
+def binding(secret: bytes, mesh_id: bytes, netid: int, s: bytes) -> bytes:
+    """Record 13 (S32)."""
+    return verifying(secret) + sign(secret, binding_text(mesh_id, netid, s))
+
+
+def _unarmored(text: str, prefix: str, label: bytes) -> bytes:
+    """Errors: ValueError."""
+    if not text.lower().startswith(prefix):
+        raise ValueError("another text")
+    digits = text[len(prefix) :].upper()
+    whole = base64.b32decode(digits + "=" * (-len(digits) % 8))
+    data, checksum = whole[:-4], whole[-4:]
+    is_canonical = base64.b32encode(whole).decode().rstrip("=") == digits
+    if not is_canonical or checksum != hashlib.sha256(label + data).digest()[:4]:
+        raise ValueError("damaged")
+    return data
+
+
+def token(text: str) -> dict:
+    """An invitation (S64). Errors: ValueError."""
+    data = _unarmored(text, "mi1-", b"mesh-invitation v1")
+    secret, not_after, mtu = struct.unpack(">32sQH", data[:42])
+    rest, texts = data[42:], []
+
+    def string():
+        nonlocal rest
+        length, value = rest[0], rest[1 : 1 + rest[0]]
+        if not 1 <= length == len(value):
+            raise ValueError("length")
+        rest = rest[1 + length :]
+        return value.decode()
+
+    mesh, count, rest = string(), rest[0], rest[1:]
+    texts = [string() for _ in range(count)]
+    if rest or count > 16:
+        raise ValueError("addresses")
+    return {"secret": secret, "not_after": not_after, "mtu": mtu, "mesh": mesh, "addresses": texts}
 
 
 def armor(prefix: str, label: bytes, data: bytes) -> str:
