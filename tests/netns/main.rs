@@ -14,6 +14,7 @@ mod garbage;
 mod lab;
 mod lab_net;
 mod leak;
+mod member;
 mod mtu;
 mod nat;
 mod ping;

@@ -5,6 +5,7 @@
 
 mod attack;
 mod churn;
+mod ends;
 mod flooding;
 mod insiders;
 mod loss;

@@ -1,9 +1,7 @@
-"""A second implementation of wire/SEALED.md's link handshake and lists, from the document alone.
+"""A second implementation of wire/SEALED.md: keys, handshakes, sessions and lists, from the document alone.
 
-Standard library only, slow, and for tests: no side-channel care whatever. It plays the initiator
-and the responder with the fixed keys of tests/vectors/sealed/ and must arrive at the same bytes.
-
-Run: python3 -m unittest discover -s tests/strict_sealed
+Pure: bytes in, bytes out. With the fixed keys of tests/vectors/sealed/ it must arrive at the same bytes; see
+README.md here.
 """
 
 import base64
@@ -11,181 +9,7 @@ import hashlib
 import hmac
 import struct
 
-# X25519 (RFC 7748)
-
-P = 2**255 - 19
-
-
-def x25519(secret: bytes, point: bytes) -> bytes:
-    k = int.from_bytes(secret, "little") & ~7 & (1 << 254) - 1 | 1 << 254
-    u = int.from_bytes(point, "little") & (1 << 255) - 1
-    x2, z2, x3, z3, swap = 1, 0, u, 1, 0
-    for t in reversed(range(255)):
-        bit = k >> t & 1
-        if swap ^ bit:
-            x2, x3, z2, z3 = x3, x2, z3, z2
-        swap = bit
-        a, b, c, d = x2 + z2, x2 - z2, x3 + z3, x3 - z3
-        aa, bb, da, cb = a * a % P, b * b % P, d * a % P, c * b % P
-        e = aa - bb
-        x3, z3 = (da + cb) ** 2 % P, u * (da - cb) ** 2 % P
-        x2, z2 = aa * bb % P, e * (aa + 121665 * e) % P
-    if swap:
-        x2, z2 = x3, z3
-    return (x2 * pow(z2, P - 2, P) % P).to_bytes(32, "little")
-
-
-def public(secret: bytes) -> bytes:
-    return x25519(secret, (9).to_bytes(32, "little"))
-
-
-# Ed25519 (RFC 8032)
-
-ORDER = 2**252 + 27742317777372353535851937790883648493
-D = -121665 * pow(121666, P - 2, P) % P
-BASE_Y = 4 * pow(5, P - 2, P) % P
-
-
-def _x_of(y: int) -> int:
-    """The even square root."""
-    square = (y * y - 1) * pow(D * y * y + 1, P - 2, P)
-    x = pow(square, (P + 3) // 8, P)
-    if (x * x - square) % P:
-        x = x * pow(2, (P - 1) // 4, P) % P
-    return P - x if x & 1 else x
-
-
-def _add(p, q):
-    (x1, y1), (x2, y2) = p, q
-    t = D * x1 * x2 * y1 * y2
-    x = (x1 * y2 + x2 * y1) * pow(1 + t, P - 2, P) % P
-    return x, (y1 * y2 + x1 * x2) * pow(1 - t, P - 2, P) % P
-
-
-def _times(k: int) -> bytes:
-    """That multiple of the base point, written down."""
-    total, power = (0, 1), (_x_of(BASE_Y), BASE_Y)
-    while k:
-        if k & 1:
-            total = _add(total, power)
-        power, k = _add(power, power), k >> 1
-    x, y = total
-    return (y | (x & 1) << 255).to_bytes(32, "little")
-
-
-def _scalars(secret: bytes) -> tuple[int, bytes]:
-    hashed = hashlib.sha512(secret).digest()
-    return int.from_bytes(hashed[:32], "little") & ~7 & (1 << 254) - 1 | 1 << 254, hashed[32:]
-
-
-def verifying(secret: bytes) -> bytes:
-    return _times(_scalars(secret)[0])
-
-
-def sign(secret: bytes, message: bytes) -> bytes:
-    def number(*parts):
-        return int.from_bytes(hashlib.sha512(b"".join(parts)).digest(), "little") % ORDER
-
-    a, prefix = _scalars(secret)
-    r = number(prefix, message)
-    point = _times(r)
-    s = (r + number(point, verifying(secret), message) * a) % ORDER
-    return point + s.to_bytes(32, "little")
-
-
-# ChaCha20-Poly1305 (RFC 8439)
-
-
-def _quarter(s, a, b, c, d):
-    for x, y, z, n in ((a, b, d, 16), (c, d, b, 12), (a, b, d, 8), (c, d, b, 7)):
-        s[x] = s[x] + s[y] & 0xFFFFFFFF
-        v = s[z] ^ s[x]
-        s[z] = (v << n | v >> 32 - n) & 0xFFFFFFFF
-
-
-def _block(key: bytes, counter: int, nonce: bytes) -> bytes:
-    start = list(struct.unpack("<16I", b"expand 32-byte k" + key + struct.pack("<I", counter) + nonce))
-    s = start[:]
-    for _ in range(10):
-        for column in range(4):
-            _quarter(s, column, column + 4, column + 8, column + 12)
-        for column in range(4):
-            _quarter(s, column, 4 + (column + 1) % 4, 8 + (column + 2) % 4, 12 + (column + 3) % 4)
-    return struct.pack("<16I", *(a + b & 0xFFFFFFFF for a, b in zip(s, start)))
-
-
-def _poly1305(key: bytes, message: bytes) -> bytes:
-    r = int.from_bytes(key[:16], "little") & 0x0FFFFFFC0FFFFFFC0FFFFFFC0FFFFFFF
-    total = 0
-    for at in range(0, len(message), 16):
-        total = (total + int.from_bytes(message[at : at + 16] + b"\1", "little")) * r % (2**130 - 5)
-    return (total + int.from_bytes(key[16:], "little") & 2**128 - 1).to_bytes(16, "little")
-
-
-def _pad(data: bytes) -> bytes:
-    return data + bytes(-len(data) % 16)
-
-
-def _stream(key: bytes, nonce: bytes, text: bytes) -> bytes:
-    out = b""
-    for number, at in enumerate(range(0, len(text), 64), 1):
-        out += bytes(a ^ b for a, b in zip(text[at : at + 64], _block(key, number, nonce)))
-    return out
-
-
-def _tag(key: bytes, nonce: bytes, ad: bytes, sealed: bytes) -> bytes:
-    lengths = struct.pack("<QQ", len(ad), len(sealed))
-    return _poly1305(_block(key, 0, nonce)[:32], _pad(ad) + _pad(sealed) + lengths)
-
-
-def seal(key: bytes, counter: int, ad: bytes, text: bytes) -> bytes:
-    nonce = bytes(4) + struct.pack("<Q", counter)
-    sealed = _stream(key, nonce, text)
-    return sealed + _tag(key, nonce, ad, sealed)
-
-
-def open_(key: bytes, counter: int, ad: bytes, sealed: bytes) -> bytes:
-    nonce = bytes(4) + struct.pack("<Q", counter)
-    if not hmac.compare_digest(_tag(key, nonce, ad, sealed[:-16]), sealed[-16:]):
-        raise ValueError("forged")
-    return _stream(key, nonce, sealed[:-16])
-
-
-# Keyed BLAKE3, of at most one chunk (1,024 bytes), which is all that a mac covers
-
-_IV = (0x6A09E667, 0xBB67AE85, 0x3C6EF372, 0xA54FF53A)
-_PERMUTATION = (2, 6, 3, 10, 7, 0, 4, 13, 1, 11, 12, 5, 9, 14, 15, 8)
-
-
-def _mix(s, a, b, c, d, x, y):
-    for m, n, o in ((x, 16, 12), (y, 8, 7)):
-        s[a] = s[a] + s[b] + m & 0xFFFFFFFF
-        v = s[d] ^ s[a]
-        s[d] = (v >> n | v << 32 - n) & 0xFFFFFFFF
-        s[c] = s[c] + s[d] & 0xFFFFFFFF
-        v = s[b] ^ s[c]
-        s[b] = (v >> o | v << 32 - o) & 0xFFFFFFFF
-
-
-def mac(key: bytes, message: bytes) -> bytes:
-    assert len(message) <= 1024
-    chain = struct.unpack("<8I", key)
-    blocks = [message[at : at + 64] for at in range(0, len(message), 64)] or [b""]
-    for number, block in enumerate(blocks):
-        # KEYED_HASH, CHUNK_START; and at the end CHUNK_END, ROOT
-        flags = 16 | (number == 0) | (2 | 8) * (number == len(blocks) - 1)
-        words = list(struct.unpack("<16I", block + bytes(64 - len(block))))
-        s = [*chain, *_IV, 0, 0, len(block), flags]
-        for _ in range(7):
-            for at in range(4):
-                _mix(s, at, at + 4, at + 8, at + 12, words[2 * at], words[2 * at + 1])
-            for at in range(4):
-                b, c, d = 4 + (at + 1) % 4, 8 + (at + 2) % 4, 12 + (at + 3) % 4
-                _mix(s, at, b, c, d, words[8 + 2 * at], words[9 + 2 * at])
-            words = [words[at] for at in _PERMUTATION]
-        chain = tuple(s[at] ^ s[at + 8] for at in range(8))
-    return struct.pack("<8I", *chain)[:16]
-
+from primitives import mac, open_, public, seal, sign, verifying, x25519
 
 # Noise_XXpsk0_25519_ChaChaPoly_BLAKE2s (revision 34)
 
@@ -287,6 +111,62 @@ def derive(key: bytes, info: bytes, length: int = 32) -> bytes:
     """HKDF-SHA256 with an empty salt; at most 32 bytes."""
     extracted = hmac.new(bytes(32), key, hashlib.sha256).digest()
     return hmac.new(extracted, info + b"\1", hashlib.sha256).digest()[:length]
+
+
+class Mesh:
+    """What follows from the mesh secret (S2)."""
+
+    def __init__(self, secret: bytes):
+        self.mesh_id = derive(secret, b"mesh-id v1", 16)
+        self.link_psk = derive(secret, b"link-psk v1")
+        self.mac1 = derive(secret, b"mac1 v1")
+        self.cookie = derive(self.mac1, b"cookie v1")
+        self.e2e_psk = derive(secret, b"e2e-psk v1")
+        self.e2e_mac1 = derive(secret, b"e2e-mac1 v1")
+        self.broadcast = derive(secret, b"bcast v1" + bytes(4))
+
+
+def binding_text(mesh_id: bytes, netid: int, s: bytes) -> bytes:
+    return b"mesh-binding v1" + mesh_id + struct.pack(">I", netid) + s
+
+
+def binding(secret: bytes, mesh_id: bytes, netid: int, s: bytes) -> bytes:
+    """Record 13 (S32)."""
+    return verifying(secret) + sign(secret, binding_text(mesh_id, netid, s))
+
+
+def _unarmored(text: str, prefix: str, label: bytes) -> bytes:
+    """Errors: ValueError."""
+    if not text.lower().startswith(prefix):
+        raise ValueError("another text")
+    digits = text[len(prefix) :].upper()
+    whole = base64.b32decode(digits + "=" * (-len(digits) % 8))
+    data, checksum = whole[:-4], whole[-4:]
+    is_canonical = base64.b32encode(whole).decode().rstrip("=") == digits
+    if not is_canonical or checksum != hashlib.sha256(label + data).digest()[:4]:
+        raise ValueError("damaged")
+    return data
+
+
+def token(text: str) -> dict:
+    """An invitation (S64). Errors: ValueError."""
+    data = _unarmored(text, "mi1-", b"mesh-invitation v1")
+    secret, not_after, mtu = struct.unpack(">32sQH", data[:42])
+    rest, texts = data[42:], []
+
+    def string():
+        nonlocal rest
+        length, value = rest[0], rest[1 : 1 + rest[0]]
+        if not 1 <= length == len(value):
+            raise ValueError("length")
+        rest = rest[1 + length :]
+        return value.decode()
+
+    mesh, count, rest = string(), rest[0], rest[1:]
+    texts = [string() for _ in range(count)]
+    if rest or count > 16:
+        raise ValueError("addresses")
+    return {"secret": secret, "not_after": not_after, "mtu": mtu, "mesh": mesh, "addresses": texts}
 
 
 def armor(prefix: str, label: bytes, data: bytes) -> str:

@@ -4,6 +4,8 @@ import pathlib
 import struct
 import unittest
 
+import endtoend
+import primitives
 import sealed
 
 VECTORS = pathlib.Path(__file__).parent.parent / "vectors" / "sealed"
@@ -42,13 +44,20 @@ class Keys(unittest.TestCase):
         for epoch in (0, 258):
             info = b"bcast v1" + struct.pack(">I", epoch)
             self.assertEqual(sealed.derive(secret, info), field(MESH, f"broadcast_key_{epoch}"))
-        self.assertEqual(sealed.mac(mac1, b"abc"), field(MESH, "mac_of_abc_by_mac1_key"))
+        self.assertEqual(primitives.mac(mac1, b"abc"), field(MESH, "mac_of_abc_by_mac1_key"))
 
     def test_what_a_node_is_known_by(self):
         for name in ("a node", "another node"):
             node = KEYS[name]
-            s = sealed.public(field(node, "x25519_secret"))
+            s = primitives.public(field(node, "x25519_secret"))
             self.assertEqual(s, field(node, "s"))
+            mesh_id, netid = field(MESH, "mesh_id"), int(node["netid"], 16)
+            made = sealed.binding(field(node, "ed25519_secret"), mesh_id, netid, s)
+            self.assertEqual(made, field(node, "binding"))
+            self.assertEqual(made[:32], field(node, "v"))
+            text = sealed.binding_text(mesh_id, netid, s)
+            self.assertTrue(primitives.verify(made[:32], text, made[32:]))
+            self.assertFalse(primitives.verify(made[:32], text + b"!", made[32:]))
             netid = sealed.netid_of(field(MESH, "mesh_id"), s)
             self.assertEqual(f"{netid:08x}", node["netid_from_s"])
 
@@ -102,7 +111,93 @@ class Handshake(unittest.TestCase):
             made = sealed.link(first, theirs, counter, frames)
             self.assertEqual(made, field(self.scene, f"link_{counter}_of_initiator"))
         keepalive = field(self.scene, "keepalive_of_responder")
-        self.assertEqual(sealed.open_(second, 0, keepalive[:16], keepalive[16:]), b"\x80\1\0\0")
+        self.assertEqual(primitives.open_(second, 0, keepalive[:16], keepalive[16:]), b"\x80\1\0\0")
+
+
+class Ends(unittest.TestCase):
+    src, dst, ours, theirs = 0x2A, 0x07, 0x0A0B0C0D, 0x01020304
+
+    def test_both_ends_arrive_at_the_same_payloads(self):
+        scene = scenes("endtoend.txt")["with ChaCha20-Poly1305"]
+        mac1, mesh_id = field(MESH, "end_to_end_mac1_key"), field(MESH, "mesh_id")
+        a, b = KEYS["a node"], KEYS["another node"]
+        start = endtoend.prologue(mesh_id, self.src, self.dst, self.ours)
+
+        def noise(node, side):
+            ephemeral = field(scene, f"{side}_ephemeral_secret")
+            static = field(node, "x25519_secret")
+            return sealed.Noise(field(MESH, "end_to_end_psk"), start, static, ephemeral, side == "initiator")
+
+        near, far = noise(a, "initiator"), noise(b, "responder")
+        payload = sealed.record(1, b"\1") + sealed.record(5, b"\1") + sealed.record(7, field(b, "netid"))
+        message = near.write(sealed.FIRST, payload)
+        self.assertEqual(endtoend.init(mac1, self.src, self.dst, self.ours, message), field(scene, "init"))
+        self.assertEqual(far.read(sealed.FIRST, message), payload)
+        payload = sealed.record(3, b"\1") + sealed.record(5, b"\1") + sealed.record(9, field(b, "netid"))
+        payload += sealed.record(13, field(b, "binding")) + sealed.record(10, struct.pack(">II", 1, 0x80))
+        message = far.write(sealed.SECOND, payload)
+        made = endtoend.answer(mac1, self.dst, self.src, 2, self.theirs, self.ours, message)
+        self.assertEqual(made, field(scene, "resp"))
+        self.assertEqual(near.read(sealed.SECOND, message), payload)
+        payload = sealed.record(9, field(a, "netid")) + sealed.record(13, field(a, "binding"))
+        payload += sealed.record(10, struct.pack(">II", 1, 0x40))
+        message = near.write(sealed.THIRD, payload)
+        made = endtoend.answer(mac1, self.src, self.dst, 3, self.ours, self.theirs, message)
+        self.assertEqual(made, field(scene, "fin"))
+        self.assertEqual(far.read(sealed.THIRD, message), payload)
+        info = endtoend.INFO + struct.pack(">BII", 1, self.ours, self.theirs)
+        first, second = (sealed.derive(key, info) for key in near.split())
+        packet = field(scene, "payload")
+        made = endtoend.data(first, self.src, self.dst, self.theirs, 0, packet)
+        self.assertEqual(made, field(scene, "data_of_initiator"))
+        made = endtoend.data(second, self.dst, self.src, self.ours, 0, packet)
+        self.assertEqual(made, field(scene, "data_of_responder"))
+
+    def test_broadcasts_signed_and_not(self):
+        for name, scene in scenes("broadcast.txt").items():
+            node = KEYS[scene["node"]]
+            key, mesh_id = field(MESH, "broadcast_key_0"), field(MESH, "mesh_id")
+            secret = field(node, "ed25519_secret") if name == "signed" else None
+            payload, boot = field(scene, "payload"), field(scene, "boot")
+            for sequence in (0, 1):
+                made = endtoend.broadcast(key, mesh_id, self.src, boot, sequence, payload, secret)
+                self.assertEqual(made, field(scene, f"broadcast_{sequence}"))
+                opened = endtoend.open_broadcast(key, mesh_id, self.src, made, field(node, "v"))
+                self.assertEqual(opened, payload)
+                for src, v in ((7, field(node, "v")), (self.src, field(KEYS["another node"], "v"))):
+                    if src == 7 or secret:
+                        with self.assertRaises(ValueError):
+                            endtoend.open_broadcast(key, mesh_id, src, made, v)
+
+
+class Cookie(unittest.TestCase):
+    def test_it_is_opened_with_the_mac1_of_its_init_and_makes_mac2(self):
+        scene = scenes("cookie.txt")["from 192.0.2.5 port 44204"]
+        address = bytes(10) + b"\xff\xff" + bytes([192, 0, 2, 5]) + struct.pack(">H", 44204)
+        cookie = primitives.mac(field(scene, "cookie_secret"), address)
+        self.assertEqual(cookie, field(scene, "cookie"))
+        datagram, mac1 = field(scene, "datagram"), field(scene, "mac1_of_init")
+        key = field(MESH, "cookie_key")
+        self.assertEqual(primitives.seal_extended(key, datagram[8:32], mac1, cookie), datagram[32:])
+        self.assertEqual(primitives.open_extended(key, datagram[8:32], mac1, datagram[32:]), cookie)
+        handshake = scenes("handshake.txt")["with AES-256-GCM"]
+        init = field(handshake, "init")
+        before = init[: 26 + int.from_bytes(init[8:10], "big")]
+        self.assertEqual(before[-16:], mac1)
+        self.assertEqual(primitives.mac(cookie + bytes(16), before), field(scene, "mac2_of_next_init"))
+
+
+class Files(unittest.TestCase):
+    def test_a_token_says_what_went_into_it(self):
+        scene = scenes("token.txt")["two addresses"]
+        read = sealed.token(scene["token"])
+        self.assertEqual(sealed.token(scene["token"].upper()), read)
+        self.assertEqual(read["secret"], field(scene, "mesh_secret"))
+        for key in ("not_after", "mtu", "mesh"):
+            self.assertEqual(str(read[key]), scene[key])
+        self.assertEqual(read["addresses"], [scene["address_1"], scene["address_2"]])
+        with self.assertRaises(ValueError):
+            sealed.token(scene["token"][:-1] + ("a" if scene["token"][-1] != "a" else "b"))
 
 
 class Session(unittest.TestCase):
@@ -129,10 +224,16 @@ class Authority(unittest.TestCase):
         ):
             scene = found[name]
             secret = field(scene, "authority_secret")
-            self.assertEqual(sealed.verifying(secret), field(scene, "authority"))
+            self.assertEqual(primitives.verifying(secret), field(scene, "authority"))
             made = sealed.revocations(secret, field(MESH, "mesh_id"), number, entries)
             self.assertEqual(made, field(scene, "list"))
             self.assertEqual(sealed.armor("mr1-", b"mesh-revocations v1", made), scene["text"])
+        for scene in scenes("certificate.txt").values():
+            secret, certificate = field(scene, "authority_secret"), field(scene, "certificate")
+            signature = primitives.sign(secret, b"mesh-cert v1" + certificate[:-64])
+            self.assertEqual(signature, certificate[-64:])
+            text = b"mesh-cert v1" + certificate[:-64]
+            self.assertTrue(primitives.verify(field(scene, "authority"), text, signature))
         texts = found["the texts of key and certificate"]
         for prefix, word in (("ma1-", "authority"), ("mc1-", "certificate")):
             made = sealed.armor(prefix, b"mesh-" + word.encode() + b" v1", field(texts, word))

@@ -10,9 +10,11 @@ use wire::NetId;
 use wire::sealed::{Certificate, Frame, INIT_LEN, LINK_MIN_LEN, Prefix, Revoked};
 use zeroize::Zeroizing;
 
+use crate::keyed::KeyedHasher;
 use crate::seal::aead::Aead;
 use crate::seal::armor::Armor;
 use crate::seal::authority::Authority;
+use crate::seal::broadcast::{self, Broadcasts};
 use crate::seal::cookie::{Held, Jar};
 use crate::seal::handshake::{Answering, Initiation, Scope, check_init};
 use crate::seal::identity::Identity;
@@ -81,6 +83,8 @@ pub(super) fn node(first: u8, netid: NetId, aes: bool) -> Local {
 
 pub(super) const NEAR: NetId = NetId(0x2a);
 pub(super) const FAR: NetId = NetId(0x07);
+/// What is sealed end to end: an IPv4 header.
+const PACKET: &[u8] = b"\x45\0\0\x14\0\0\0\0\x40\xfd\0\0\x0a\0\0\x01\x0a\0\0\x02";
 
 #[test]
 fn keys() {
@@ -203,23 +207,54 @@ fn handshakes_of_ends() {
         "A handshake between two ends, as Data payloads, and the first E-DATA of each side. The\n\
          # nodes are those of keys.txt. SEALED.md, \"End to end\".",
     );
-    text.scene("with AES-256-GCM");
     let scope = Scope::EndToEnd {
         initiator: NEAR,
         responder: FAR,
     };
-    let [ours, theirs] = handshake(&mut text, scope, true, None);
-    let packet = b"\x45\0\0\x14\0\0\0\0\x40\xfd\0\0\x0a\0\0\x01\x0a\0\0\x02";
-    text.hex("payload", packet);
-    for (name, session, src, dst) in [
-        ("data_of_initiator", &ours, NEAR, FAR),
-        ("data_of_responder", &theirs, FAR, NEAR),
+    for (name, aes) in [
+        ("with AES-256-GCM", true),
+        ("with ChaCha20-Poly1305", false),
     ] {
-        let mut payload = [&[0; 16][..], packet, &[0; 16]].concat();
-        session.seal_data(src, dst, &mut payload).unwrap();
-        text.hex(name, &payload);
+        text.scene(name);
+        let [ours, theirs] = handshake(&mut text, scope, aes, None);
+        text.hex("payload", PACKET);
+        for (name, session, src, dst) in [
+            ("data_of_initiator", &ours, NEAR, FAR),
+            ("data_of_responder", &theirs, FAR, NEAR),
+        ] {
+            let mut payload = [&[0; 16][..], PACKET, &[0; 16]].concat();
+            session.seal_data(src, dst, &mut payload).unwrap();
+            text.hex(name, &payload);
+        }
     }
     text.is(include_str!("../../../tests/vectors/sealed/endtoend.txt"));
+}
+
+#[test]
+fn broadcasts() {
+    let mut text = Text::new(
+        "Broadcasts of a node of keys.txt, as Data payloads: the first two of a start of it. SEALED.md,\n\
+         # \"End to end\".",
+    );
+    for (name, signed) in [("not signed", false), ("signed", true)] {
+        text.scene(name);
+        let local = node(0x40, NEAR, true);
+        text.line("node", "a node");
+        text.hex("boot", &local.boot.to_be_bytes());
+        text.hex("payload", PACKET);
+        let hasher = KeyedHasher(1, 2);
+        let origin = Broadcasts::new(&local, signed, hasher);
+        let other = Broadcasts::new(&node(0x80, FAR, true), signed, hasher);
+        other.note(NEAR, local.boot, local.identity.signing_public());
+        for sequence in 0..2 {
+            let mut sealed = vec![0; PACKET.len() + broadcast::overhead(signed)];
+            origin.seal(PACKET, &mut sealed).unwrap();
+            text.hex(&format!("broadcast_{sequence}"), &sealed);
+            let len = other.open(Instant::ZERO, NEAR, &mut sealed).unwrap();
+            assert_eq!(sealed[24..24 + len], *PACKET);
+        }
+    }
+    text.is(include_str!("../../../tests/vectors/sealed/broadcast.txt"));
 }
 
 #[test]

@@ -4,12 +4,13 @@
 //! every map is ordered, so that one seed gives one run. It holds real [`Control`]s and [`Flood`]s
 //! and runs them through the real pump: there is no second implementation of a rule in here, only
 //! wires between the nodes. Nodes with a mesh secret speak sealed, joined as in the daemon
-//! ([`sealing`]); [`laws`] are checked while a world runs, [`attacker`] has what strangers try.
+//! ([`sealing`], [`ends`]); [`laws`] are checked while a world runs, [`attacker`] has what strangers try.
 //!
 //! Test: build a world from a [`Graph`], run until its links are live, send, run until quiet, ask
 //! what was delivered and what it cost.
 
 pub mod attacker;
+pub mod ends;
 pub mod laws;
 pub mod netem;
 pub mod sealing;
@@ -41,6 +42,7 @@ use rand_core::{Rng, SeedableRng};
 use wire::{Flags, HEADER_LEN, Header, Kind};
 
 use attacker::Tapped;
+use ends::Ending;
 use laws::Ledger;
 use sealing::Sealing;
 
@@ -115,6 +117,10 @@ pub struct World {
     pub astray: BTreeMap<SocketAddr, Vec<Vec<u8>>>,
     /// What the wires carried, once somebody listens: see [`attacker`].
     pub tapped: Option<Vec<Tapped>>,
+    /// Messages that nodes passed on, once somebody listens: by whom.
+    pub passed: Option<Vec<(usize, Vec<u8>)>>,
+    /// Netids that an insider speaks under, so that what is said is not its relays' fault.
+    pub tolerated: Vec<NetId>,
     /// What the laws remember of the run.
     pub ledger: Ledger,
     choices: Choices,
@@ -143,6 +149,8 @@ pub struct Choices {
     pub largest: u16,
     /// The mesh secret of each node, 32 times this byte; a node without one speaks plain.
     pub secret_of: fn(usize) -> Option<u8>,
+    /// Whether sealed nodes seal Data end to end too, as the daemon does.
+    pub ends: bool,
 }
 
 impl Choices {
@@ -151,6 +159,14 @@ impl Choices {
         Self {
             secret_of: |_| Some(1),
             ..Self::default()
+        }
+    }
+
+    /// The same, and what passes through others is sealed end to end.
+    pub fn end_to_end() -> Self {
+        Self {
+            ends: true,
+            ..Self::sealed()
         }
     }
 }
@@ -163,6 +179,7 @@ impl Default for Choices {
             netid_of,
             largest: 0,
             secret_of: |_| None,
+            ends: false,
         }
     }
 }
@@ -187,6 +204,8 @@ impl World {
             traffic: Traffic::default(),
             astray: BTreeMap::new(),
             tapped: None,
+            passed: None,
+            tolerated: Vec::new(),
             ledger: Ledger::default(),
             choices: choices.clone(),
             addresses: BTreeMap::new(),
@@ -247,7 +266,8 @@ impl World {
         let flood = Flood::new(netid, hasher, seen, self.now);
         let sealing = (choices.secret_of)(number).map(|secret| {
             let seed = self.draw_seed();
-            Sealing::new(self.now, secret, number, netid, starts, seed)
+            let more = (seed, choices.ends);
+            Sealing::new(self.now, secret, number, netid, starts, more)
         });
         Node {
             netid,
@@ -386,9 +406,13 @@ impl World {
         let mut slot = vec![0; HEADER_LEN + len];
         slot[HEADER_LEN] = 0x45;
         slot[HEADER_LEN + 8..HEADER_LEN + 16].copy_from_slice(&number.to_be_bytes());
+        self.ledger.sent(number, self.nodes[node].netid, dst);
+        if self.choices.ends && self.nodes[node].sealing.is_some() {
+            self.send_end_to_end(node, dst, &slot[HEADER_LEN..]);
+            return number;
+        }
         let nonce = self.rng.next_u32();
         let now = self.now;
-        self.ledger.sent(number, self.nodes[node].netid, dst);
         self.nodes[node]
             .flood
             .originate(now, Kind::Data, Flags::NONE, nonce, dst, &mut slot);
@@ -485,6 +509,7 @@ impl World {
                     if let Some(sealing) = &mut at.sealing {
                         sealing.links.handle_timeout(self.now);
                     }
+                    self.wake_ends(node);
                 }
                 self.check_erased(node);
             }
@@ -538,6 +563,7 @@ impl World {
             effects,
             ledger: &self.ledger,
             ghosts,
+            ending: sealing.as_mut().and_then(|sealing| sealing.ending.as_mut()),
         };
         let scene = Scene {
             flood,
@@ -556,8 +582,13 @@ impl World {
         self.check_opened(node, bytes, unopened);
         for (datagram, except) in waiting {
             self.check_forwarded(node, bytes, &datagram);
+            self.check_passed(node, &datagram);
+            if let Some(passed) = &mut self.passed {
+                passed.push((node, datagram.clone()));
+            }
             self.flood_from(node, &datagram, except);
         }
+        self.unseal(node);
         // The daemon's driver takes what control was told before what sealed links were.
         self.carry_out(node);
         let at = &mut self.nodes[node];
@@ -576,7 +607,27 @@ impl World {
 
     fn flood_from(&mut self, node: usize, datagram: &[u8], except: Option<u16>) {
         let neighbors = self.nodes[node].neighbors.clone();
-        for (_, link) in neighbors.except(except) {
+        self.send_over(
+            node,
+            datagram,
+            neighbors.except(except).map(|(_, link)| link),
+        );
+    }
+
+    /// Sends a message to one neighbor, over all its links.
+    fn send_to(&mut self, node: usize, datagram: &[u8], netid: NetId) {
+        let neighbors = self.nodes[node].neighbors.clone();
+        let links = neighbors.links().iter();
+        self.send_over(node, datagram, links.filter(|link| link.netid == netid));
+    }
+
+    fn send_over<'l>(
+        &mut self,
+        node: usize,
+        datagram: &[u8],
+        links: impl Iterator<Item = &'l LinkEntry>,
+    ) {
+        for link in links {
             let at = &mut self.nodes[node];
             let sealed = match &mut at.sealing {
                 None => None,
@@ -642,6 +693,14 @@ impl World {
         }
     }
 
+    /// Gives `node`'s device what was opened of `origin`.
+    fn deliver(&mut self, node: usize, (origin, dst): (NetId, NetId), packet: &[u8]) {
+        let at = &mut self.nodes[node];
+        let whom = (at.netid, origin, dst);
+        let is_true = take(whom, packet, &mut at.delivered, &self.ledger);
+        at.ghosts += u64::from(!is_true);
+    }
+
     fn node_at(&self, address: SocketAddr) -> Option<usize> {
         self.addresses.get(&address).copied()
     }
@@ -663,7 +722,10 @@ impl World {
                         self.say(node, &link.path, &datagram);
                     }
                 }
-                Deed::Publish(set) => self.nodes[node].neighbors = Arc::new(set),
+                Deed::Publish(set) => {
+                    self.nodes[node].neighbors = Arc::new(set);
+                    self.meet_neighbors(node);
+                }
                 Deed::Event(event) => self.nodes[node].events.push((self.now, event)),
             }
         }
@@ -721,7 +783,10 @@ impl Node {
     fn next_timeout(&self) -> Option<Instant> {
         let sealing = self.sealing.as_ref();
         let links = sealing.and_then(|sealing| sealing.links.next_timeout());
-        links.into_iter().chain(self.control.next_timeout()).min()
+        let ending = sealing.and_then(|sealing| sealing.ending.as_ref());
+        let ends = ending.and_then(|ending| ending.ends.next_timeout());
+        let control = self.control.next_timeout();
+        links.into_iter().chain(ends).chain(control).min()
     }
 }
 
@@ -734,21 +799,41 @@ struct Deliver<'n> {
     control: &'n mut Control,
     delivered: &'n mut BTreeMap<u64, u32>,
     effects: &'n mut Effects,
+    ending: Option<&'n mut Ending>,
+}
+
+/// Gives a packet to a device, and says whether somebody had sent it, under this name and to here.
+fn take(
+    (us, origin, dst): (NetId, NetId, NetId),
+    packet: &[u8],
+    delivered: &mut BTreeMap<u64, u32>,
+    ledger: &Ledger,
+) -> bool {
+    let number = packet.get(8..16).and_then(|bytes| bytes.try_into().ok());
+    let Some(number) = number.map(u64::from_be_bytes) else {
+        return false;
+    };
+    *delivered.entry(number).or_insert(0) += 1;
+    ledger.is_sent(number, origin, dst) && (dst == us || dst == NetId::ALL)
 }
 
 impl Sink for Deliver<'_> {
     fn device(&mut self, packet: Packet, arena: &[u8]) {
-        let payload = packet.payload.of(arena);
-        let number = payload.get(8..16).and_then(|bytes| bytes.try_into().ok());
-        let number = number.map(u64::from_be_bytes);
-        if let Some(number) = number {
-            *self.delivered.entry(number).or_insert(0) += 1;
-        }
-        let is_true = number.is_some_and(|number| {
-            self.ledger.is_sent(number, packet.origin, packet.dst)
-                && (packet.dst == self.us || packet.dst == NetId::ALL)
-        });
+        let whom = (self.us, packet.origin, packet.dst);
+        let is_true = take(whom, packet.payload.of(arena), self.delivered, self.ledger);
         *self.ghosts += u64::from(!is_true);
+    }
+
+    fn admits(&self, link: &LinkEntry, header: &Header) -> bool {
+        let stays = header.flags.no_forward() && link.netid == header.src;
+        self.ending.is_none() || stays
+    }
+
+    fn sealed(&mut self, _link: &LinkEntry, packet: Packet, direct: bool) -> bool {
+        if let Some(ending) = &mut self.ending {
+            ending.note(packet, direct);
+        }
+        self.ending.is_some()
     }
 
     fn service(&mut self, _link: &LinkEntry, _header: &Header, _payload: &[u8]) {}

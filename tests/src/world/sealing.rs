@@ -24,6 +24,7 @@ use std::net::SocketAddr;
 use wire::sealed::Control;
 
 use super::World;
+use super::ends::Ending;
 
 /// One node's part in sealed links.
 pub struct Sealing {
@@ -31,6 +32,8 @@ pub struct Sealing {
     pub links: Links,
     /// What it told its owner.
     pub notices: Vec<(Instant, Notice)>,
+    /// What it seals for other ends; `None` where links alone are looked at.
+    pub ending: Option<Ending>,
     opening: Opening,
     handed: Vec<Handed>,
 }
@@ -67,7 +70,7 @@ impl Sealing {
         number: usize,
         netid: NetId,
         starts: u64,
-        seed: [u8; 32],
+        (seed, ends): ([u8; 32], bool),
     ) -> Self {
         let keys = MeshSecret::new([secret; 32]).derive();
         let local = Local::new(
@@ -77,11 +80,13 @@ impl Sealing {
             starts << 32,
             number.is_multiple_of(2),
         );
+        let ending = ends.then(|| Ending::new(&local, seed));
         let hasher = KeyedHasher(seed[0].into(), seed[1].into());
         let random = ChaCha12Rng::from_seed(seed);
         Self {
             links: Links::new(now, local, Timers::default(), hasher, random),
             notices: Vec::new(),
+            ending,
             opening: Opening::default(),
             handed: Vec::new(),
         }
