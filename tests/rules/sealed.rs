@@ -7,16 +7,18 @@ use std::path::Path;
 use std::process::Command;
 
 use overlay::seal::aead::Aead;
+use overlay::seal::broadcast;
 use overlay::seal::cookie::{COOKIE_LIFETIME, SECRET_LIFETIME};
 use overlay::seal::door::Limits;
+use overlay::seal::ends;
 use overlay::seal::invitation::{PEERS_LIMIT, TEXT_LIMIT};
 use overlay::seal::members::{PINS_LIMIT, pulling};
 use overlay::seal::peer::Timers;
 use overlay::seal::replay::{LEAP, WINDOW};
-use overlay::seal::session::LINK_OVERHEAD;
+use overlay::seal::session::{DATA_OVERHEAD, LINK_OVERHEAD};
 use overlay::time::{Duration, Instant};
 use overlay_tests::sessions::session_pair;
-use wire::sealed;
+use wire::sealed::{self, endtoend};
 
 use crate::noalloc::allocations;
 
@@ -64,6 +66,7 @@ fn n(number: usize) -> String {
 #[test]
 fn every_number_of_the_sealed_constants_is_the_codes() {
     let (timers, limits) = (Timers::default(), Limits::default());
+    let far = Timers::end_to_end();
     let (chacha, gcm) = (Aead::ChaCha20Poly1305, Aead::Aes256Gcm);
     let retry = timers.retry.map(|time| time.as_secs_f64().to_string());
     let fin = timers.fin_again.map(|time| time.as_secs_f64());
@@ -215,6 +218,53 @@ fn every_number_of_the_sealed_constants_is_the_codes() {
         (
             "half-open in all; per prefix",
             format!("{}; {}", limits.half_open, limits.half_open_per_prefix),
+        ),
+        (
+            "E-DATA header; E-BCAST header; signature; both shortest",
+            format!(
+                "{}; {}; {}; {} and {} bytes",
+                sealed::LINK_HEADER_LEN,
+                endtoend::BROADCAST_HEADER_LEN,
+                endtoend::SIGNATURE_LEN,
+                DATA_OVERHEAD,
+                endtoend::BROADCAST_MIN_LEN
+            ),
+        ),
+        ("ends: sessions", n(ends::ENDS)),
+        (
+            "ends: retry of E-INIT; given up",
+            format!("{}, +-20 %; {}", list(&far.retry[..4]), s(far.retry[4])),
+        ),
+        (
+            "ends: rekey: initiator; responder; no wait above",
+            format!(
+                "{} +-10 %; {}; {}",
+                s(far.rekey),
+                s(far.rekey_responder),
+                s(far.retry_up)
+            ),
+        ),
+        (
+            "ends: session erased; the last one when silent",
+            format!("{}; {}", s(far.session_lifetime), s(far.dead)),
+        ),
+        ("ends: silence asked", list(&far.ask)),
+        (
+            "ends: E-INITs originated; E-RESPs sent",
+            format!("{}/s; {}/s", ends::INITS, ends::RESPS),
+        ),
+        (
+            "ends: E-INITs of a neighbor over its link",
+            "1/s, bursts of 4".to_owned(),
+        ),
+        (
+            "signed broadcasts: of one src; in all; sequence below",
+            format!(
+                "{}/s; {}/s; {}",
+                broadcast::PER_ORIGIN,
+                n(broadcast::IN_ALL as usize),
+                power(sealed::COUNTER_LIMIT)
+            ),
         ),
     ];
     let expected: Vec<_> = expected
