@@ -212,6 +212,39 @@ def records(payload: bytes) -> dict[int, bytes]:
     return found
 
 
+# Bodies of the controls that are known (S24): least and most bytes.
+CONTROLS = {
+    1: (0, 0), 2: (8, 8), 3: (8, 8), 4: (0, 65_535), 5: (2, 2), 6: (1, 1), 7: (24, 24), 8: (8, 8),
+    9: (12, 12), 10: (17, 1_040),
+}
+
+
+def frames(text: bytes) -> tuple[list[tuple[int, bytes]], bool]:
+    """Messages as (0, message) and controls as (kind, body), up to the first fault; whether there was none."""
+    found = []
+    while text:
+        word, text = int.from_bytes(text[:2], "big"), text[2:] if len(text) >= 2 else None
+        if text is None:
+            return found, False
+        if word == 0:
+            return found, True
+        kind, length = word & 0x7FFF, word
+        if word & 0x8000:
+            if len(text) < 2:
+                return found, False
+            length, text = int.from_bytes(text[:2], "big"), text[2:]
+            least, most = CONTROLS.get(kind, (0, 65_535))
+            if not least <= length <= most:
+                return found, False
+        else:
+            kind = 0
+        if len(text) < length:
+            return found, False
+        found.append((kind, text[:length]))
+        text = text[length:]
+    return found, True
+
+
 def prologue(mesh_id: bytes, sender: int) -> bytes:
     return b"mesh-link v1" + mesh_id + b"\1\1" + struct.pack(">I", sender)
 

@@ -5,6 +5,7 @@ import struct
 import unittest
 
 import endtoend
+import handshake
 import primitives
 import sealed
 
@@ -16,7 +17,8 @@ def scenes(file: str) -> dict[str, dict[str, str]]:
     found = {}
     for block in (VECTORS / file).read_text().split("\n\n"):
         lines = [line for line in block.splitlines() if not line.startswith("#")]
-        scene = dict(line.split(": ", 1) for line in lines)
+        pairs = (line.partition(":") for line in lines)
+        scene = {key: value.strip() for key, _, value in pairs}
         if scene:
             found[scene["name"]] = scene
     return found
@@ -114,6 +116,30 @@ class Handshake(unittest.TestCase):
         self.assertEqual(primitives.open_(second, 0, keepalive[:16], keepalive[16:]), b"\x80\1\0\0")
 
 
+class Reading(unittest.TestCase):
+    controls = {
+        1: "keepalive", 2: "path_challenge", 3: "path_response", 4: "size_probe", 5: "size_seen", 6: "close",
+        7: "counts", 8: "list_number", 9: "list_request", 10: "list_piece",
+    }
+
+    def test_frames_mean_what_they_say(self):
+        for name, scene in scenes("frames.txt").items():
+            found, is_whole = sealed.frames(field(scene, "hex"))
+            said = []
+            for kind, body in found:
+                word = self.controls.get(kind, f"unknown:{kind:04x}") if kind else "message"
+                said.append(word if kind == 1 else f"{word}={body.hex()}")
+            said += [] if is_whole else ["fault"]
+            self.assertEqual(" ".join(said) or "nothing", scene["means"], name)
+
+    def test_records_mean_what_they_say(self):
+        for name, scene in scenes("records.txt").items():
+            message, _, _ = scene["means"].removeprefix("in=").partition(" ")
+            found, is_whole = handshake.scan(int(message), field(scene, "hex"))
+            said = [f"in={message}"] + [f"{kind}={value.hex()}" for kind, value in found]
+            self.assertEqual(" ".join(said + ([] if is_whole else ["fault"])), scene["means"], name)
+
+
 class Ends(unittest.TestCase):
     src, dst, ours, theirs = 0x2A, 0x07, 0x0A0B0C0D, 0x01020304
 
@@ -180,8 +206,7 @@ class Cookie(unittest.TestCase):
         key = field(MESH, "cookie_key")
         self.assertEqual(primitives.seal_extended(key, datagram[8:32], mac1, cookie), datagram[32:])
         self.assertEqual(primitives.open_extended(key, datagram[8:32], mac1, datagram[32:]), cookie)
-        handshake = scenes("handshake.txt")["with AES-256-GCM"]
-        init = field(handshake, "init")
+        init = field(scenes("handshake.txt")["with AES-256-GCM"], "init")
         before = init[: 26 + int.from_bytes(init[8:10], "big")]
         self.assertEqual(before[-16:], mac1)
         self.assertEqual(primitives.mac(cookie + bytes(16), before), field(scene, "mac2_of_next_init"))
