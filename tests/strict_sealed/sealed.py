@@ -9,7 +9,7 @@ import hashlib
 import hmac
 import struct
 
-from primitives import mac, open_, public, seal, sign, verifying, x25519
+from primitives import blake3, mac, open_, public, seal, sign, verifying, x25519
 
 # Noise_XXpsk0_25519_ChaChaPoly_BLAKE2s (revision 34)
 
@@ -186,6 +186,12 @@ def revocations(secret: bytes, mesh_id: bytes, number: int, entries) -> bytes:
 def text_of(secret: bytes) -> str:
     checksum = hashlib.sha256(b"mesh-secret v1" + secret).digest()[:4]
     return "mk1-" + base64.b32encode(secret + checksum).decode().rstrip("=").lower()
+
+
+def identity(x25519_secret: bytes, ed25519_secret: bytes) -> str:
+    """The file with a node's private keys (S62)."""
+    body = f"x25519 {x25519_secret.hex()}\ned25519 {ed25519_secret.hex()}\n"
+    return f"floodmesh identity 1 {blake3(body.encode()).hex()[:16]}\n{body}"
 
 
 def netid_of(mesh_id: bytes, s: bytes) -> int:

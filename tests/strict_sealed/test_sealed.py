@@ -213,6 +213,13 @@ class Cookie(unittest.TestCase):
 
 
 class Files(unittest.TestCase):
+    def test_the_secret_files_of_both_nodes(self):
+        for name, scene in scenes("files.txt").items():
+            node = KEYS[name]
+            made = sealed.identity(field(node, "x25519_secret"), field(node, "ed25519_secret"))
+            self.assertEqual(made.encode(), field(scene, "identity"))
+            self.assertEqual((sealed.text_of(field(MESH, "mesh_secret")) + "\n").encode(), field(scene, "secret"))
+
     def test_a_token_says_what_went_into_it(self):
         scene = scenes("token.txt")["two addresses"]
         read = sealed.token(scene["token"])
