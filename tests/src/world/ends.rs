@@ -147,7 +147,7 @@ impl World {
             Some(payload) => self.originate(node, (dst, Flags::NONE), &payload, None),
             None => {
                 with_ends(sealing, |ends, with| {
-                    ends.send(now, with, dst, packet.into())
+                    ends.send(now, with, dst, packet.into());
                 });
                 self.carry_out_ends(node);
             }

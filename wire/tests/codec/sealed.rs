@@ -154,10 +154,10 @@ fn every_vector_of_frames_means_what_it_says_and_bodies_are_written_back() {
     for (name, plaintext, means) in vectors(FRAMES, "means: ") {
         let frames = Frames::new(&plaintext);
         let words: Vec<String> = frames
-            .map(|frame| frame.map_or("fault".into(), |frame| frame_text(&frame)))
+            .map(|frame| frame.map_or_else(|_| "fault".into(), |frame| frame_text(&frame)))
             .collect();
         let said = match words.is_empty() {
-            true => "nothing".into(),
+            true => "nothing".to_owned(),
             false => words.join(" "),
         };
         assert_eq!(said, means, "{name}");
