@@ -505,6 +505,10 @@ impl World {
             Input::Datagram(from, bytes) => self.receive(node, from, &bytes),
             Input::Wake => {
                 let at = &mut self.nodes[node];
+                // An earlier one came in its place; each that were heard would arm one more.
+                if at.wake_at != Some(self.now) {
+                    return;
+                }
                 at.wake_at = None;
                 if at.next_timeout().is_some_and(|due| due <= self.now) {
                     at.woken += 1;
