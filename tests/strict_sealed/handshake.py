@@ -267,6 +267,13 @@ class Responder(Half):
         return session
 
 
+def link_form(datagram: bytes, flags: int = 1) -> None:
+    """The form of a LINK, or without flags of an E-DATA. Errors: Refused."""
+    counter = int.from_bytes(datagram[8:16], "big")
+    if len(datagram) < 32 or datagram[2] & ~flags or datagram[3] or counter >= COUNTER_LIMIT:
+        raise Refused("form")
+
+
 class Session:
     """Two keys, two indices, two counters (S20 to S23)."""
 
@@ -286,9 +293,7 @@ class Session:
         """Errors: Refused; nothing changed."""
         header = datagram[:16]
         counter = int.from_bytes(header[8:], "big")
-        known = 1 if self.scope.first == 0xAE else 0
-        if len(datagram) < 32 or header[2] & ~known or header[3] or counter >= COUNTER_LIMIT:
-            raise Refused("form")
+        link_form(datagram, flags=1 if self.scope.first == 0xAE else 0)
         if counter in self.opened or counter <= self.highest - WINDOW:
             raise Refused("replayed")
         try:

@@ -245,6 +245,53 @@ class Session(unittest.TestCase):
             self.assertEqual(made, field(scene, f"link_{counter}"))
 
 
+class Adversary(unittest.TestCase):
+    """The scene of adversarial.txt: what this implementation makes of each datagram, in the words of the file."""
+
+    def setUp(self):
+        mesh = sealed.Mesh(field(MESH, "mesh_secret"))
+        node = KEYS["a node"]
+        secrets = field(node, "x25519_secret"), field(node, "ed25519_secret")
+        self.local = handshake.Local(mesh, 0x2A, *secrets, bytes(8))
+        self.scope = handshake.LinkScope(mesh)
+        self.sessions = {}
+        for ours, theirs, first in ((0x01020304, 0x0A0B0C0D, 0x10), (0x05060708, 0x0E0F0001, 0x18)):
+            splits = (bytes(range(at, at + 32)) for at in (first, first + 32))
+            keys = [sealed.session_key(split, 1, ours, theirs) for split in splits]
+            self.sessions[ours] = handshake.Session(self.scope, ours, theirs, *keys, None)
+
+    def outcome(self, datagram: bytes) -> str:
+        if datagram[:1] == b"\xac":
+            return "not_sealed"
+        if datagram[:1] != b"\xae" or not 1 <= int.from_bytes(datagram[1:2], "big") <= 5:
+            return "malformed"
+        if datagram[1] != 5:
+            try:
+                # An INIT alone can be right: nobody here has sent one.
+                handshake.Responder(self.local, self.scope, 1, datagram)
+                return "answered"
+            except handshake.Refused:
+                return "handshake"
+        session = self.sessions.get(int.from_bytes(datagram[4:8], "big"))
+        try:
+            handshake.link_form(datagram)
+            if session is None:
+                return "unknown_session"
+            session.open(datagram)
+            return "opens"
+        except handshake.Refused as error:
+            return {"form": "malformed"}.get(str(error), str(error))
+
+    def test_each_datagram_has_the_outcome_that_the_file_names(self):
+        refusals = {"not_sealed", "malformed", "answered", "handshake", "unknown_session", "replayed", "forged"}
+        for name, scene in scenes("adversarial.txt").items():
+            expected = scene["outcome"]
+            # What is in a LINK that opens is for the rules of messages to judge.
+            opens = expected not in refusals or name == "G a sealed datagram in a sealed one"
+            found = self.outcome(field(scene, "hex"))
+            self.assertEqual(found, "opens" if opens else expected, name)
+
+
 class Authority(unittest.TestCase):
     def test_from_its_secret_to_the_text_of_a_list(self):
         found = scenes("revocation.txt")
