@@ -372,6 +372,42 @@ fn key_shows_public_keys_and_the_netid_that_follows() {
     assert_ne!(home.does("b", "key", ""), text);
 }
 
+/// The value behind `key: ` in the scene of this name.
+fn in_scene<'t>(text: &'t str, name: &str, key: &str) -> &'t str {
+    let scenes = text.split("\n\n");
+    let mut of_name = scenes.filter(|scene| scene.contains(&format!("name: {name}\n")));
+    let mut lines = of_name.next().unwrap().lines();
+    let value = lines.find_map(|line| line.strip_prefix(key)?.strip_prefix(": "));
+    value.unwrap()
+}
+
+#[test]
+fn files_as_the_document_describes_them_are_a_nodes_keys() {
+    const FILES: &str = include_str!("../vectors/sealed/files.txt");
+    const KEYS: &str = include_str!("../vectors/sealed/keys.txt");
+    let home = Home::new();
+    for (name, scene) in [("a", "a node"), ("b", "another node")] {
+        home.does(name, "init", "");
+        for file in ["secret", "identity"] {
+            let hex = in_scene(FILES, scene, file);
+            let byte = |at: usize| u8::from_str_radix(&hex[at..at + 2], 16).unwrap();
+            let bytes: Vec<u8> = (0..hex.len()).step_by(2).map(byte).collect();
+            // In place of what is there, and for its owner alone as before.
+            fs::write(home.path(&format!("{name}/{file}")), bytes).unwrap();
+        }
+        let json = home.does(name, "key --json", "");
+        let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+        for (key, scene, of) in [
+            // Follows from the mesh secret too (S4).
+            ("netid", scene, "netid_from_s"),
+            ("static_key", scene, "s"),
+            ("signing_key", scene, "v"),
+        ] {
+            assert_eq!(json[key].as_str(), Some(in_scene(KEYS, scene, of)), "{key}");
+        }
+    }
+}
+
 #[test]
 fn loose_planted_damaged_and_missing_files_end_every_command() {
     let home = Home::new();

@@ -11,7 +11,7 @@ use overlay::seal::keys::MeshSecret;
 use overlay::seal::local::Local;
 use overlay::seal::session::DATA_OVERHEAD;
 use overlay::time::{Duration, Instant};
-use overlay_tests::world::sealing::identity_of;
+use overlay_tests::world::sealing::{identity_of, revoked};
 use overlay_tests::world::{Choices, Graph, Netem, World};
 use wire::sealed::INIT_LEN;
 use wire::sealed::endtoend::EndToEndKind;
@@ -395,6 +395,56 @@ fn a_relay_that_answers_first_under_anothers_netid_gets_nothing_and_cannot_keep_
         world.run_for(60 * SECOND);
         exchange(&mut world, 0, 2);
         exchange(&mut world, 2, 0);
+        world.check();
+    }
+}
+
+#[test]
+fn a_revoked_end_is_out_of_the_whole_mesh_in_ten_seconds_though_relays_lose_much() {
+    for seed in seeds(3, 100) {
+        let choices = Choices {
+            certified: true,
+            ..Choices::end_to_end()
+        };
+        let graph = Graph::line(5);
+        let mut world = World::new(&graph, Netem::default(), &choices, seed);
+        world.run_until_connected(10 * SECOND);
+        world.run_for(2 * SECOND);
+        for node in 0..4 {
+            exchange(&mut world, node, 4);
+            exchange(&mut world, 4, node);
+        }
+        for &(a, b) in &graph.edges {
+            world.set_netem(a, b, |netem| netem.loss = 200);
+        }
+        // The list begins at the far end of the line.
+        world.publish_list(0, 1, &[revoked(4)]);
+        assert_eq!(world.end_session(0, 4), None, "{}", world.replay());
+        world.run_for(10 * SECOND);
+        for node in 0..4 {
+            assert_eq!(world.end_session(node, 4), None, "{}", world.replay());
+        }
+        assert!(!world.is_sealed(3, 4), "{}", world.replay());
+        // What it says now, and tries again and again, reaches nobody, and nobody speaks to it.
+        for round in 0..60 {
+            let said = world.send(4, world.nodes[round % 4].netid);
+            let to_all = world.send(4, NetId::ALL);
+            let to_it = world.send(round % 4, world.nodes[4].netid);
+            world.run_for(SECOND);
+            for node in 0..4 {
+                assert_eq!(world.deliveries(node, said), 0, "{}", world.replay());
+                assert_eq!(world.deliveries(node, to_all), 0, "{}", world.replay());
+            }
+            assert_eq!(world.deliveries(4, to_it), 0, "{}", world.replay());
+        }
+        for &(a, b) in &graph.edges {
+            world.set_netem(a, b, |netem| netem.loss = 0);
+        }
+        world.run_for(30 * SECOND);
+        for node in 1..4 {
+            exchange(&mut world, 0, node);
+            exchange(&mut world, node, 0);
+        }
         world.check();
     }
 }

@@ -5,10 +5,10 @@ use std::net::SocketAddr;
 use overlay::id::NetId;
 use overlay::pump::count::DropReason;
 use overlay::seal::links::Notice;
-use overlay::time::Duration;
+use overlay::time::{Duration, Instant};
 use overlay_tests::world::attacker::{Forger, Tapped};
 use overlay_tests::world::{Choices, Graph, Netem, World, address_of};
-use wire::sealed::SealedKind;
+use wire::sealed::{SEALED_MAGIC, SealedKind};
 use wire::{Flags, HEADER_LEN, INFORM_LEN, Inform, Kind, emit_control};
 
 use crate::seeds;
@@ -249,6 +249,59 @@ fn nothing_plain_from_a_sealed_neighbors_address_is_taken_or_answered() {
         }
         let refused = world.nodes[0].counters.dropped(DropReason::NotSealed);
         assert_eq!(refused, u64::from(tried));
+        works(&mut world);
+    }
+}
+
+/// When node 1 sends INITs to node 0, which is away, in a minute; whoever has its address says
+/// `answers` to each. The world as it is then.
+fn dialing(seed: u64, answers: &[(Kind, NetId)]) -> (World, Vec<Instant>) {
+    let graph = Graph::line(2);
+    let mut world = World::new(&graph, Netem::default(), &Choices::sealed(), seed);
+    world.kill(0);
+    let (far, address) = (world.nodes[0].netid, world.nodes[0].address);
+    world.tapped = Some(Vec::new());
+    let mut inits = Vec::new();
+    let mut nonce = 0_u32;
+    for _ in 0..600 {
+        world.run_for(SECOND / 10);
+        let said = world.tapped.replace(Vec::new()).unwrap_or_default();
+        for tapped in said {
+            let is_init = tapped.datagram.starts_with(&[SEALED_MAGIC, 1]);
+            assert!(is_init, "{}: {:02x?}", world.replay(), tapped.datagram);
+            inits.push(tapped.at);
+            for (kind, dst) in answers {
+                nonce += 1;
+                let answer = emit_control(*kind, Flags::NO_FORWARD, nonce, far, *dst);
+                assert!(!world.touch(1, address, &answer), "{}", world.replay());
+            }
+        }
+    }
+    world.tapped = None;
+    (world, inits)
+}
+
+#[test]
+fn an_init_that_is_answered_in_plain_is_repeated_as_if_nobody_had_spoken() {
+    for seed in seeds(2, 50) {
+        let us = NetId(0x1001);
+        let answers = [
+            (Kind::Hello, NetId::ANY),
+            (Kind::Hello, us),
+            (Kind::Ping, NetId::ANY),
+            (Kind::Pong, us),
+            (Kind::Goodbye, NetId::ALL),
+            (Kind::Data, us),
+        ];
+        let (_, expected) = dialing(seed, &[]);
+        let (mut world, inits) = dialing(seed, &answers);
+        assert!(!inits.is_empty());
+        assert_eq!(inits, expected, "{}", world.replay());
+        let refused = world.nodes[1].counters.dropped(DropReason::NotSealed);
+        assert_eq!(refused as usize, inits.len() * answers.len());
+        // Who is there in truth is not late for it.
+        world.restart(0);
+        world.run_until_connected(35 * SECOND);
         works(&mut world);
     }
 }

@@ -65,7 +65,7 @@ class Channel:
     def tick(self, now: float) -> None:
         if now >= self.try_at:
             self._begin(now)
-        self.halves = [(at, half) for at, half in self.halves if now - at < HALF_OPEN_SECONDS]
+        self._keep_halves([(at, half) for at, half in self.halves if now - at < HALF_OPEN_SECONDS])
         if self.pending is not None:
             session, fin, since, sent = self.pending
             if now - since >= FIN_SECONDS:
@@ -79,13 +79,25 @@ class Channel:
                 self._erase(index, session)
 
     def _begin(self, now: float) -> None:
-        if self.attempt is not None:
-            self.indices.pop(self.attempt.index, None)
+        self._end_attempt()
         self.attempt = Initiator(self.local, self.scope(True), self.indices.draw(self), self.called)
         self.tried_at = now
         self.try_at = now + self.retry[min(self.tries, len(self.retry) - 1)]
         self.tries += 1
         self.send(self.attempt.datagram)
+
+    def _end_attempt(self) -> None:
+        if self.attempt is not None:
+            self.indices.pop(self.attempt.index, None)
+        self.attempt = None
+
+    def _keep_halves(self, halves: list) -> None:
+        """Those and no others; the indices of the others are free."""
+        kept = {half.index for _, half in halves}
+        for _, half in self.halves:
+            if half.index not in kept:
+                self.indices.pop(half.index, None)
+        self.halves = halves
 
     # In. Errors of all: Refused, and nothing has changed.
 
@@ -101,7 +113,7 @@ class Channel:
         except Refused:
             del self.indices[index]
             raise
-        self.halves = [*self.halves, (now, half)][-HALVES:]
+        self._keep_halves([*self.halves, (now, half)][-HALVES:])
         self.send(half.datagram)
 
     def on_resp(self, datagram: bytes, now: float) -> None:
@@ -124,7 +136,8 @@ class Channel:
                 self.halves.remove((at, half))
                 self.answered = {datagram: session}
                 # What comes of it ends an attempt of ours.
-                self.attempt, self.try_at = None, ENDLESS
+                self._end_attempt()
+                self.try_at = ENDLESS
                 self._keep(session, now)
                 self._move(session)
                 return

@@ -131,21 +131,33 @@ def parse(scope, kind: int, datagram: bytes) -> tuple[int, int, bytes]:
     return sender, receiver, before[at:]
 
 
+def scan(message: int, payload: bytes) -> tuple[list[tuple[int, bytes]], bool]:
+    """The known records of Noise message 1, 2 or 3, up to the first fault; and whether there was none."""
+    found, seen = [], set()
+    while payload:
+        if len(payload) < 3:
+            return found, False
+        kind, length = struct.unpack(">BH", payload[:3])
+        value, payload = payload[3 : 3 + length], payload[3 + length :]
+        if len(value) != length or kind in seen:
+            return found, False
+        seen.add(kind)
+        if kind in RECORDS:
+            within, least, most = RECORDS[kind]
+            if message not in within or not least <= length <= most:
+                return found, False
+            found.append((kind, value))
+        elif kind % 2:
+            return found, False
+    return found, True
+
+
 def records(message: int, payload: bytes) -> dict[int, bytes]:
     """Errors: Refused."""
-    try:
-        found = sealed.records(payload)
-    except (ValueError, struct.error) as error:
-        raise Refused("records") from error
-    for kind, value in found.items():
-        if kind not in RECORDS and kind % 2:
-            raise Refused("unknown odd record")
-        within, least, most = RECORDS.get(kind, ((message,), 0, 65_535))
-        if message not in within or not least <= len(value) <= most:
-            raise Refused("record out of place")
-    if MUST[message] - set(found):
-        raise Refused("missing record")
-    return found
+    found, is_whole = scan(message, payload)
+    if not is_whole or MUST[message] - {kind for kind, _ in found}:
+        raise Refused("records")
+    return dict(found)
 
 
 class Half:
@@ -255,6 +267,13 @@ class Responder(Half):
         return session
 
 
+def link_form(datagram: bytes, flags: int = 1) -> None:
+    """The form of a LINK, or without flags of an E-DATA. Errors: Refused."""
+    counter = int.from_bytes(datagram[8:16], "big")
+    if len(datagram) < 32 or datagram[2] & ~flags or datagram[3] or counter >= COUNTER_LIMIT:
+        raise Refused("form")
+
+
 class Session:
     """Two keys, two indices, two counters (S20 to S23)."""
 
@@ -274,9 +293,7 @@ class Session:
         """Errors: Refused; nothing changed."""
         header = datagram[:16]
         counter = int.from_bytes(header[8:], "big")
-        known = 1 if self.scope.first == 0xAE else 0
-        if len(datagram) < 32 or header[2] & ~known or header[3] or counter >= COUNTER_LIMIT:
-            raise Refused("form")
+        link_form(datagram, flags=1 if self.scope.first == 0xAE else 0)
         if counter in self.opened or counter <= self.highest - WINDOW:
             raise Refused("replayed")
         try:

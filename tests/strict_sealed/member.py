@@ -12,6 +12,7 @@ import struct
 
 import endtoend
 import packet
+import sealed
 from channel import END_RETRY, Channel, Indices
 from endtoend import ALL_NODES
 from handshake import EndScope, LinkScope, Local, Refused
@@ -26,24 +27,6 @@ END_LIFETIME = 7_200
 
 def name(netid: int) -> str:
     return f"{netid:08x}"
-
-
-def frames(text: bytes):
-    """Messages as (0, message) and controls as (kind, body), up to the first fault (S24)."""
-    while len(text) >= 2:
-        word = int.from_bytes(text[:2], "big")
-        if word == 0:
-            return
-        if not word & 0x8000:
-            kind, head, length = 0, 2, word
-        elif len(text) < 4:
-            return
-        else:
-            kind, head, length = word & 0x7FFF, 4, int.from_bytes(text[2:4], "big")
-        if len(text) < head + length:
-            return
-        yield kind, text[head : head + length]
-        text = text[head + length :]
 
 
 def control(kind: int, body: bytes) -> bytes:
@@ -130,7 +113,7 @@ class Member:
         except (Refused, IndexError) as error:
             self.report({"event": "refused", "from": str(endpoint), "reason": str(error), "hex": datagram[:8].hex()})
             return
-        for kind, body in frames(text):
+        for kind, body in sealed.frames(text)[0]:
             if kind == 0:
                 self._on_message(source, body)
             elif kind == PATH_CHALLENGE and len(body) == 8:
@@ -289,11 +272,11 @@ class Member:
         far = set(self.live().values())
         if dst == ALL_NODES:
             mesh = self.local.mesh
-            sealed = endtoend.broadcast(
+            whole = endtoend.broadcast(
                 mesh.broadcast, mesh.mesh_id, self.local.netid, self.local.boot, self.sequence, payload
             )
             self.sequence += 1
-            self.flood(self.message(DATA, ALL_NODES, sealed))
+            self.flood(self.message(DATA, ALL_NODES, whole))
         elif far == {dst}:
             endpoint = next(iter(self.live()))
             self.say_on(endpoint, self.message(DATA, dst, payload, NO_FORWARD))

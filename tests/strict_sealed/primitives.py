@@ -232,9 +232,11 @@ def open_extended(key: bytes, nonce: bytes, ad: bytes, sealed: bytes) -> bytes:
     return open_with(*extended(key, nonce), ad, sealed)
 
 
-# Keyed BLAKE3, of at most one chunk (1,024 bytes), which is all that a mac covers
+# BLAKE3, of at most one chunk (1,024 bytes), which is all that a mac covers
 
-_IV = (0x6A09E667, 0xBB67AE85, 0x3C6EF372, 0xA54FF53A)
+_IV = (
+    0x6A09E667, 0xBB67AE85, 0x3C6EF372, 0xA54FF53A, 0x510E527F, 0x9B05688C, 0x1F83D9AB, 0x5BE0CD19,
+)
 _PERMUTATION = (2, 6, 3, 10, 7, 0, 4, 13, 1, 11, 12, 5, 9, 14, 15, 8)
 
 
@@ -248,16 +250,16 @@ def _mix(s, a, b, c, d, x, y):
         s[b] = (v >> o | v << 32 - o) & 0xFFFFFFFF
 
 
-def mac(key: bytes, message: bytes) -> bytes:
+def _blake3(chain: tuple, message: bytes, mode: int) -> bytes:
+    """Of one chunk, which is the root. Errors: ValueError."""
     if len(message) > 1024:
         raise ValueError("more than a chunk")
-    chain = struct.unpack("<8I", key)
     blocks = [message[at : at + 64] for at in range(0, len(message), 64)] or [b""]
     for number, block in enumerate(blocks):
-        # KEYED_HASH, CHUNK_START; and at the end CHUNK_END, ROOT
-        flags = 16 | (number == 0) | (2 | 8) * (number == len(blocks) - 1)
+        # CHUNK_START; and at the end CHUNK_END, ROOT
+        flags = mode | (number == 0) | (2 | 8) * (number == len(blocks) - 1)
         words = list(struct.unpack("<16I", block + bytes(64 - len(block))))
-        s = [*chain, *_IV, 0, 0, len(block), flags]
+        s = [*chain, *_IV[:4], 0, 0, len(block), flags]
         for _ in range(7):
             for at in range(4):
                 _mix(s, at, at + 4, at + 8, at + 12, words[2 * at], words[2 * at + 1])
@@ -266,4 +268,13 @@ def mac(key: bytes, message: bytes) -> bytes:
                 _mix(s, at, b, c, d, words[8 + 2 * at], words[9 + 2 * at])
             words = [words[at] for at in _PERMUTATION]
         chain = tuple(s[at] ^ s[at + 8] for at in range(8))
-    return struct.pack("<8I", *chain)[:16]
+    return struct.pack("<8I", *chain)
+
+
+def blake3(message: bytes) -> bytes:
+    return _blake3(_IV, message, 0)
+
+
+def mac(key: bytes, message: bytes) -> bytes:
+    """Keyed, and its first 16 bytes."""
+    return _blake3(struct.unpack("<8I", key), message, 16)[:16]

@@ -9,7 +9,7 @@ import hashlib
 import hmac
 import struct
 
-from primitives import mac, open_, public, seal, sign, verifying, x25519
+from primitives import blake3, mac, open_, public, seal, sign, verifying, x25519
 
 # Noise_XXpsk0_25519_ChaChaPoly_BLAKE2s (revision 34)
 
@@ -188,6 +188,12 @@ def text_of(secret: bytes) -> str:
     return "mk1-" + base64.b32encode(secret + checksum).decode().rstrip("=").lower()
 
 
+def identity(x25519_secret: bytes, ed25519_secret: bytes) -> str:
+    """The file with a node's private keys (S62)."""
+    body = f"x25519 {x25519_secret.hex()}\ned25519 {ed25519_secret.hex()}\n"
+    return f"floodmesh identity 1 {blake3(body.encode()).hex()[:16]}\n{body}"
+
+
 def netid_of(mesh_id: bytes, s: bytes) -> int:
     for salt in range(256):
         hashed = hashlib.blake2s(b"netid v1" + mesh_id + s + bytes([salt])).digest()
@@ -210,6 +216,39 @@ def records(payload: bytes) -> dict[int, bytes]:
             raise ValueError("records")
         found[kind] = value
     return found
+
+
+# Bodies of the controls that are known (S24): least and most bytes.
+CONTROLS = {
+    1: (0, 0), 2: (8, 8), 3: (8, 8), 4: (0, 65_535), 5: (2, 2), 6: (1, 1), 7: (24, 24), 8: (8, 8),
+    9: (12, 12), 10: (17, 1_040),
+}
+
+
+def frames(text: bytes) -> tuple[list[tuple[int, bytes]], bool]:
+    """Messages as (0, message) and controls as (kind, body), up to the first fault; whether there was none."""
+    found = []
+    while text:
+        word, text = int.from_bytes(text[:2], "big"), text[2:] if len(text) >= 2 else None
+        if text is None:
+            return found, False
+        if word == 0:
+            return found, True
+        kind, length = word & 0x7FFF, word
+        if word & 0x8000:
+            if len(text) < 2:
+                return found, False
+            length, text = int.from_bytes(text[:2], "big"), text[2:]
+            least, most = CONTROLS.get(kind, (0, 65_535))
+            if not least <= length <= most:
+                return found, False
+        else:
+            kind = 0
+        if len(text) < length:
+            return found, False
+        found.append((kind, text[:length]))
+        text = text[length:]
+    return found, True
 
 
 def prologue(mesh_id: bytes, sender: int) -> bytes:

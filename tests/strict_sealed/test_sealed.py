@@ -5,6 +5,7 @@ import struct
 import unittest
 
 import endtoend
+import handshake
 import primitives
 import sealed
 
@@ -16,7 +17,8 @@ def scenes(file: str) -> dict[str, dict[str, str]]:
     found = {}
     for block in (VECTORS / file).read_text().split("\n\n"):
         lines = [line for line in block.splitlines() if not line.startswith("#")]
-        scene = dict(line.split(": ", 1) for line in lines)
+        pairs = (line.partition(":") for line in lines)
+        scene = {key: value.strip() for key, _, value in pairs}
         if scene:
             found[scene["name"]] = scene
     return found
@@ -114,6 +116,30 @@ class Handshake(unittest.TestCase):
         self.assertEqual(primitives.open_(second, 0, keepalive[:16], keepalive[16:]), b"\x80\1\0\0")
 
 
+class Reading(unittest.TestCase):
+    controls = {
+        1: "keepalive", 2: "path_challenge", 3: "path_response", 4: "size_probe", 5: "size_seen", 6: "close",
+        7: "counts", 8: "list_number", 9: "list_request", 10: "list_piece",
+    }
+
+    def test_frames_mean_what_they_say(self):
+        for name, scene in scenes("frames.txt").items():
+            found, is_whole = sealed.frames(field(scene, "hex"))
+            said = []
+            for kind, body in found:
+                word = self.controls.get(kind, f"unknown:{kind:04x}") if kind else "message"
+                said.append(word if kind == 1 else f"{word}={body.hex()}")
+            said += [] if is_whole else ["fault"]
+            self.assertEqual(" ".join(said) or "nothing", scene["means"], name)
+
+    def test_records_mean_what_they_say(self):
+        for name, scene in scenes("records.txt").items():
+            message, _, _ = scene["means"].removeprefix("in=").partition(" ")
+            found, is_whole = handshake.scan(int(message), field(scene, "hex"))
+            said = [f"in={message}"] + [f"{kind}={value.hex()}" for kind, value in found]
+            self.assertEqual(" ".join(said + ([] if is_whole else ["fault"])), scene["means"], name)
+
+
 class Ends(unittest.TestCase):
     src, dst, ours, theirs = 0x2A, 0x07, 0x0A0B0C0D, 0x01020304
 
@@ -180,14 +206,20 @@ class Cookie(unittest.TestCase):
         key = field(MESH, "cookie_key")
         self.assertEqual(primitives.seal_extended(key, datagram[8:32], mac1, cookie), datagram[32:])
         self.assertEqual(primitives.open_extended(key, datagram[8:32], mac1, datagram[32:]), cookie)
-        handshake = scenes("handshake.txt")["with AES-256-GCM"]
-        init = field(handshake, "init")
+        init = field(scenes("handshake.txt")["with AES-256-GCM"], "init")
         before = init[: 26 + int.from_bytes(init[8:10], "big")]
         self.assertEqual(before[-16:], mac1)
         self.assertEqual(primitives.mac(cookie + bytes(16), before), field(scene, "mac2_of_next_init"))
 
 
 class Files(unittest.TestCase):
+    def test_the_secret_files_of_both_nodes(self):
+        for name, scene in scenes("files.txt").items():
+            node = KEYS[name]
+            made = sealed.identity(field(node, "x25519_secret"), field(node, "ed25519_secret"))
+            self.assertEqual(made.encode(), field(scene, "identity"))
+            self.assertEqual((sealed.text_of(field(MESH, "mesh_secret")) + "\n").encode(), field(scene, "secret"))
+
     def test_a_token_says_what_went_into_it(self):
         scene = scenes("token.txt")["two addresses"]
         read = sealed.token(scene["token"])
@@ -211,6 +243,53 @@ class Session(unittest.TestCase):
         for counter in (0, 1):
             made = sealed.link(keys[0], 0x01020304, counter, b"\0\2hi")
             self.assertEqual(made, field(scene, f"link_{counter}"))
+
+
+class Adversary(unittest.TestCase):
+    """The scene of adversarial.txt: what this implementation makes of each datagram, in the words of the file."""
+
+    def setUp(self):
+        mesh = sealed.Mesh(field(MESH, "mesh_secret"))
+        node = KEYS["a node"]
+        secrets = field(node, "x25519_secret"), field(node, "ed25519_secret")
+        self.local = handshake.Local(mesh, 0x2A, *secrets, bytes(8))
+        self.scope = handshake.LinkScope(mesh)
+        self.sessions = {}
+        for ours, theirs, first in ((0x01020304, 0x0A0B0C0D, 0x10), (0x05060708, 0x0E0F0001, 0x18)):
+            splits = (bytes(range(at, at + 32)) for at in (first, first + 32))
+            keys = [sealed.session_key(split, 1, ours, theirs) for split in splits]
+            self.sessions[ours] = handshake.Session(self.scope, ours, theirs, *keys, None)
+
+    def outcome(self, datagram: bytes) -> str:
+        if datagram[:1] == b"\xac":
+            return "not_sealed"
+        if datagram[:1] != b"\xae" or not 1 <= int.from_bytes(datagram[1:2], "big") <= 5:
+            return "malformed"
+        if datagram[1] != 5:
+            try:
+                # An INIT alone can be right: nobody here has sent one.
+                handshake.Responder(self.local, self.scope, 1, datagram)
+                return "answered"
+            except handshake.Refused:
+                return "handshake"
+        session = self.sessions.get(int.from_bytes(datagram[4:8], "big"))
+        try:
+            handshake.link_form(datagram)
+            if session is None:
+                return "unknown_session"
+            session.open(datagram)
+            return "opens"
+        except handshake.Refused as error:
+            return {"form": "malformed"}.get(str(error), str(error))
+
+    def test_each_datagram_has_the_outcome_that_the_file_names(self):
+        refusals = {"not_sealed", "malformed", "answered", "handshake", "unknown_session", "replayed", "forged"}
+        for name, scene in scenes("adversarial.txt").items():
+            expected = scene["outcome"]
+            # What is in a LINK that opens is for the rules of messages to judge.
+            opens = expected not in refusals or name == "G a sealed datagram in a sealed one"
+            found = self.outcome(field(scene, "hex"))
+            self.assertEqual(found, "opens" if opens else expected, name)
 
 
 class Authority(unittest.TestCase):

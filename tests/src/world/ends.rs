@@ -18,7 +18,7 @@ use overlay::seal::effect::Event;
 use overlay::seal::ends::{Ends, Membership, Notice, Wish};
 use overlay::seal::links::Links;
 use overlay::seal::local::Local;
-use overlay::seal::members::Claim;
+use overlay::seal::members::{Claim, Refusal};
 use overlay::seal::peer::Timers;
 use overlay::seal::session::DATA_OVERHEAD;
 use overlay::time::Instant;
@@ -147,7 +147,7 @@ impl World {
             Some(payload) => self.originate(node, (dst, Flags::NONE), &payload, None),
             None => {
                 with_ends(sealing, |ends, with| {
-                    ends.send(now, with, dst, packet.into())
+                    ends.send(now, with, dst, packet.into());
                 });
                 self.carry_out_ends(node);
             }
@@ -226,6 +226,23 @@ impl World {
                 }
             }
         }
+        self.carry_out_ends(node);
+    }
+
+    /// Ends what a node seals with those whom a newer list revokes.
+    pub(super) fn end_revoked(&mut self, node: usize) {
+        let now = self.now;
+        let Some(sealing) = &mut self.nodes[node].sealing else {
+            return;
+        };
+        if sealing.links.members().take_changed_list().is_none() {
+            return;
+        }
+        with_ends(sealing, |ends, with| {
+            ends.leave_where(now, with, Refusal::Revoked.reason(), |remote| {
+                (with.refuses)(&Claim::of(remote)) == Some(Refusal::Revoked)
+            });
+        });
         self.carry_out_ends(node);
     }
 

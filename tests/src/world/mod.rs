@@ -151,6 +151,8 @@ pub struct Choices {
     pub secret_of: fn(usize) -> Option<u8>,
     /// Whether sealed nodes seal Data end to end too, as the daemon does.
     pub ends: bool,
+    /// Whether the nodes of the sealed mesh go by certificates.
+    pub certified: bool,
 }
 
 impl Choices {
@@ -180,6 +182,7 @@ impl Default for Choices {
             largest: 0,
             secret_of: |_| None,
             ends: false,
+            certified: false,
         }
     }
 }
@@ -266,7 +269,7 @@ impl World {
         let flood = Flood::new(netid, hasher, seen, self.now);
         let sealing = (choices.secret_of)(number).map(|secret| {
             let seed = self.draw_seed();
-            let more = (seed, choices.ends);
+            let more = (seed, choices.ends, choices.certified);
             Sealing::new(self.now, secret, number, netid, starts, more)
         });
         Node {
@@ -502,6 +505,10 @@ impl World {
             Input::Datagram(from, bytes) => self.receive(node, from, &bytes),
             Input::Wake => {
                 let at = &mut self.nodes[node];
+                // An earlier one came in its place; each that were heard would arm one more.
+                if at.wake_at != Some(self.now) {
+                    return;
+                }
                 at.wake_at = None;
                 if at.next_timeout().is_some_and(|due| due <= self.now) {
                     at.woken += 1;
@@ -595,6 +602,7 @@ impl World {
         if let Some(sealing) = &mut at.sealing {
             sealing.take(now, &at.counters);
         }
+        self.end_revoked(node);
     }
 
     /// Gives the seen table what it wants at once; in the daemon a thread does that.

@@ -10,18 +10,20 @@ use overlay::keyed::KeyedHasher;
 use overlay::node::snapshot::NeighborSet;
 use overlay::pump::count::{Counters, DropReason};
 use overlay::pump::rx::RxBatch;
+use overlay::seal::authority::Authority;
 use overlay::seal::effect::Owned;
 use overlay::seal::identity::Identity;
 use overlay::seal::keys::{Key, MeshSecret};
 use overlay::seal::links::{Links, Notice, Wish};
 use overlay::seal::local::Local;
+use overlay::seal::members::Members;
 use overlay::seal::opening::{Opening, Porter};
 use overlay::seal::peer::Timers;
 use overlay::time::Instant;
 use rand_chacha::ChaCha12Rng;
 use rand_core::SeedableRng;
 use std::net::SocketAddr;
-use wire::sealed::Control;
+use wire::sealed::{Certificate, Control, Frame, Frames, Revoked};
 
 use super::World;
 use super::ends::Ending;
@@ -44,6 +46,38 @@ enum Handed {
     Confirmed(u32),
     Control(u32, (Path, usize), Owned),
     Elsewhere(u32, Path, usize),
+    /// A control about revocation lists, as it was framed.
+    List(u32, Vec<u8>),
+}
+
+/// What certificates of these worlds are good for, in seconds since 1970.
+const WALL: u64 = 1_700_000_000;
+
+/// Who signs certificates in worlds that have any.
+pub fn authority() -> Authority {
+    let mesh_id = MeshSecret::new([1; 32]).derive().mesh_id;
+    Authority::new(mesh_id, &Key::new([0x77; 32]))
+}
+
+/// What shuts node `number` out.
+pub fn revoked(number: usize) -> Revoked {
+    Revoked {
+        serial: number as u64 + 1,
+        static_key: [0; 32],
+        not_after: WALL + 1_000,
+    }
+}
+
+/// Gives a node a certificate of its own, and nothing else to go by.
+fn certify(local: &mut Local, number: usize) -> Members {
+    let (s, v) = (*local.identity.public(), local.identity.signing_public());
+    let mut fields = Certificate::of(local.keys.mesh_id, local.netid, s, v);
+    (fields.serial, fields.not_after) = (revoked(number).serial, WALL + 1_000);
+    local.certificate = authority().sign(&fields, &[]);
+    local.authority = Some(authority().public());
+    let mut members = Members::default().certified();
+    members.set_wall(WALL);
+    members
 }
 
 /// The keys of node `number`: the same after each start.
@@ -70,21 +104,25 @@ impl Sealing {
         number: usize,
         netid: NetId,
         starts: u64,
-        (seed, ends): ([u8; 32], bool),
+        (seed, ends, certified): ([u8; 32], bool, bool),
     ) -> Self {
         let keys = MeshSecret::new([secret; 32]).derive();
-        let local = Local::new(
+        let mut local = Local::new(
             keys,
             identity_of(number),
             netid,
             starts << 32,
             number.is_multiple_of(2),
         );
+        let members = match certified {
+            true => certify(&mut local, number),
+            false => Members::default(),
+        };
         let ending = ends.then(|| Ending::new(&local, seed));
         let hasher = KeyedHasher(seed[0].into(), seed[1].into());
         let random = ChaCha12Rng::from_seed(seed);
         Self {
-            links: Links::new(now, local, Timers::default(), hasher, random),
+            links: Links::new(now, local, Timers::default(), hasher, random).admitting(members),
             notices: Vec::new(),
             ending,
             opening: Opening::default(),
@@ -122,6 +160,11 @@ impl Sealing {
                 }
                 Handed::Elsewhere(index, from, len) => {
                     self.links.handle_elsewhere(now, index, &from, len);
+                }
+                Handed::List(index, frame) => {
+                    if let Some(Ok(Frame::Control(control))) = Frames::new(&frame).next() {
+                        self.links.handle_list(now, index, &control);
+                    }
                 }
             }
         }
@@ -162,6 +205,22 @@ impl World {
         }
     }
 
+    /// Gives a node a revocation list, as its owner would.
+    ///
+    /// # Panics
+    /// When it does not take it.
+    pub fn publish_list(&mut self, node: usize, number: u64, entries: &[Revoked]) {
+        let list = authority().revoke(number, entries);
+        let now = self.now;
+        let sealing = self.nodes[node].sealing.as_mut();
+        let taken = sealing
+            .zip(list)
+            .map(|(s, list)| s.links.take_list(now, list));
+        assert_eq!(taken, Some(Ok(())), "{}", self.replay());
+        self.end_revoked(node);
+        self.carry_out_sealing(node);
+    }
+
     /// Lets `node` say any message over its link to `to`, as an insider may that keeps to no rule.
     /// Says whether there was a session to say it on.
     pub fn say_sealed(&mut self, node: usize, to: usize, message: &[u8]) -> bool {
@@ -194,7 +253,13 @@ impl Porter for Hand<'_> {
     }
 
     fn frame(&mut self, index: u32, by: (Path, usize), control: &Control<'_>) {
-        if let Some(owned) = Owned::of(control) {
+        if let Control::ListNumber(_) | Control::ListRequest(..) | Control::ListPiece(_) = control {
+            let frame = Frame::Control(*control);
+            let mut bytes = vec![0; frame.len()];
+            if frame.emit(&mut bytes).is_some() {
+                self.0.push(Handed::List(index, bytes));
+            }
+        } else if let Some(owned) = Owned::of(control) {
             self.0.push(Handed::Control(index, by, owned));
         }
     }

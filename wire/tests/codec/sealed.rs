@@ -2,14 +2,16 @@
 
 use proptest::prelude::*;
 use wire::sealed::{
-    Answer, AnswerKind, Certificate, Cookie, Frame, Frames, HANDSHAKE_MAX_LEN, INIT_LEN, Init,
-    LinkHeader, Part, Prefix, REVOCATIONS_MIN_LEN, RecordType, Records, Revocations, Revoked,
+    Answer, AnswerKind, Certificate, Control, Cookie, Frame, Frames, HANDSHAKE_MAX_LEN, INIT_LEN,
+    Init, LinkHeader, Part, Prefix, REVOCATIONS_MIN_LEN, RecordType, Records, Revocations, Revoked,
     SealedError, SealedKind, emit_record, endtoend,
 };
 
 use crate::vectors::{blocks, bytes, hex};
 
 const VALID: &str = include_str!("../../../tests/vectors/sealed/datagrams.txt");
+const FRAMES: &str = include_str!("../../../tests/vectors/sealed/frames.txt");
+const RECORDS: &str = include_str!("../../../tests/vectors/sealed/records.txt");
 const INVALID: &str = include_str!("../../../tests/vectors/sealed/datagrams-invalid.txt");
 
 /// Name, datagram and what follows the third key, for each block.
@@ -120,6 +122,60 @@ fn every_invalid_sealed_vector_is_dropped_for_the_part_it_names() {
     for (name, datagram, part) in vectors(INVALID, "drop: ") {
         let error = meaning(&datagram).unwrap_err();
         assert_eq!(part_name(error.part), part, "{name}");
+    }
+}
+
+/// One frame, and its body as it is written again.
+fn frame_text(frame: &Frame<'_>) -> String {
+    let mut whole = vec![0xa5; frame.len()];
+    assert_eq!(frame.emit(&mut whole), Some(whole.len()));
+    let control = match frame {
+        Frame::Message(_) => return format!("message={}", hex(&whole[2..])),
+        Frame::Control(control) => control,
+    };
+    let body = hex(&whole[4..]);
+    match control {
+        Control::Keepalive => "keepalive".into(),
+        Control::PathChallenge(_) => format!("path_challenge={body}"),
+        Control::PathResponse(_) => format!("path_response={body}"),
+        Control::SizeProbe(_) => format!("size_probe={body}"),
+        Control::SizeSeen(_) => format!("size_seen={body}"),
+        Control::Close(_) => format!("close={body}"),
+        Control::Counts(_) => format!("counts={body}"),
+        Control::ListNumber(_) => format!("list_number={body}"),
+        Control::ListRequest(..) => format!("list_request={body}"),
+        Control::ListPiece(_) => format!("list_piece={body}"),
+        Control::Unknown(kind, _) => format!("unknown:{kind:04x}={body}"),
+    }
+}
+
+#[test]
+fn every_vector_of_frames_means_what_it_says_and_bodies_are_written_back() {
+    for (name, plaintext, means) in vectors(FRAMES, "means: ") {
+        let frames = Frames::new(&plaintext);
+        let words: Vec<String> = frames
+            .map(|frame| frame.map_or_else(|_| "fault".into(), |frame| frame_text(&frame)))
+            .collect();
+        let said = match words.is_empty() {
+            true => "nothing".to_owned(),
+            false => words.join(" "),
+        };
+        assert_eq!(said, means, "{name}");
+    }
+}
+
+#[test]
+fn every_vector_of_records_means_what_it_says() {
+    for (name, payload, means) in vectors(RECORDS, "means: in=") {
+        let message = means[..1].parse().unwrap();
+        let mut said = means[..1].to_owned();
+        for record in Records::new(message, &payload) {
+            said += &match record {
+                Ok(record) => format!(" {}={}", record.kind.to_byte(), hex(record.value)),
+                Err(_) => " fault".into(),
+            };
+        }
+        assert_eq!(said, means, "{name}");
     }
 }
 
