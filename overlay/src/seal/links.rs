@@ -35,7 +35,10 @@ use crate::seal::sessions::{Opens, Seals, SessionSet};
 use crate::time::Instant;
 
 mod moving;
+mod rotating;
 mod spreading;
+
+pub use rotating::Rotation;
 
 /// Datagrams of control that wait for one endpoint's session: an introduction and its repetition.
 /// Data does not wait, since a link carries none before control has proved it.
@@ -335,8 +338,10 @@ impl Links {
             waiting,
             datagram,
         };
-        let keys = &self.local.keys;
-        let checked = match self.door.judge(now, keys, &arrival, &mut self.random) {
+        let checked = match self
+            .door
+            .judge(now, &self.local, &arrival, &mut self.random)
+        {
             Verdict::Admit(checked) => checked,
             Verdict::Cookie(cookie) => {
                 self.wishes.push(Wish::Send(*path, Box::new(cookie)));
@@ -460,6 +465,7 @@ impl Links {
         if changed {
             self.wishes.push(Wish::Publish);
         }
+        let is_rotating = changed && self.local.next.is_some();
         // 3. What waited for this session, behind the news of it.
         if let Some(seals) = self.sessions.seals(&entry.path.endpoint) {
             for datagram in entry.waiting.drain(..) {
@@ -467,6 +473,9 @@ impl Links {
                 self.wishes
                     .extend(sealed.map(|sealed| Wish::Send(seals.path, sealed)));
             }
+        }
+        if is_rotating {
+            self.count_next();
         }
         if let Some(theirs) = told {
             self.learn_of_list(now, id, theirs);
