@@ -59,7 +59,7 @@ pub fn forget(args: &ForgetArgs) -> Result<ExitCode, Failure> {
 }
 
 /// What the first of these gives that gives anything.
-fn first<P, T>(
+pub(super) fn first<P, T>(
     places: &[P],
     ask: impl Fn(&P) -> Result<Option<T>, Failure>,
 ) -> Result<Option<T>, Failure> {

@@ -35,10 +35,12 @@ use crate::seal::sessions::{Opens, Seals, SessionSet};
 use crate::time::Instant;
 
 mod moving;
+mod renewing;
 mod rotating;
 mod spreading;
 
-pub use rotating::Rotation;
+pub use renewing::Renewal;
+pub use rotating::{FORMER_LASTS, Rotation};
 
 /// Datagrams of control that wait for one endpoint's session: an introduction and its repetition.
 /// Data does not wait, since a link carries none before control has proved it.
@@ -108,6 +110,8 @@ pub struct Links {
     pulling: Pulling,
     /// When the newest list is announced again, and how often still.
     telling: Option<(Instant, u32)>,
+    /// When the next secret is tried again where it is not in use yet.
+    trying: Option<Instant>,
     sessions: SessionSet,
     effects: Effects,
     wishes: Vec<Wish>,
@@ -136,6 +140,7 @@ impl Links {
             members: Members::default(),
             pulling: Pulling::default(),
             telling: None,
+            trying: None,
             sessions: SessionSet::new(hasher),
             effects: Effects::default(),
             wishes: Vec::new(),
@@ -271,6 +276,7 @@ impl Links {
             .values()
             .filter_map(Entry::next_timeout)
             .chain(self.pull_at())
+            .chain(self.trying)
             .min()
     }
 
@@ -278,6 +284,7 @@ impl Links {
     pub fn handle_timeout(&mut self, now: Instant) {
         self.tell_again(now);
         self.pull(now);
+        self.try_next(now);
         let due: Vec<PeerId> = self
             .peers
             .iter()

@@ -73,11 +73,16 @@ impl Local {
     }
 
     /// The keys that try number `tries` of a handshake begins with (S93). While a session lives, a
-    /// try costs nothing, and the next secret comes first; who gets no answer takes the other one.
+    /// try costs nothing, and the next secret comes first, twice; who gets no answer takes the other
+    /// one.
     pub fn keys_to_begin(&self, tries: u32, is_up: bool) -> &Arc<MeshKeys> {
-        let prefers_next = self.prefers_next || is_up;
+        // One that is lost, or crosses the other side's, must not bring the current one back.
+        let takes_next = match is_up {
+            true => tries % 3 < 2,
+            false => self.prefers_next == (tries % 2 == 0),
+        };
         match &self.next {
-            Some(next) if prefers_next == (tries % 2 == 0) => next,
+            Some(next) if takes_next => next,
             _ => &self.keys,
         }
     }

@@ -76,6 +76,7 @@ impl Driver {
             Verb::Neighbors => Reply::Neighbors(self.neighbors(now)),
             Verb::Nodes => Reply::Nodes(self.nodes(now)),
             Verb::Publish(publish) => self.publish(now, &publish.list),
+            Verb::Reload => return self.reload(request.replies),
             Verb::Forget(forget) => self.forget(now, &forget.target),
             Verb::Counters => Reply::Counters(self.shared.counters.as_ref().into()),
             Verb::Ping(ping) => match self.target_of(&ping.target) {

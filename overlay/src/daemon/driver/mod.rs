@@ -17,6 +17,7 @@ mod deeds;
 mod ends;
 mod housekeeping;
 mod inputs;
+mod reloading;
 mod sealing;
 
 use std::net::SocketAddr;
@@ -28,6 +29,7 @@ use tokio::task::JoinHandle;
 use tuntap::{Change, Watch};
 
 use super::admin::{AdminRequest, Reply};
+use super::args::UpArgs;
 use super::clock::Clock;
 use super::config::Config;
 use super::device::DeviceKeeper;
@@ -48,6 +50,7 @@ use crate::route::switch::Switch;
 use crate::seal::ends::Ends;
 use crate::seal::links::Links;
 use crate::time::{Duration, Instant};
+use reloading::Reloading;
 
 /// Housekeeping that needs no precise time: the seen table, the state file, route checks.
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
@@ -105,12 +108,17 @@ pub struct Driver {
     housekeeping_at: Instant,
     network_changed_at: Option<Instant>,
     resizing: Option<JoinHandle<()>>,
+    /// What the node was started with, to read its settings again.
+    args: UpArgs,
+    reloading: Reloading,
 }
 
 /// What a driver is made of.
 pub struct Parts {
     /// The whole configuration.
     pub config: Config,
+    /// What was typed.
+    pub args: UpArgs,
     /// The clock.
     pub clock: Clock,
     /// What the worker shares.
@@ -144,6 +152,7 @@ impl Driver {
     pub fn new(parts: Parts) -> Self {
         let Parts {
             config,
+            args,
             clock,
             shared,
             control,
@@ -190,6 +199,8 @@ impl Driver {
             housekeeping_at: Instant::ZERO,
             network_changed_at: None,
             resizing: None,
+            args,
+            reloading: Reloading::default(),
         }
     }
 
@@ -217,6 +228,7 @@ impl Driver {
                 Some(resolved) = inputs.resolved.recv() => self.on_resolved(resolved),
                 change = next_change(&mut watch) => self.on_change(change, &mut watch),
                 written = self.remembering.ended() => self.on_written(written),
+                read = self.reloading.ended() => self.on_reloaded(read),
                 Some(queues) = self.device.opened() => self.on_device(queues, &mut watch),
                 Some(report) = inputs.near.recv() => self.on_report(report),
                 Some(report) = inputs.seals.recv() => self.on_seal(report, inputs.seals.len()),

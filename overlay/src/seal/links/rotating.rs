@@ -14,13 +14,16 @@ use std::sync::Arc;
 
 use wire::NetId;
 
-use super::Links;
+use super::{Entry, Links};
 use crate::seal::effect::PeerId;
 use crate::seal::keys::MeshKeys;
 use crate::time::{Duration, Instant};
 
 /// How long what was made under the former secret lasts: as long as any session of a link (S45).
-pub(super) const FORMER_LASTS: Duration = Duration::from_secs(180);
+pub const FORMER_LASTS: Duration = Duration::from_secs(180);
+
+/// How often the next secret is tried on a link whose far end has not used it.
+const TRY_AGAIN: Duration = Duration::from_secs(30);
 
 /// How far a change of the secret has come among a node's neighbors.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -59,16 +62,38 @@ impl Links {
                 if epoch > former {
                     peer.retire(turn, epoch, now + FORMER_LASTS, |from| ended.push(from));
                 }
-                if is_news {
-                    peer.renew(turn);
-                }
             });
             for from in ended {
                 self.door.leave(from);
             }
             self.forget_if_idle(id);
         }
+        if is_news {
+            self.trying = Some(now);
+            self.try_next(now);
+        }
         self.count_next();
+    }
+
+    /// Tries the next secret on all links that do not use it, if it is time to.
+    pub(super) fn try_next(&mut self, now: Instant) {
+        if self.trying.is_none_or(|at| now < at) {
+            return;
+        }
+        let Some(epoch) = self.local.next.as_ref().map(|next| next.epoch) else {
+            self.trying = None;
+            return;
+        };
+        self.trying = Some(now + TRY_AGAIN);
+        let lacks = |entry: &Entry| {
+            let session = entry.peer.current();
+            session.is_some_and(|session| session.epoch() < epoch)
+        };
+        let lacking = self.peers.iter().filter(|(_, entry)| lacks(entry));
+        let lacking: Vec<PeerId> = lacking.map(|(id, _)| *id).collect();
+        for id in lacking {
+            self.with(now, id, |peer, turn| peer.renew(turn));
+        }
     }
 
     /// How far the change has come, while one is under way.

@@ -132,6 +132,20 @@ impl Members {
         self
     }
 
+    /// Takes other rules for those that come up from now on: as [`Self::certified`] and
+    /// [`Self::listing`].
+    pub fn set_rules(&mut self, certified: bool, trusted: Option<Vec<Trusted>>) {
+        (self.certified, self.trusted) = (certified, trusted);
+        // Who is refused by other rules is told of anew.
+        self.told.clear();
+    }
+
+    /// Forgets the revocation list: it is of an authority that is none any more.
+    pub fn drop_list(&mut self) {
+        self.list = RevocationList::default();
+        self.list_changed = false;
+    }
+
     /// Takes a newer revocation list.
     ///
     /// # Errors
