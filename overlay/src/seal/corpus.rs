@@ -443,6 +443,7 @@ impl Scene {
             let [session, _] = session(local, remote, keys);
             let session = Arc::new(session);
             sessions.open(Opens {
+                rights: wire::sealed::RIGHTS,
                 session,
                 path,
                 from: path.endpoint,

@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use rand_chacha::ChaCha12Rng;
 use rand_core::Rng;
 use wire::NetId;
-use wire::sealed::{Control, Frame, LINK_HEADER_LEN, SealedKind, TAG_LEN};
+use wire::sealed::{Certificate, Control, Frame, LINK_HEADER_LEN, RIGHTS, SealedKind, TAG_LEN};
 
 use crate::budget::Level;
 use crate::id::{Endpoint, Path};
@@ -514,12 +514,22 @@ fn carry_out(
                 wishes.push(Wish::Send(path, datagram));
             }
         }
-        Effect::Open { session, netid, .. } => {
+        Effect::Open {
+            session,
+            netid,
+            certificate,
+            ..
+        } => {
+            let certificate = certificate.as_deref().map(Certificate::parse);
             sessions.open(Opens {
                 session,
                 path: name,
                 from: path.endpoint,
                 netid,
+                rights: match certificate {
+                    Some(Ok(certificate)) => certificate.rights,
+                    _ => RIGHTS,
+                },
             });
             return true;
         }

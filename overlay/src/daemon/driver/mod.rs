@@ -45,6 +45,7 @@ use super::state::{Remembered, StateDir};
 use crate::node::control::Control;
 use crate::node::effect::Effects;
 use crate::route::directory::{Directory, Effect as DirectoryEffect};
+use crate::route::grants::Grants;
 use crate::route::learned::Learned;
 use crate::route::switch::Switch;
 use crate::seal::ends::Ends;
@@ -111,6 +112,8 @@ pub struct Driver {
     /// What the node was started with, to read its settings again.
     args: UpArgs,
     reloading: Reloading,
+    /// What certificates let nodes do.
+    grants: Grants,
 }
 
 /// What a driver is made of.
@@ -201,11 +204,13 @@ impl Driver {
             resizing: None,
             args,
             reloading: Reloading::default(),
+            grants: Grants::default(),
         }
     }
 
     /// Dials what was proven before the last restart.
     pub fn remember(&mut self, remembered: &[Remembered]) {
+        self.note_own_grant(self.clock.now());
         let addresses: Vec<SocketAddr> = remembered.iter().map(|entry| entry.remote).collect();
         let now = self.clock.now();
         self.control.remember(now, &addresses, &mut self.effects);

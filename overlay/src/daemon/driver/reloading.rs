@@ -124,6 +124,7 @@ impl Driver {
         if let Some(links) = &mut self.links {
             report.closed = links.renew(now, renewal) as u64;
         }
+        self.note_own_grant(now);
         self.leave_refused_ends(now);
         tracing::info!(changed = ?report.changed, closed = report.closed, "files were read again, as asked");
         report

@@ -175,10 +175,11 @@ impl Driver {
         match notice {
             Notice::Peer(Event::Up(remote)) => {
                 tracing::info!(netid = %remote.netid, %link, "sealed");
-                self.note_origin(&remote);
+                self.note_origin(now, &remote);
             }
             Notice::Peer(Event::Rekeyed(remote)) => {
                 tracing::debug!(netid = %remote.netid, %link, "sealed anew");
+                self.note_grant(now, remote.netid, remote.certificate.as_deref());
             }
             Notice::Peer(Event::Down(why)) => {
                 tracing::info!(%link, reason = ?why, "no longer sealed");
