@@ -14,7 +14,7 @@ use super::error::Failure;
 use super::paths::Places;
 use super::report::ForgottenReport;
 use super::secrets::membership;
-use super::state::{PINS, StateDir};
+use super::state::{AFAR, PINS, StateDir};
 use super::text;
 use crate::id::NetId;
 use crate::seal::members::{Refusal, Trusted, key_text};
@@ -90,6 +90,7 @@ fn forget_in_file(config: &Config, target: &str) -> Result<ForgottenReport, Fail
     };
     let key = members.forget(netid).ok_or_else(none)?;
     state.write(PINS, &StateDir::pins_body(members.pins()))?;
+    state.write(AFAR, &StateDir::afar_body(members.afar()))?;
     Ok(ForgottenReport {
         netid,
         key: key_text(&key),

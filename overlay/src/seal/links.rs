@@ -161,9 +161,9 @@ impl Links {
         &mut self.members
     }
 
-    /// Why somebody may not come up, whatever way it comes.
+    /// Why somebody may not come up over others.
     pub fn refuses(&self, claim: &Claim<'_>) -> Option<Refusal> {
-        self.members.judge(claim).err()
+        self.members.judge_afar(claim).err()
     }
 
     /// The certificates of those whose links are up.

@@ -149,7 +149,7 @@ impl Driver {
                 tracing::info!(%netid, "sealed end to end");
                 self.note_origin(now, &remote);
                 if let Some(links) = &mut self.links {
-                    links.members().note_up(&Claim::of(&remote));
+                    links.members().note_afar(&Claim::of(&remote));
                 }
             }
             Notice::Peer(Event::Rekeyed(remote)) => {

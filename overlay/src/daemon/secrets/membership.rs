@@ -196,21 +196,20 @@ pub fn netid_of(certificate: &[u8]) -> Option<NetId> {
 /// Whom the node lets come up, and the keys that it remembers.
 ///
 /// # Errors
-/// The file of remembered keys is damaged.
+/// The file of remembered keys or of revoked ones is damaged.
 pub fn members(
     config: &Config,
     state: &StateDir,
     mesh_id: Option<&[u8; 16]>,
 ) -> Result<Members, Failure> {
-    let mut members = Members::new(state.pins()?);
+    let mut members = Members::new(state.pins()?).recalling(state.afar());
     members.set_wall(clock::wall_seconds());
     if let Some(trusted) = &config.trusted {
         members = members.listing(trusted.clone());
     }
     if let Some(authority) = &config.authority {
         members = members.certified();
-        let list = state.revocations();
-        let list = list.and_then(|text| Armor::Revocations.decode(&text));
+        let list = state.revocations()?;
         if let (Some(list), Some(mesh_id)) = (list, mesh_id)
             && let Err(error) = members.revoke(list, mesh_id, authority)
         {

@@ -58,6 +58,6 @@ impl Links {
         if unsigned {
             return Some(Refusal::NotCertified);
         }
-        self.refuses(&Claim::of(remote))
+        self.members.judge(&Claim::of(remote)).err()
     }
 }
