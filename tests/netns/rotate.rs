@@ -12,7 +12,7 @@ use std::process::{Output, Stdio};
 use std::time::Duration;
 
 use overlay_tests::cli;
-use overlay_tests::mesh::{Family, Mesh, PATIENCE, Turn, may_run, netid};
+use overlay_tests::mesh::{Family, Mesh, PATIENCE, Turn, may_run};
 
 /// A try that is lost on a busy machine is made again after half a minute.
 const CHANGED: Duration = Duration::from_secs(90);
@@ -121,15 +121,13 @@ fn rotate_what_is_read_again_counts_at_once_and_a_wrong_file_changes_nothing() {
     let mesh = triangle();
     let settings = mesh.directory().join("a.toml");
     let before = fs::read_to_string(&settings).unwrap();
-    let (key, _) = {
-        let output = cli::command(&["key", "--state-dir"])
-            .arg(mesh.directory().join("b.state"))
-            .arg("--config")
-            .arg(mesh.directory().join("b.toml"))
-            .output()
-            .unwrap();
-        (String::from_utf8(output.stdout).unwrap(), ())
-    };
+    let output = cli::command(&["key", "--state-dir"])
+        .arg(mesh.directory().join("b.state"))
+        .arg("--config")
+        .arg(mesh.directory().join("b.toml"))
+        .output()
+        .unwrap();
+    let key = String::from_utf8(output.stdout).unwrap();
     let digits = key.lines().find_map(|line| line.strip_prefix("static key"));
     let line = format!("trusted_keys = [\"{}\"]\n", digits.unwrap().trim());
     // In place: the node opens the files that it had, and no others beside them.
@@ -153,9 +151,10 @@ fn rotate_what_is_read_again_counts_at_once_and_a_wrong_file_changes_nothing() {
 
     write(&(before.clone() + &line));
     assert_eq!(reload(), ["took up: trusted_keys; closed 1 link\n", ""]);
-    node.wait("only b is let in", PATIENCE, |node| {
-        node.live_links() == [netid('b')]
+    node.wait("c is out", PATIENCE, |_| {
+        !mesh.pings('a', 'c', Duration::from_millis(100))
     });
+    mesh.wait_ping('a', 'b');
 
     write(&(before.clone() + "degree = 3\n"));
     let [said, _] = reload();
@@ -163,7 +162,9 @@ fn rotate_what_is_read_again_counts_at_once_and_a_wrong_file_changes_nothing() {
         said.contains("took up: trusted_keys\nother settings changed as well"),
         "{said}"
     );
-    node.wait("c is back", CHANGED, |node| node.live_links().len() == 2);
+    node.wait("c is back", CHANGED, |_| {
+        mesh.pings('a', 'c', Duration::from_secs(1))
+    });
 
     let secret = mesh.directory().join("a.state/secret");
     fs::write(&secret, "mk1-").unwrap();

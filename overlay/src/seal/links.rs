@@ -40,7 +40,7 @@ mod rotating;
 mod spreading;
 
 pub use renewing::Renewal;
-pub use rotating::{FORMER_LASTS, Rotation};
+pub use rotating::{FORMER_LASTS, Rotation, TRY_AGAIN};
 
 /// Datagrams of control that wait for one endpoint's session: an introduction and its repetition.
 /// Data does not wait, since a link carries none before control has proved it.

@@ -10,6 +10,8 @@ use super::super::error::Failure;
 use super::super::reload::{Renewed, Standing, waits_for_start};
 use super::super::report::ReloadedReport;
 use super::Driver;
+use crate::seal::ends::Membership;
+use crate::seal::keys::MeshKeys;
 use crate::seal::links::{FORMER_LASTS, REPLACED, Renewal};
 use crate::time::Instant;
 
@@ -84,8 +86,7 @@ impl Driver {
             return ReloadedReport::default();
         };
         let local = links.local();
-        let next_mac1 =
-            |next: Option<&crate::seal::keys::MeshKeys>| next.map(|next| next.mac1.clone());
+        let next_mac1 = |next: Option<&MeshKeys>| next.map(|next| next.mac1.clone());
         let is_ended = keys.epoch > local.keys.epoch;
         let has_next = next_mac1(next.as_ref()) != next_mac1(local.next.as_deref());
         let mut report = ReloadedReport {
@@ -135,7 +136,7 @@ impl Driver {
         let (Some(ends), Some(links)) = (&mut self.ends, &self.links) else {
             return;
         };
-        let membership = crate::seal::ends::Membership {
+        let membership = Membership {
             local: links.local(),
             refuses: &|claim| links.refuses(claim),
         };

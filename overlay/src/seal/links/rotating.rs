@@ -1,4 +1,4 @@
-//! How a node's links go from one mesh secret to the next (SEALED.md S5, S91 to S94).
+//! How a node's links go from one mesh secret to the next (SEALED.md S5, S92 to S94).
 //!
 //! ```text
 //! current            current, next                     next
@@ -23,7 +23,7 @@ use crate::time::{Duration, Instant};
 pub const FORMER_LASTS: Duration = Duration::from_secs(180);
 
 /// How often the next secret is tried on a link whose far end has not used it.
-const TRY_AGAIN: Duration = Duration::from_secs(30);
+pub const TRY_AGAIN: Duration = Duration::from_secs(30);
 
 /// How far a change of the secret has come among a node's neighbors.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
