@@ -128,6 +128,8 @@ impl Links {
     ) -> Self {
         let mut secret = [0; 32];
         random.fill_bytes(&mut secret);
+        // A start in the middle of a change goes on with it.
+        let trying = local.next.is_some().then_some(now);
         Self {
             local,
             timers,
@@ -140,7 +142,7 @@ impl Links {
             members: Members::default(),
             pulling: Pulling::default(),
             telling: None,
-            trying: None,
+            trying,
             sessions: SessionSet::new(hasher),
             effects: Effects::default(),
             wishes: Vec::new(),
