@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use overlay::daemon::args::{self, Command};
 use overlay::daemon::error::{self, Failure};
-use overlay::daemon::{authority, client, decode, forget, invite, lab, setup, up};
+use overlay::daemon::{authority, client, decode, forget, invite, lab, rotate, setup, up};
 
 fn main() -> ExitCode {
     let command = match args::parse(std::env::args_os()) {
@@ -27,6 +27,8 @@ fn run(command: &Command) -> Result<ExitCode, Failure> {
         Command::Key(key) => invite::key(key),
         Command::Ca(ca) => authority::ca(ca),
         Command::Forget(forget) => forget::forget(forget),
+        Command::Rotate(rotate) => rotate::rotate(rotate),
+        Command::Reload(query) => client::reload(query),
         Command::Status(query) => client::status(query),
         Command::Neighbors(query) => client::neighbors(query),
         Command::Nodes(query) => client::nodes(query),

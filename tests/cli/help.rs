@@ -2,12 +2,14 @@
 
 use overlay_tests::cli::{run, snapshot};
 
-const COMMANDS: [&str; 14] = [
+const COMMANDS: [&str; 16] = [
     "init",
     "join",
     "invite",
     "key",
     "forget",
+    "rotate",
+    "reload",
     "ca",
     "up",
     "status",

@@ -10,6 +10,7 @@ mod help;
 mod keys;
 mod members;
 mod query;
+mod rotate;
 
 use std::path::PathBuf;
 

@@ -95,7 +95,9 @@ fn answers(verb: &Verb) -> Vec<Reply> {
             })]
         }
         Verb::Nodes => vec![Reply::Nodes(NodesReport::default())],
-        Verb::Forget(_) | Verb::Publish(_) => vec![Reply::refused("not this one", "")],
+        Verb::Forget(_) | Verb::Publish(_) | Verb::Reload => {
+            vec![Reply::refused("not this one", "")]
+        }
         Verb::Counters => {
             let counters = Counters::default();
             counters.count_many(DropReason::Duplicate, 1_000);

@@ -22,6 +22,7 @@ mod priority;
 mod replay;
 mod restart;
 mod roam;
+mod rotate;
 mod scale;
 mod sealed;
 mod strict;

@@ -12,6 +12,7 @@ use overlay::seal::cookie::{COOKIE_LIFETIME, SECRET_LIFETIME};
 use overlay::seal::door::Limits;
 use overlay::seal::ends;
 use overlay::seal::invitation::{PEERS_LIMIT, TEXT_LIMIT};
+use overlay::seal::links::{FORMER_LASTS, TRY_AGAIN};
 use overlay::seal::members::{PINS_LIMIT, pulling};
 use overlay::seal::peer::Timers;
 use overlay::seal::replay::{LEAP, WINDOW};
@@ -182,6 +183,10 @@ fn every_number_of_the_sealed_constants_is_the_codes() {
             format!("{}; {}/s; 1 s", limits.waiting, limits.per_second),
         ),
         ("pins", n(PINS_LIMIT)),
+        (
+            "next secret tried again; what the former one made ends",
+            format!("{}; {}", s(TRY_AGAIN), s(FORMER_LASTS)),
+        ),
         (
             "revocation list: entries; bytes; piece",
             format!(

@@ -22,7 +22,8 @@ pub use authority::{
     CaArgs, CaCommand, ListArgs, OfficeArgs, PublishArgs, RevokeArgs, ShowArgs, SignArgs,
 };
 pub use keys::{
-    ForgetArgs, InitArgs, InviteArgs, JoinArgs, KeyArgs, OwnArgs, SetupArgs, TokenArgument,
+    ForgetArgs, InitArgs, InviteArgs, JoinArgs, KeyArgs, OwnArgs, RotateArgs, SetupArgs,
+    TokenArgument,
 };
 
 /// A mesh VPN daemon that floods: every packet takes every path, the first copy wins.
@@ -78,11 +79,25 @@ pub enum Command {
     /// may be somebody else. Forget the first, and the next key that comes is remembered. Works on
     /// the running node, or on its files while it does not run.
     Forget(ForgetArgs),
+    /// Change the mesh secret while the mesh runs.
+    ///
+    /// Makes the next secret, or finds it made, and prints it in one line for the other nodes: they
+    /// adopt it. A node with both answers to either, and its links move to the next one by themselves.
+    /// When status says on each node that all neighbors use it, end the change on each node. The
+    /// running node takes it up at once. Whoever has only the old secret is out then.
+    Rotate(RotateArgs),
     /// Be the authority of a mesh: sign and revoke certificates of nodes.
     ///
     /// With an authority, knowing the mesh secret is not enough: a node comes up with a certificate, for
     /// one netid and one key, until its end or until it is revoked.
     Ca(CaArgs),
+    /// Have the running node read again what may change: secrets, certificate, authority, trusted_keys.
+    ///
+    /// What is wrong changes nothing, and is said here. Links of keys that are no longer let in end at
+    /// once; a new certificate is shown in the next handshakes, within two minutes. All other settings
+    /// wait for the next start.
+    #[command(after_help = QUERY_EXAMPLES_RELOAD)]
+    Reload(QueryArgs),
     /// Start a node and stay in the foreground.
     ///
     /// Logs go to stderr. One line says when the node is ready: its netid, device, addresses and
@@ -121,6 +136,10 @@ pub enum Command {
     Lab(LabArgs),
 }
 
+const QUERY_EXAMPLES_RELOAD: &str = "\
+Examples:
+  floodmesh reload
+  floodmesh reload --name van --json";
 const QUERY_EXAMPLES_STATUS: &str = "\
 Examples:
   floodmesh status
@@ -141,7 +160,7 @@ Examples:
   floodmesh counters --json | jq '.drops[] | select(.value > 0)'";
 
 /// What was typed behind `up`.
-#[derive(Debug, Default, Args)]
+#[derive(Debug, Clone, Default, Args)]
 #[command(after_help = "\
 Examples:
   floodmesh up --plain --peer van.example:44204 --address 10.77.0.1/24

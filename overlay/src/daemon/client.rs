@@ -14,7 +14,7 @@ use super::args::{NodeArgs, PingArgs, QueryArgs};
 use super::config::NAME;
 use super::error::Failure;
 use super::paths::Places;
-use super::report::{ForgottenReport, PublishedReport, Refusal};
+use super::report::{ForgottenReport, PublishedReport, Refusal, ReloadedReport, StatusReport};
 use super::{render, text};
 
 /// How long a node may take for a reply, above what was asked to take time.
@@ -120,6 +120,39 @@ pub(super) fn publish(control: &Path, list: &str) -> Result<Option<PublishedRepo
     };
     order(control, &Verb::Publish(request), |reply| match reply {
         Reply::Published(report) => Some(report),
+        _ => None,
+    })
+}
+
+/// `floodmesh reload`.
+///
+/// # Errors
+/// As [`status`].
+pub fn reload(args: &QueryArgs) -> Result<ExitCode, Failure> {
+    query(args, &Verb::Reload, |reply| match reply {
+        Reply::Reloaded(report) => Some(show(args.json, report, render::reloaded)),
+        _ => None,
+    })
+}
+
+/// `floodmesh reload` on the node behind this socket; `None` when none runs there.
+///
+/// # Errors
+/// As [`forget`].
+pub(super) fn have_reloaded(control: &Path) -> Result<Option<ReloadedReport>, Failure> {
+    order(control, &Verb::Reload, |reply| match reply {
+        Reply::Reloaded(report) => Some(report),
+        _ => None,
+    })
+}
+
+/// The status of the node behind this socket; `None` when none runs there.
+///
+/// # Errors
+/// As [`forget`].
+pub(super) fn status_of(control: &Path) -> Result<Option<Box<StatusReport>>, Failure> {
+    order(control, &Verb::Status, |reply| match reply {
+        Reply::Status(report) => Some(report),
         _ => None,
     })
 }

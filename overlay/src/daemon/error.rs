@@ -138,7 +138,7 @@ fn without_secrets(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     let mut rest = text;
     let begins = |rest: &str| {
-        ["mk1-", "mi1-"].iter().any(|prefix| {
+        ["mk1-", "mk2-", "mi1-"].iter().any(|prefix| {
             let begin = rest.get(..prefix.len());
             begin.is_some_and(|begin| begin.eq_ignore_ascii_case(prefix))
         })

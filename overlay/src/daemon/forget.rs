@@ -14,7 +14,7 @@ use super::error::Failure;
 use super::paths::Places;
 use super::report::ForgottenReport;
 use super::secrets::membership;
-use super::state::{PINS, StateDir};
+use super::state::{AFAR, PINS, StateDir};
 use super::text;
 use crate::id::NetId;
 use crate::seal::members::{Refusal, Trusted, key_text};
@@ -59,7 +59,7 @@ pub fn forget(args: &ForgetArgs) -> Result<ExitCode, Failure> {
 }
 
 /// What the first of these gives that gives anything.
-fn first<P, T>(
+pub(super) fn first<P, T>(
     places: &[P],
     ask: impl Fn(&P) -> Result<Option<T>, Failure>,
 ) -> Result<Option<T>, Failure> {
@@ -90,6 +90,7 @@ fn forget_in_file(config: &Config, target: &str) -> Result<ForgottenReport, Fail
     };
     let key = members.forget(netid).ok_or_else(none)?;
     state.write(PINS, &StateDir::pins_body(members.pins()))?;
+    state.write(AFAR, &StateDir::afar_body(members.afar()))?;
     Ok(ForgottenReport {
         netid,
         key: key_text(&key),

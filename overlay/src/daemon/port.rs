@@ -110,6 +110,15 @@ impl Port {
                 flags: Flags::NONE,
             })
         };
+        let grants = snapshot.routes.grants();
+        if !grants.is_empty() {
+            let (mesh, me) = (snapshot.routes.mesh(), snapshot.routes.me());
+            let judged = match self {
+                Self::Tap(_) => grants.judge_frame(mesh, me, packet),
+                _ => grants.judge_packet(mesh, me, packet),
+            };
+            judged.map_err(Some)?;
+        }
         match self {
             Self::None => Err(Some(DropReason::NoDevice)),
             Self::Tun(port) => {
@@ -156,6 +165,14 @@ impl Port {
     ) -> Result<u32, DropReason> {
         let origin = packet.origin;
         let frame = payload.strip_prefix(&[ETHERNET_FRAME]);
+        let grants = snapshot.routes.grants();
+        if !grants.is_empty() {
+            let mesh = snapshot.routes.mesh();
+            match frame {
+                Some(frame) => grants.judge_frame(mesh, origin, frame)?,
+                None => grants.judge_packet(mesh, origin, payload)?,
+            }
+        }
         match (self, frame) {
             (Self::None, _) => Err(DropReason::NoDevice),
             (Self::Tun(_), Some(_)) | (Self::Tap(_), None) => Err(DropReason::WrongMode),

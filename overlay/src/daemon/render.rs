@@ -9,8 +9,8 @@ use super::args::DeviceMode;
 use super::report::{
     Backend, ClaimState, ConfinementReport, Count, CountersReport, DeviceReport, DeviceState,
     Health, LandlockReport, Level, LinkReport, NeighborCounts, NeighborReport, NeighborsReport,
-    NodeReport, NodesReport, OwnCertificate, PingMissed, PingReply, PingSummary, Security,
-    SeenReport, StatusReport, Unmerged,
+    NodeReport, NodesReport, OwnCertificate, PingMissed, PingReply, PingSummary, ReloadedReport,
+    Security, SeenReport, StatusReport, Unmerged,
 };
 use super::text::{self, age, ago, bytes, columns, number, round_trip};
 use crate::pump::tx::MAX_BATCH;
@@ -49,6 +49,16 @@ pub fn status(report: &StatusReport) -> String {
         row(
             "revocations",
             format!("list {}", number(report.revocation_list)),
+        );
+    }
+    if let Some(rotation) = &report.rotation {
+        row(
+            "rotation",
+            format!(
+                "{} of {} use the next secret (floodmesh rotate --finish on each node, when all do)",
+                number(rotation.using),
+                text::count(rotation.neighbors, "neighbor")
+            ),
         );
     }
     row("received", amount(traffic.rx_bytes, traffic.rx_datagrams));
@@ -193,6 +203,22 @@ fn confinement(report: &ConfinementReport) -> String {
         parts.push("supplementary groups kept".to_owned());
     }
     parts.join(", ")
+}
+
+/// What a node read again.
+pub fn reloaded(report: &ReloadedReport) -> String {
+    let mut text = match report.changed.as_slice() {
+        [] => "nothing changed".to_owned(),
+        changed => format!("took up: {}", changed.join(", ")),
+    };
+    if report.closed > 0 {
+        text += &format!("; closed {}", text::count(report.closed, "link"));
+    }
+    text += "\n";
+    if report.waits_for_start {
+        text += "other settings changed as well: they wait for the next start\n";
+    }
+    text
 }
 
 fn certificate(own: &OwnCertificate) -> String {

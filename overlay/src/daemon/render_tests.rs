@@ -1,5 +1,6 @@
 use super::super::report::{
-    ClaimReport, DeviceState, Enforcement, NeighborState, SocketReport, TrafficReport,
+    ClaimReport, DeviceState, Enforcement, NeighborState, RotationReport, SocketReport,
+    TrafficReport,
 };
 use super::*;
 use crate::id::NetId;
@@ -28,6 +29,7 @@ fn status_report() -> StatusReport {
         },
         certificate: None,
         revocation_list: 0,
+        rotation: None,
         device: DeviceReport {
             name: Some("mesh0".into()),
             mode: DeviceMode::Tun,
@@ -175,6 +177,10 @@ fn a_smaller_batch_than_usual_is_shown_with_a_device_and_without() {
 fn a_certificate_and_the_list_that_is_followed_have_their_rows() {
     let mut report = status_report();
     report.revocation_list = 7;
+    report.rotation = Some(RotationReport {
+        neighbors: 3,
+        using: 1,
+    });
     report.certificate = Some(OwnCertificate {
         serial: 12,
         name: "van 3".into(),
@@ -183,7 +189,10 @@ fn a_certificate_and_the_list_that_is_followed_have_their_rows() {
     });
     let page = status(&report);
     assert!(
-        page.contains("\ncertificate  van 3, serial 12, good for 2 d\nrevocations  list 7\n"),
+        page.contains(
+            "\ncertificate  van 3, serial 12, good for 2 d\nrevocations  list 7\n\
+             rotation     1 of 3 neighbors use the next secret (floodmesh rotate --finish on each"
+        ),
         "{page}"
     );
     report.certificate = Some(OwnCertificate {

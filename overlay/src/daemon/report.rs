@@ -43,6 +43,9 @@ pub struct StatusReport {
     /// Number of the revocation list that it follows; 0 for none.
     #[serde(default)]
     pub revocation_list: u64,
+    /// The change of the mesh secret, while one is under way.
+    #[serde(default)]
+    pub rotation: Option<RotationReport>,
     /// Its device.
     pub device: DeviceReport,
     /// Where it listens.
@@ -76,6 +79,27 @@ pub struct PublishedReport {
     pub number: u64,
     /// How many serials and keys it revokes.
     pub entries: u64,
+}
+
+/// What a running node read again.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReloadedReport {
+    /// What is another than before: `secret`, `next secret`, `certificate`, `authority`,
+    /// `trusted_keys`.
+    pub changed: Vec<String>,
+    /// Links that were closed, since their keys are not let in any more.
+    pub closed: u64,
+    /// Whether other settings changed too, which wait for the next start.
+    pub waits_for_start: bool,
+}
+
+/// A change of the mesh secret that is under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RotationReport {
+    /// Neighbors with a session.
+    pub neighbors: u64,
+    /// Those of them that use the next secret.
+    pub using: u64,
 }
 
 /// A node's own certificate.

@@ -103,27 +103,30 @@ impl Read for Input {
     }
 }
 
+/// Reads a secret text from standard input; somebody who types is told what is wanted.
+pub(super) fn read_typed(wanted: &str) -> Result<Zeroizing<String>, Failure> {
+    // Past the library's own buffer, which nobody wipes.
+    let input = io::stdin().as_fd().try_clone_to_owned();
+    let input =
+        input.map_err(|error| Failure::at_work("cannot read standard input", "").because(error))?;
+    let is_typed = input.is_terminal();
+    if is_typed {
+        eprintln!("{wanted}");
+    }
+    let input = Input {
+        file: File::from(input),
+        is_typed,
+        is_over: false,
+    };
+    Ok(file::read_text(input, Path::new("standard input"))?)
+}
+
 /// Takes the token from where it was given, and judges it.
 fn read_invitation(args: &JoinArgs) -> Result<Invitation, Failure> {
-    let standard = Path::new("standard input");
     let token = match (&args.file, args.token.as_ref().map(|token| token.text())) {
         (Some(path), _) => file::read(path)?,
         (None, Some("-")) => {
-            // Past the library's own buffer, which nobody wipes.
-            let input = io::stdin().as_fd().try_clone_to_owned();
-            let input = input.map_err(|error| {
-                Failure::at_work("cannot read standard input", "").because(error)
-            })?;
-            let is_typed = input.is_terminal();
-            if is_typed {
-                eprintln!("paste the token that floodmesh invite printed, and press Enter:");
-            }
-            let input = Input {
-                file: File::from(input),
-                is_typed,
-                is_over: false,
-            };
-            file::read_text(input, standard)?
+            read_typed("paste the token that floodmesh invite printed, and press Enter:")?
         }
         (None, typed) => {
             eprintln!(
@@ -214,6 +217,7 @@ impl Node {
         made.0.clear();
         Ok(Membership {
             secret: secret.clone(),
+            next: None,
             identity: keys.identity(),
         })
     }

@@ -14,13 +14,14 @@
 //! | `neighbors` | up to 64 lines, netid and endpoint of a link that proved itself |
 //! | `boot`      | number of the last start, decimal (sealed nodes)                |
 //! | `pins`      | lines of netid and key, 64 hex digits (sealed nodes, S74)       |
+//! | `afar`      | the same, of nodes met over others alone, the oldest first     |
 //! | `revocations` | the newest revocation list (S77, S78)                         |
 //!
 //! A file is written whole beside the old one, synced, renamed over it, and the directory synced:
 //! whenever the machine stops, the old or the new one is there. One that cannot be understood is
-//! moved aside as `NAME.bad-1` to `.bad-9` and the node goes on without (SECURITY 3.6). Only a damaged
-//! `pins` ends the start: without it the next key to come under a netid would be believed, so that
-//! whoever can spoil a file could take a node's place.
+//! moved aside as `NAME.bad-1` to `.bad-9` and the node goes on without (SECURITY 3.6). Only damaged
+//! `pins` and `revocations` end the start: without them the next key to come under a netid would be
+//! believed, and revoked ones let in again, so that whoever can spoil a file could take a node's place.
 
 use std::error::Error;
 use std::fmt;
@@ -34,7 +35,8 @@ use nix::fcntl::{Flock, FlockArg};
 
 use super::error::Failure;
 use crate::id::NetId;
-use crate::seal::members::{PINS_LIMIT, Pins, key_text, read_key};
+use crate::seal::armor::Armor;
+use crate::seal::members::{AfarPins, PINS_LIMIT, Pins, key_text, read_key};
 
 /// Neighbors remembered.
 pub const NEIGHBORS_LIMIT: usize = 64;
@@ -44,6 +46,8 @@ const FILE_LIMIT: u64 = 512 * 1024;
 const BAD_LIMIT: u8 = 9;
 /// The file of the newest revocation list.
 pub const REVOCATIONS: &str = "revocations";
+/// The file of pins from afar.
+pub const AFAR: &str = "afar";
 /// The file of pins.
 pub const PINS: &str = "pins";
 /// The format's version.
@@ -99,6 +103,11 @@ impl From<StateError> for Failure {
             StateError::InUse(_) => Self::at_work(
                 what,
                 "stop that node, or give this one another --name or --state-dir",
+            ),
+            StateError::Damaged(path) if path.ends_with(REVOCATIONS) => Self::at_work(
+                what,
+                "restore it from a copy; or move it away, and revoked keys are let in until the mesh \
+                 tells its list again",
             ),
             StateError::Damaged(path) if !path.ends_with(PINS) => {
                 Self::at_work(what, "restore it from a copy")
@@ -258,21 +267,31 @@ impl StateDir {
     /// # Errors
     /// The file is damaged, or cannot be read.
     pub fn pins(&self) -> Result<Pins, StateError> {
-        let parse = |line: &str| {
-            let (netid, key) = line.split_once(' ')?;
-            let netid: NetId = netid.parse().ok()?;
-            netid.is_node().then_some((netid, read_key(key)?))
-        };
         let pins = self.must_read(PINS, |body| {
-            let pins: Option<Pins> = body.lines().map(parse).collect();
+            let pins: Option<Pins> = body.lines().map(pin).collect();
             pins.filter(|pins| pins.len() <= PINS_LIMIT)
         })?;
         Ok(pins.unwrap_or_default())
     }
 
-    /// The newest revocation list, as text.
-    pub fn revocations(&self) -> Option<String> {
-        self.read(REVOCATIONS, |body| Some(body.trim_end().to_owned()))
+    /// The keys of nodes met over others; what is damaged is forgotten.
+    pub fn afar(&self) -> AfarPins {
+        let read = self.read(AFAR, |body| body.lines().map(pin).collect());
+        read.unwrap_or_default()
+    }
+
+    /// What the file of those keys holds, to be [written](Self::write) to [`AFAR`].
+    pub fn afar_body(afar: &AfarPins) -> String {
+        let line = |(netid, key): (NetId, [u8; 32])| format!("{netid} {}\n", key_text(&key));
+        afar.iter().map(line).collect()
+    }
+
+    /// The newest revocation list.
+    ///
+    /// # Errors
+    /// The file is damaged, or cannot be read.
+    pub fn revocations(&self) -> Result<Option<Vec<u8>>, StateError> {
+        self.must_read(REVOCATIONS, |body| Armor::Revocations.decode(body))
     }
 
     /// Reads a file without which it would be dangerous to go on; `None` if there is none.
@@ -373,6 +392,13 @@ impl StateDir {
             source,
         })
     }
+}
+
+/// A line of netid and key.
+fn pin(line: &str) -> Option<(NetId, [u8; 32])> {
+    let (netid, key) = line.split_once(' ')?;
+    let netid: NetId = netid.parse().ok()?;
+    netid.is_node().then_some((netid, read_key(key)?))
 }
 
 /// A random netid from the operating system.
@@ -613,6 +639,40 @@ mod tests {
         assert!(path.exists());
         let error = Failure::from(state.pins().unwrap_err()).to_string();
         assert!(error.contains("pins is damaged (restore"), "{error}");
+    }
+
+    #[test]
+    fn keys_from_afar_come_back_in_their_order_and_damaged_ones_are_forgotten() {
+        let home = tempfile::tempdir().unwrap();
+        let state = StateDir::open(home.path()).unwrap();
+        let afar: AfarPins = [(NetId(9), [1; 32]), (NetId(3), [2; 32])]
+            .into_iter()
+            .collect();
+        state.write(AFAR, &StateDir::afar_body(&afar)).unwrap();
+        assert_eq!(state.afar(), afar);
+        state.write(AFAR, "nonsense\n").unwrap();
+        assert!(state.afar().is_empty());
+    }
+
+    #[test]
+    fn a_damaged_revocation_list_ends_the_start_and_stays_where_it_is() {
+        let home = tempfile::tempdir().unwrap();
+        let state = StateDir::open(home.path()).unwrap();
+        assert_eq!(state.revocations().unwrap(), None);
+        let list = vec![7; 91];
+        let body = Armor::Revocations.encode(&list) + "\n";
+        state.write(REVOCATIONS, &body).unwrap();
+        assert_eq!(state.revocations().unwrap(), Some(list));
+        state
+            .write(REVOCATIONS, &body.replacen("mr1-a", "mr1-b", 1))
+            .unwrap();
+        let path = state.path().join(REVOCATIONS);
+        let spoilt = fs::read(&path).unwrap();
+        let error = Failure::from(state.revocations().unwrap_err()).to_string();
+        assert!(error.contains("revocations is damaged (restore"), "{error}");
+        fs::write(&path, &spoilt[..20]).unwrap();
+        assert!(state.revocations().is_err());
+        assert!(path.exists());
     }
 
     #[test]

@@ -149,10 +149,10 @@ pub fn up(args: &UpArgs) -> Result<(), Failure> {
         .event_interval(4)
         .build()
         .map_err(|error| Failure::at_work("cannot start the runtime", "").because(error))?;
-    runtime.block_on(run(start))
+    runtime.block_on(run(start, args.clone()))
 }
 
-async fn run(start: Start) -> Result<(), Failure> {
+async fn run(start: Start, args: UpArgs) -> Result<(), Failure> {
     let Start {
         config,
         netid,
@@ -344,6 +344,7 @@ async fn run(start: Start) -> Result<(), Failure> {
         switch,
         rng,
         hurry,
+        args,
     });
     driver.remember(&remembered);
     say(&line);
@@ -383,6 +384,11 @@ fn confine_to_needs(config: &Config) -> ConfinementReport {
         scheduling: device.priority == Priority::Realtime,
         state: &files.state,
         control: &files.control,
+        reread: [
+            files.config.as_deref(),
+            Some(&*files.secret),
+            Some(&*files.certificate),
+        ],
     })
 }
 

@@ -15,7 +15,8 @@ use super::driver::Driver;
 use super::report::{
     Backend, ClaimReport, ClaimState, DeviceReport, DeviceState, Health, Level, LinkReport,
     NeighborCounts, NeighborReport, NeighborState, NeighborsReport, NodeReport, NodesReport,
-    OwnCertificate, Security, SeenReport, SocketReport, StatusReport, TrafficReport, Unmerged,
+    OwnCertificate, RotationReport, Security, SeenReport, SocketReport, StatusReport,
+    TrafficReport, Unmerged,
 };
 use crate::id::NetId;
 use crate::node::candidate::Origin;
@@ -58,6 +59,7 @@ impl Driver {
                 .as_ref()
                 .and_then(|links| links.local().revocation)
                 .unwrap_or(0),
+            rotation: self.rotation(),
             device: self.device_report(),
             sockets: self
                 .shared
@@ -184,6 +186,14 @@ impl Driver {
             Some(_) => Security::Link,
             None => Security::None,
         }
+    }
+
+    fn rotation(&self) -> Option<RotationReport> {
+        let rotation = self.links.as_ref()?.rotation()?;
+        Some(RotationReport {
+            neighbors: rotation.neighbors as u64,
+            using: rotation.using as u64,
+        })
     }
 
     fn own_certificate(&self) -> Option<OwnCertificate> {

@@ -21,6 +21,7 @@ pub mod blocked;
 mod cache;
 pub mod directory;
 pub mod frame;
+pub mod grants;
 pub mod guard;
 pub mod hold;
 pub mod icmp;

@@ -5,11 +5,13 @@
 //! addresses makes it slower.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 
 use ipnet::IpNet;
 
 use crate::id::NetId;
 use crate::route::address::{Derived, Mesh, link_local};
+use crate::route::grants::Grants;
 
 /// Who holds which address, at one moment.
 #[derive(Clone, Debug)]
@@ -22,6 +24,7 @@ pub struct Routes {
     claimants: Vec<NetId>,
     v4: Lengths<u32>,
     v6: Lengths<u128>,
+    grants: Arc<Grants>,
 }
 
 /// Tables by prefix length, longest first.
@@ -69,7 +72,20 @@ impl Routes {
             claimants,
             v4,
             v6,
+            grants: Arc::default(),
         }
+    }
+
+    /// The same, with what certificates let nodes do.
+    #[must_use]
+    pub fn granting(mut self, grants: Arc<Grants>) -> Self {
+        self.grants = grants;
+        self
+    }
+
+    /// What certificates let nodes do.
+    pub fn grants(&self) -> &Grants {
+        &self.grants
     }
 
     /// Who holds `address`, by arithmetic or by claim; not what workers have learned.
@@ -169,6 +185,7 @@ impl Routes {
     pub fn agrees_with(&self, other: &Self) -> bool {
         self.own == other.own
             && self.claimants == other.claimants
+            && self.grants == other.grants
             && self.v4 == other.v4
             && self.v6 == other.v6
     }

@@ -16,7 +16,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use arc_swap::ArcSwap;
 use chacha20poly1305::aead::AeadInOut;
@@ -29,7 +29,7 @@ use crate::budget::{Bucket, Level, Rate};
 use crate::keyed::KeyedHasher;
 use crate::pump::count::DropReason;
 use crate::seal::identity::{Signing, blake2s, verify};
-use crate::seal::keys::EPOCH;
+use crate::seal::keys::{FIRST_EPOCH, MeshKeys};
 use crate::seal::local::Local;
 use crate::seal::replay::{Judgement, Window};
 use crate::seal::session::SealError;
@@ -61,7 +61,9 @@ pub struct Broadcasts {
     netid: NetId,
     mesh_id: [u8; 16],
     boot: u64,
-    cipher: XChaCha20Poly1305,
+    ring: ArcSwap<Ring>,
+    /// The newest epoch that something opened in, beyond the current one.
+    heard: AtomicU32,
     /// Where broadcasts are signed: signs ours; others' have to be.
     signing: Option<Signing>,
     /// The sequence number of the next one.
@@ -70,6 +72,45 @@ pub struct Broadcasts {
     origins: ArcSwap<Origins>,
     /// V of nodes that we shook hands with.
     signers: ArcSwap<Signers>,
+}
+
+/// The keys of broadcasts, while a mesh changes its secret (S95).
+struct Ring {
+    current: EpochKey,
+    next: Option<EpochKey>,
+    /// Opens until then.
+    former: Option<(EpochKey, Instant)>,
+}
+
+#[derive(Clone)]
+struct EpochKey {
+    epoch: u32,
+    cipher: XChaCha20Poly1305,
+}
+
+impl EpochKey {
+    fn of(keys: &MeshKeys) -> Self {
+        Self {
+            epoch: keys.epoch,
+            cipher: XChaCha20Poly1305::new(keys.broadcast.bytes().into()),
+        }
+    }
+}
+
+impl Ring {
+    /// What seals: the next secret's key only when somebody does without the current one.
+    fn sealing(&self, heard: u32) -> &EpochKey {
+        let next = self.next.as_ref();
+        next.filter(|next| heard >= next.epoch)
+            .unwrap_or(&self.current)
+    }
+
+    fn opening(&self, now: Instant, epoch: u32) -> Option<&EpochKey> {
+        let former = self.former.as_ref();
+        let former = former.filter(|(_, until)| now < *until).map(|(key, _)| key);
+        let all = [Some(&self.current), self.next.as_ref(), former];
+        all.into_iter().flatten().find(|key| key.epoch == epoch)
+    }
 }
 
 /// What was opened of one start of a node.
@@ -102,13 +143,34 @@ impl Broadcasts {
             netid: local.netid,
             mesh_id: local.keys.mesh_id,
             boot: local.boot,
-            cipher: XChaCha20Poly1305::new(local.keys.broadcast.bytes().into()),
+            ring: ArcSwap::from_pointee(Ring {
+                current: EpochKey::of(&local.keys),
+                next: local.next.as_deref().map(EpochKey::of),
+                former: None,
+            }),
+            heard: AtomicU32::new(FIRST_EPOCH),
             signing: signed.then(|| local.identity.signer()),
             next: AtomicU64::new(0),
             rate: Bucket::per_second(IN_ALL, IN_ALL),
             origins: ArcSwap::from_pointee(HashMap::with_hasher(hasher)),
             signers: ArcSwap::from_pointee(HashMap::with_hasher(hasher)),
         }
+    }
+
+    /// Takes the secrets that the node has from now on; the key of a former one opens until `until`.
+    pub fn set_secrets(&self, current: &MeshKeys, next: Option<&MeshKeys>, until: Instant) {
+        let ring = self.ring.load();
+        let former = match ring.current.epoch == current.epoch {
+            true => ring.former.clone(),
+            false => Some((ring.current.clone(), until)),
+        };
+        // Another next secret may come under the same number.
+        self.heard.store(FIRST_EPOCH, Relaxed);
+        self.ring.store(Arc::new(Ring {
+            current: EpochKey::of(current),
+            next: next.map(EpochKey::of),
+            former,
+        }));
     }
 
     /// Seals a payload into `out`, to be sent as Data from us to all, and returns the length: the
@@ -123,9 +185,11 @@ impl Broadcasts {
         let signed = self.signing.is_some();
         let len = payload.len() + overhead(signed);
         let whole = out.get_mut(..len).ok_or(SealError::NoRoom)?;
+        let ring = self.ring.load();
+        let key = ring.sealing(self.heard.load(Relaxed));
         let header = BroadcastHeader {
             signed,
-            epoch: EPOCH,
+            epoch: key.epoch,
             boot: self.boot,
             sequence: self.next.fetch_add(1, Relaxed),
         };
@@ -141,7 +205,7 @@ impl Broadcasts {
             .split_last_chunk_mut::<TAG_LEN>()
             .ok_or(SealError::NoRoom)?;
         text.copy_from_slice(payload);
-        let sealed = self
+        let sealed = key
             .cipher
             .encrypt_inout_detached(
                 &nonce(self.netid, header),
@@ -169,9 +233,10 @@ impl Broadcasts {
     pub fn open(&self, now: Instant, src: NetId, payload: &mut [u8]) -> Result<usize, DropReason> {
         const ORIGIN_RATE: Rate = Rate::per_second(PER_ORIGIN, PER_ORIGIN);
         let header = BroadcastHeader::parse(payload).map_err(|_| DropReason::Malformed)?;
-        if header.epoch != EPOCH {
-            return Err(DropReason::UnknownSession);
-        }
+        let ring = self.ring.load();
+        let key = ring
+            .opening(now, header.epoch)
+            .ok_or(DropReason::UnknownSession)?;
         if self.signing.is_some() && !header.signed {
             return Err(DropReason::Unsigned);
         }
@@ -223,7 +288,7 @@ impl Broadcasts {
             .split_last_chunk_mut::<TAG_LEN>()
             .ok_or(DropReason::Malformed)?;
         let len = text.len();
-        self.cipher
+        key.cipher
             .decrypt_inout_detached(
                 &nonce(src, header),
                 &associated(src, &bytes),
@@ -231,6 +296,9 @@ impl Broadcasts {
                 &Tag::from(*tag),
             )
             .map_err(|_| DropReason::Forged)?;
+        if header.epoch > ring.current.epoch {
+            self.heard.fetch_max(header.epoch, Relaxed);
+        }
         if !strict {
             return Ok(len);
         }
@@ -343,6 +411,8 @@ impl fmt::Debug for Broadcasts {
 mod tests {
     use super::*;
     use crate::seal::handshake::tests::{FAR, NEAR, node};
+    use crate::seal::keys::MeshSecret;
+    use crate::time::Duration;
 
     const NOW: Instant = Instant::from_secs(100);
     const TEXT: &[u8] = b"\xc2 what everybody may know";
@@ -390,6 +460,54 @@ mod tests {
             let again = opened(&far, NEAR, &payload);
             assert_eq!(again.err(), signed.then_some(DropReason::Replayed));
             assert_eq!(opened(&far, NEAR, &sealed(&near)), Ok(TEXT.to_vec()));
+        }
+    }
+
+    #[test]
+    fn broadcasts_are_opened_throughout_while_a_mesh_changes_its_secret() {
+        let first = MeshSecret::new([1; 32]);
+        let (current, next) = (first.derive(), first.following([2; 32]).derive());
+        let until = NOW + Duration::from_secs(180);
+        for signed in [false, true] {
+            let all = [
+                near(1, signed),
+                far(signed),
+                of(30, NetId(3), 1 << 32, signed),
+            ];
+            let netids = [NEAR, FAR, NetId(3)];
+            for (by, from) in [(0, 1), (1, 0), (0, 2), (2, 0), (1, 2), (2, 1)] {
+                let key = node(1, [10, 20, 30][from], netids[from], true);
+                let key = key.identity.signing_public();
+                all[by].note(netids[from], all[from].boot, key);
+            }
+            let hear_each_other = |at: &str| {
+                for from in 0..3 {
+                    let payload = sealed(&all[from]);
+                    for by in (0..3).filter(|by| *by != from) {
+                        let got = opened(&all[by], netids[from], &payload);
+                        assert_eq!(got, Ok(TEXT.to_vec()), "{at}: {from} to {by}");
+                    }
+                }
+            };
+            for node in &all {
+                node.set_secrets(&current, Some(&next), until);
+                hear_each_other("adopting");
+            }
+            assert_eq!(sealed(&all[0])[4..8], [0, 0, 0, 0], "the current one seals");
+            all[0].set_secrets(&next, None, until);
+            hear_each_other("one has ended it");
+            assert_eq!(sealed(&all[1])[4..8], [0, 0, 0, 1], "the others follow");
+            all[1].set_secrets(&next, None, until);
+            hear_each_other("two have");
+            all[2].set_secrets(&next, None, until);
+            hear_each_other("all have");
+            // Three minutes later the former secret opens nothing.
+            let old = sealed(&of(40, NetId(4), 1 << 32, false));
+            let open = |now| all[0].open(now, NetId(4), &mut old.clone());
+            assert_eq!(open(until), Err(DropReason::UnknownSession));
+            if !signed {
+                assert_eq!(open(NOW), Ok(TEXT.len()));
+            }
         }
     }
 

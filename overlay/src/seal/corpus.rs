@@ -87,7 +87,7 @@ fn message(kind: Kind, flags: Flags, nonce: u32, src: NetId, dst: NetId) -> Vec<
 fn init(secret: u8) -> Vec<u8> {
     let mut local = node(0x80, FAR, true);
     if secret != 0 {
-        local.keys = MeshSecret::new(rising(secret)).derive();
+        local.keys = MeshSecret::new(rising(secret)).derive().into();
     }
     let seed = Zeroizing::new(rising(0x33));
     let mut out = [0; INIT_LEN];
@@ -443,6 +443,7 @@ impl Scene {
             let [session, _] = session(local, remote, keys);
             let session = Arc::new(session);
             sessions.open(Opens {
+                rights: wire::sealed::RIGHTS,
                 session,
                 path,
                 from: path.endpoint,

@@ -16,8 +16,9 @@ use wire::sealed::COOKIE_LEN;
 
 use crate::budget::{Buckets, Rate};
 use crate::seal::cookie::Jar;
-use crate::seal::handshake::{Checked, HandshakeError, Scope, check_init};
-use crate::seal::keys::{Key, MeshKeys};
+use crate::seal::handshake::{Checked, HandshakeError, Scope, check_init_of};
+use crate::seal::keys::Key;
+use crate::seal::local::Local;
 use crate::time::{Duration, Instant};
 
 /// What the door lets through.
@@ -124,13 +125,13 @@ impl Door {
     pub fn judge<'d>(
         &mut self,
         now: Instant,
-        keys: &MeshKeys,
+        local: &Local,
         arrival: &Arrival<'d>,
         random: &mut dyn Rng,
     ) -> Verdict<'d> {
         let from = arrival.from;
         // 1. Its own bytes.
-        let checked = match check_init(keys, Scope::Link, arrival.datagram) {
+        let checked = match check_init_of(local, Scope::Link, arrival.datagram) {
             Ok(checked) => checked,
             Err(error) => return Verdict::Drop(Refusal::Bytes(error)),
         };
@@ -139,7 +140,9 @@ impl Door {
         if self.is_loaded(now, arrival.waiting) && !self.jar.accepts(checked.init(), from) {
             let mut nonce = [0; 24];
             random.fill_bytes(&mut nonce);
-            return match self.jar.answer(keys, checked.init(), from, nonce) {
+            let keys = local.keys_of(checked.epoch());
+            let answer = |keys| self.jar.answer(keys, checked.init(), from, nonce);
+            return match keys.and_then(|keys| answer(keys)) {
                 Some(cookie) => Verdict::Cookie(cookie),
                 None => Verdict::Drop(Refusal::Rate),
             };

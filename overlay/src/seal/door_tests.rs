@@ -55,8 +55,7 @@ impl Scene {
             waiting: self.waiting,
             datagram: init,
         };
-        self.door
-            .judge(now, &self.far.keys, &arrival, &mut self.random)
+        self.door.judge(now, &self.far, &arrival, &mut self.random)
     }
 
     /// The cookie that an INIT under load brings.

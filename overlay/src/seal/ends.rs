@@ -24,7 +24,7 @@ use wire::sealed::endtoend::EndToEndKind;
 use crate::budget::{Bucket, Buckets, Rate};
 use crate::keyed::KeyedHasher;
 use crate::seal::effect::{Effect, Effects, Event, Indices, Owned, PeerId, Turn};
-use crate::seal::handshake::{Scope, check_init};
+use crate::seal::handshake::{Scope, check_init_of};
 use crate::seal::local::Local;
 use crate::seal::members::{Claim, Refusal};
 use crate::seal::payload::Remote;
@@ -313,6 +313,17 @@ impl Ends {
         }
     }
 
+    /// The mesh has changed its secret: what was made under those before `epoch` is made anew, and
+    /// ends at `at` (S94).
+    pub fn retire(&mut self, now: Instant, with: Membership<'_>, epoch: u32, at: Instant) {
+        let ids: Vec<PeerId> = self.peers.keys().copied().collect();
+        for id in ids {
+            self.call(now, with, id, false, |peer, turn| {
+                peer.retire(turn, epoch, at, |_| {});
+            });
+        }
+    }
+
     fn handle_init(
         &mut self,
         now: Instant,
@@ -326,7 +337,7 @@ impl Ends {
             responder: with.local.netid,
         };
         // Nothing is done, and nothing changes, for whoever does not have the mac1 key (S9).
-        let Ok(checked) = check_init(&with.local.keys, scope, payload) else {
+        let Ok(checked) = check_init_of(with.local, scope, payload) else {
             return false;
         };
         let has_ration = match direct {

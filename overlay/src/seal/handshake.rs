@@ -19,6 +19,7 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use wire::NetId;
 use wire::sealed::{
@@ -80,6 +81,8 @@ pub enum HandshakeError {
 #[derive(Clone, Copy, Debug)]
 pub struct Checked<'d> {
     scope: Scope,
+    /// Of the secret that its mac1 is right under.
+    epoch: u32,
     init: Init<'d>,
 }
 
@@ -103,10 +106,36 @@ pub fn check_init<'d>(
     if is_low_order(&init.ephemeral()) {
         return Err(HandshakeError::Degenerate);
     }
-    Ok(Checked { scope, init })
+    Ok(Checked {
+        scope,
+        epoch: keys.epoch,
+        init,
+    })
+}
+
+/// The same under either secret of a mesh that changes it, the current one first (S5).
+///
+/// Cost:  one short mac; two where the first is wrong and there is a next secret.
+///
+/// # Errors
+/// As [`check_init`].
+pub fn check_init_of<'d>(
+    local: &Local,
+    scope: Scope,
+    datagram: &'d [u8],
+) -> Result<Checked<'d>, HandshakeError> {
+    match (check_init(&local.keys, scope, datagram), &local.next) {
+        (Err(HandshakeError::Mac), Some(next)) => check_init(next, scope, datagram),
+        (checked, _) => checked,
+    }
 }
 
 impl<'d> Checked<'d> {
+    /// Which secret it was made with.
+    pub const fn epoch(&self) -> u32 {
+        self.epoch
+    }
+
     /// The parsed INIT.
     pub const fn init(&self) -> &Init<'d> {
         &self.init
@@ -116,6 +145,7 @@ impl<'d> Checked<'d> {
 /// The initiator's side, from INIT to RESP.
 pub struct Initiation {
     scope: Scope,
+    keys: Arc<MeshKeys>,
     index: u32,
     seed: Seed,
     payload: Vec<u8>,
@@ -143,8 +173,28 @@ impl Initiation {
         seed: Seed,
         out: &mut Datagram,
     ) -> Result<(Self, usize), HandshakeError> {
+        let keys = Arc::clone(&local.keys);
+        Self::begin_under(keys, local, scope, index, called, cookie, seed, out)
+    }
+
+    /// [`Self::begin`] under these keys of the node's mesh.
+    ///
+    /// # Errors
+    /// As there.
+    #[expect(clippy::too_many_arguments, reason = "those of begin, and one")]
+    pub fn begin_under(
+        keys: Arc<MeshKeys>,
+        local: &Local,
+        scope: Scope,
+        index: u32,
+        called: NetId,
+        cookie: Option<&[u8; MAC_LEN]>,
+        seed: Seed,
+        out: &mut Datagram,
+    ) -> Result<(Self, usize), HandshakeError> {
         let mut initiation = Self {
             scope,
+            keys,
             index,
             seed,
             payload: propose(local, called),
@@ -154,7 +204,7 @@ impl Initiation {
         };
         let (noise, message) = initiation.build(local)?;
         let written = scope.emit_init(index, &message, out)?;
-        initiation.mac1 = scope.put_mac1(&local.keys, true, written, out);
+        initiation.mac1 = scope.put_mac1(&initiation.keys, true, written, out);
         if let Some(cookie) = cookie {
             put_mac2(cookie, written, out);
         }
@@ -166,6 +216,11 @@ impl Initiation {
     /// What the far end is to call this handshake, and its session.
     pub const fn index(&self) -> u32 {
         self.index
+    }
+
+    /// What it was begun under.
+    pub const fn keys(&self) -> &Arc<MeshKeys> {
+        &self.keys
     }
 
     /// The ephemeral key, which decides between two that begin at once (S47).
@@ -196,7 +251,7 @@ impl Initiation {
     ) -> Result<(Session, Remote, usize), HandshakeError> {
         let scope = self.scope;
         let answer = scope.parse_answer(AnswerKind::Resp, resp)?;
-        scope.check_mac1(&local.keys, false, &answer)?;
+        scope.check_mac1(&self.keys, false, &answer)?;
         if answer.receiver != self.index {
             return Err(HandshakeError::OtherIndex);
         }
@@ -220,7 +275,7 @@ impl Initiation {
         let message = noise.write(&introduction)?;
         let written =
             scope.emit_answer(AnswerKind::Fin, self.index, answer.sender, &message, out)?;
-        scope.put_mac1(&local.keys, true, written, out);
+        scope.put_mac1(&self.keys, true, written, out);
         let terms = Terms {
             local: self.index,
             remote: answer.sender,
@@ -228,12 +283,16 @@ impl Initiation {
             aead,
             info: scope.info(),
         };
-        Ok((session(now, terms, &mut noise), remote, written.len))
+        let session = session(now, terms, &mut noise).of_epoch(self.keys.epoch);
+        Ok((session, remote, written.len))
     }
 
     /// The state after message 1, and message 1; the same each time.
     fn build(&self, local: &Local) -> Result<(Noise, Vec<u8>), HandshakeError> {
-        let mut noise = self.scope.noise(local, &self.seed, self.index, true)?;
+        let (keys, index) = (&self.keys, self.index);
+        let mut noise = self
+            .scope
+            .noise(keys, &local.identity, &self.seed, index, true)?;
         let message = noise.write(&self.payload)?;
         Ok((noise, message))
     }
@@ -242,6 +301,7 @@ impl Initiation {
 /// The responder's side, from INIT to FIN.
 pub struct Answering {
     scope: Scope,
+    keys: Arc<MeshKeys>,
     local_index: u32,
     remote_index: u32,
     aead: Aead,
@@ -269,7 +329,8 @@ impl Answering {
         out: &mut Datagram,
     ) -> Result<(Self, Proposal, usize), HandshakeError> {
         let (scope, init) = (checked.scope, &checked.init);
-        let mut noise = scope.noise(local, &seed, init.sender, false)?;
+        let keys = local.keys_of(checked.epoch).ok_or(HandshakeError::Mac)?;
+        let mut noise = scope.noise(keys, &local.identity, &seed, init.sender, false)?;
         let mut payload = [0; INIT_LEN];
         let len = noise.read(init.noise, &mut payload)?;
         let proposal = read_proposal(&payload[..len])?;
@@ -286,9 +347,10 @@ impl Answering {
         let payload = introduce(local, Some(aead), scope.observed(observed));
         let message = noise.write(&payload)?;
         let written = scope.emit_answer(AnswerKind::Resp, index, init.sender, &message, out)?;
-        scope.put_mac1(&local.keys, false, written, out);
+        scope.put_mac1(keys, false, written, out);
         let answering = Self {
             scope,
+            keys: Arc::clone(keys),
             local_index: index,
             remote_index: init.sender,
             aead,
@@ -305,6 +367,11 @@ impl Answering {
         self.local_index
     }
 
+    /// Which secret it is under.
+    pub fn epoch(&self) -> u32 {
+        self.keys.epoch
+    }
+
     /// Reads a FIN; returns the session and who is at its other end.
     ///
     /// State: see the error contract; after success this is to be dropped.
@@ -319,7 +386,7 @@ impl Answering {
         fin: &[u8],
     ) -> Result<(Session, Remote), HandshakeError> {
         let answer = self.scope.parse_answer(AnswerKind::Fin, fin)?;
-        self.scope.check_mac1(&local.keys, true, &answer)?;
+        self.scope.check_mac1(&self.keys, true, &answer)?;
         if (answer.sender, answer.receiver) != (self.remote_index, self.local_index) {
             return Err(HandshakeError::OtherIndex);
         }
@@ -339,14 +406,16 @@ impl Answering {
             aead: self.aead,
             info: self.scope.info(),
         };
-        Ok((session(now, terms, &mut noise), remote))
+        let session = session(now, terms, &mut noise).of_epoch(self.keys.epoch);
+        Ok((session, remote))
     }
 
     /// The state after message 2; the same each time.
     fn build(&self, local: &Local) -> Result<Noise, HandshakeError> {
+        let (keys, sender) = (&self.keys, self.remote_index);
         let mut noise = self
             .scope
-            .noise(local, &self.seed, self.remote_index, false)?;
+            .noise(keys, &local.identity, &self.seed, sender, false)?;
         noise.read(&self.first, &mut [0; INIT_LEN])?;
         noise.write(&self.payload)?;
         Ok(noise)

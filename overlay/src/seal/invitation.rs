@@ -10,7 +10,7 @@ use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
 use crate::seal::base32;
-use crate::seal::keys::MeshSecret;
+use crate::seal::keys::{LINEAGE_LEN, Lineage, MeshSecret};
 
 /// What a token begins with.
 pub const PREFIX: &str = "mi1-";
@@ -22,7 +22,8 @@ const CHECKSUM_LEN: usize = 4;
 /// Secret, expiry, MTU, name's length, number of addresses.
 const FIXED_LEN: usize = 32 + 8 + 2 + 1 + 1;
 /// Bytes of the longest token there can be, before it becomes text.
-const LIMIT: usize = FIXED_LEN + TEXT_LIMIT + PEERS_LIMIT * (1 + TEXT_LIMIT) + CHECKSUM_LEN;
+const LIMIT: usize =
+    FIXED_LEN + TEXT_LIMIT + PEERS_LIMIT * (1 + TEXT_LIMIT) + LINEAGE_LEN + CHECKSUM_LEN;
 /// Characters of the longest token.
 pub const TEXT_LEN_LIMIT: usize = PREFIX.len() + base32::text_len(LIMIT);
 
@@ -54,6 +55,9 @@ impl Invitation {
         for peer in &self.peers {
             push(&mut bytes, peer)?;
         }
+        if let Some(lineage) = self.secret.lineage() {
+            bytes.extend_from_slice(&lineage.to_bytes());
+        }
         let checksum = checksum(&bytes);
         bytes.extend_from_slice(&checksum);
         let len = PREFIX.len() + base32::text_len(bytes.len());
@@ -73,7 +77,7 @@ impl Invitation {
             text.get(..prefix.len())
                 .is_some_and(|begin| begin.eq_ignore_ascii_case(prefix))
         };
-        if begins("mk1-") {
+        if begins("mk1-") || begins("mk2-") {
             return Err(InvitationError::Secret);
         }
         if !begins(PREFIX) {
@@ -139,14 +143,18 @@ fn read(body: &[u8]) -> Option<Invitation> {
         peers.push(peer);
         rest = behind;
     }
-    let invitation = Invitation {
-        secret: MeshSecret::new(*secret),
+    // Of a mesh that has changed its secret (S91).
+    let lineage = match rest {
+        [] => None,
+        bytes => Some(Lineage::from_bytes(bytes.try_into().ok()?)?),
+    };
+    Some(Invitation {
+        secret: MeshSecret::new(*secret).descended(lineage),
         not_after: u64::from_be_bytes(*not_after),
         mtu: u16::from_be_bytes(*mtu),
         mesh,
         peers,
-    };
-    rest.is_empty().then_some(invitation)
+    })
 }
 
 /// A text behind its length: not empty, and nothing in it that steers a terminal.
@@ -183,6 +191,16 @@ mod tests {
     }
 
     #[test]
+    fn a_token_of_a_mesh_that_changed_its_secret_brings_mesh_and_epoch() {
+        let mut invitation = invitation();
+        invitation.secret = invitation.secret.following([7; 32]);
+        let text = invitation.to_text().unwrap();
+        let read = Invitation::parse(&text).unwrap();
+        assert_eq!(read.secret.derive().mesh_id, invitation.secret.mesh_id());
+        assert_eq!(read, invitation);
+    }
+
+    #[test]
     fn a_token_is_read_back_in_either_case_and_with_blanks_around() {
         for peers in 0..=PEERS_LIMIT {
             let mut invitation = invitation();
@@ -202,6 +220,7 @@ mod tests {
     #[test]
     fn the_longest_token_fits() {
         let mut longest = invitation();
+        longest.secret = longest.secret.following([7; 32]);
         longest.mesh = "m".repeat(TEXT_LIMIT);
         longest.peers = vec!["p".repeat(TEXT_LIMIT); PEERS_LIMIT];
         let text = longest.to_text().unwrap();

@@ -1,8 +1,10 @@
 //! The mesh secret, and the keys that come from it.
 //!
-//! Whoever has the secret is a member. It is shown to its owner as text, `mk1-` and 58 characters,
+//! Whoever has the secret is a member. A mesh can change its secret and stays the same mesh: the
+//! [`MeshSecret::following`] one keeps the mesh id, on which netids and certificates stand. It is
+//! shown to its owner as text, `mk1-` and 58 characters, or `mk2-` and 90 where it followed another,
 //! and to nobody else: nothing here has a `Debug` that shows a key, and all of it is wiped when it
-//! is dropped. Source: SEALED.md, "Keys" (S1 to S5).
+//! is dropped. Source: SEALED.md, "Keys" (S1 to S5, S91).
 
 use std::fmt;
 
@@ -13,13 +15,19 @@ use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use crate::seal::base32;
 
-/// What the text of a mesh secret begins with.
+/// What the text of a mesh's first secret begins with.
 const PREFIX: &str = "mk1-";
+/// What the text of a later one begins with.
+const LATER_PREFIX: &str = "mk2-";
 /// Characters of the secret's 32 bytes and the checksum's 4.
 const TEXT_LEN: usize = 58;
+/// Characters of the secret's 32 bytes, its lineage's 20 and the checksum's 4.
+const LATER_TEXT_LEN: usize = 90;
 const CHECKSUM_LEN: usize = 4;
-/// The epoch of broadcasts: a secret has one (S71).
-pub const EPOCH: u32 = 0;
+/// Bytes of a [`Lineage`].
+pub(in crate::seal) const LINEAGE_LEN: usize = 20;
+/// The epoch of a mesh's first secret (S91).
+pub const FIRST_EPOCH: u32 = 0;
 
 /// 32 bytes that nobody sees: wiped when dropped, compared in constant time.
 #[derive(Clone, Zeroize, ZeroizeOnDrop)]
@@ -53,12 +61,81 @@ impl fmt::Debug for Key {
 
 /// What makes a node a member (S1).
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct MeshSecret(Key);
+pub struct MeshSecret {
+    key: Key,
+    /// Where it is not the mesh's first one.
+    lineage: Option<Lineage>,
+}
+
+/// What a mesh keeps when its secret changes, and how often it did (S91).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(in crate::seal) struct Lineage {
+    mesh_id: [u8; 16],
+    epoch: u32,
+}
+
+impl Lineage {
+    pub(in crate::seal) fn to_bytes(self) -> [u8; LINEAGE_LEN] {
+        let mut bytes = [0; LINEAGE_LEN];
+        bytes[..16].copy_from_slice(&self.mesh_id);
+        bytes[16..].copy_from_slice(&self.epoch.to_be_bytes());
+        bytes
+    }
+
+    /// `None` for epoch 0, whose mesh id follows from the secret.
+    pub(in crate::seal) fn from_bytes(bytes: &[u8; LINEAGE_LEN]) -> Option<Self> {
+        let (mesh_id, epoch) = bytes.split_first_chunk::<16>()?;
+        let epoch = u32::from_be_bytes(epoch.try_into().ok()?);
+        (epoch != FIRST_EPOCH).then_some(Self {
+            mesh_id: *mesh_id,
+            epoch,
+        })
+    }
+}
 
 impl MeshSecret {
-    /// The secret of these random bytes.
+    /// The first secret of a mesh, of these random bytes.
     pub const fn new(bytes: [u8; 32]) -> Self {
-        Self(Key::new(bytes))
+        Self {
+            key: Key::new(bytes),
+            lineage: None,
+        }
+    }
+
+    /// The secret that follows this one in the same mesh, of these random bytes.
+    pub fn following(&self, bytes: [u8; 32]) -> Self {
+        let lineage = Lineage {
+            mesh_id: self.mesh_id(),
+            epoch: self.epoch().saturating_add(1),
+        };
+        Self::new(bytes).descended(Some(lineage))
+    }
+
+    pub(in crate::seal) fn descended(self, lineage: Option<Lineage>) -> Self {
+        Self {
+            key: self.key,
+            lineage,
+        }
+    }
+
+    pub(in crate::seal) const fn lineage(&self) -> Option<Lineage> {
+        self.lineage
+    }
+
+    /// How often the mesh changed its secret before this one.
+    pub const fn epoch(&self) -> u32 {
+        match self.lineage {
+            Some(lineage) => lineage.epoch,
+            None => FIRST_EPOCH,
+        }
+    }
+
+    /// Names the mesh, whatever its secret is by now.
+    pub fn mesh_id(&self) -> [u8; 16] {
+        match self.lineage {
+            Some(lineage) => lineage.mesh_id,
+            None => derive(self.key.bytes(), b"mesh-id v1"),
+        }
     }
 
     /// Reads the text form; blanks around it are ignored.
@@ -68,15 +145,19 @@ impl MeshSecret {
     /// secret as well.
     pub fn parse(text: &str) -> Result<Self, SecretError> {
         let text = text.trim();
-        let digits = text
-            .get(..PREFIX.len())
-            .filter(|prefix| prefix.eq_ignore_ascii_case(PREFIX))
-            .and_then(|_| text.get(PREFIX.len()..))
-            .ok_or(SecretError::Prefix)?;
+        let behind = |prefix: &str| {
+            text.get(..prefix.len())
+                .filter(|begin| begin.eq_ignore_ascii_case(prefix))
+                .and_then(|_| text.get(prefix.len()..))
+        };
+        if let Some(digits) = behind(LATER_PREFIX) {
+            return Self::parse_later(digits);
+        }
+        let digits = behind(PREFIX).ok_or(SecretError::Prefix)?;
         if digits.len() != TEXT_LEN {
             return Err(SecretError::Length);
         }
-        let bytes = decode(digits)?;
+        let bytes = decode::<36>(digits)?;
         let (secret, checksum) = bytes.split_at(32);
         let mut array = [0; 32];
         array.copy_from_slice(secret);
@@ -89,12 +170,38 @@ impl MeshSecret {
         }
     }
 
+    fn parse_later(digits: &str) -> Result<Self, SecretError> {
+        if digits.len() != LATER_TEXT_LEN {
+            return Err(SecretError::Length);
+        }
+        let bytes = decode::<{ 32 + LINEAGE_LEN + CHECKSUM_LEN }>(digits)?;
+        let (secret, rest) = bytes.split_first_chunk::<32>().ok_or(SecretError::Length)?;
+        let (lineage, checksum) = rest
+            .split_first_chunk::<LINEAGE_LEN>()
+            .ok_or(SecretError::Length)?;
+        // One of epoch 0 has another text: each secret has one.
+        let lineage = Lineage::from_bytes(lineage).ok_or(SecretError::Checksum)?;
+        let secret = Self::new(*secret).descended(Some(lineage));
+        if secret.checksum().ct_eq(checksum).into() {
+            Ok(secret)
+        } else {
+            Err(SecretError::Checksum)
+        }
+    }
+
     /// The text form, wiped when dropped.
     pub fn to_text(&self) -> Zeroizing<String> {
-        let mut text = Zeroizing::new(String::with_capacity(PREFIX.len() + TEXT_LEN));
-        text.push_str(PREFIX);
+        let mut text = Zeroizing::new(String::with_capacity(PREFIX.len() + LATER_TEXT_LEN));
+        let lineage = self.lineage.map(Lineage::to_bytes);
+        text.push_str(if lineage.is_some() {
+            LATER_PREFIX
+        } else {
+            PREFIX
+        });
         let checksum = self.checksum();
-        base32::encode(self.0.bytes().iter().chain(&checksum).copied(), &mut text);
+        let bytes = self.key.bytes().iter();
+        let bytes = bytes.chain(lineage.iter().flatten()).chain(&checksum);
+        base32::encode(bytes.copied(), &mut text);
         text
     }
 
@@ -102,13 +209,14 @@ impl MeshSecret {
     pub fn derive(&self) -> MeshKeys {
         let mac1 = self.key(b"mac1 v1");
         MeshKeys {
-            mesh_id: derive(self.0.bytes(), b"mesh-id v1"),
+            mesh_id: self.mesh_id(),
+            epoch: self.epoch(),
             link_psk: self.key(b"link-psk v1"),
             cookie: Key::new(derive(mac1.bytes(), b"cookie v1")),
             mac1,
             end_to_end_psk: self.key(b"e2e-psk v1"),
             end_to_end_mac1: self.key(b"e2e-mac1 v1"),
-            broadcast: self.broadcast_key(EPOCH),
+            broadcast: self.broadcast_key(self.epoch()),
         }
     }
 
@@ -121,18 +229,24 @@ impl MeshSecret {
 
     /// The bytes, for an invitation.
     pub(in crate::seal) const fn bytes(&self) -> &[u8; 32] {
-        self.0.bytes()
+        self.key.bytes()
     }
 
     fn key(&self, info: &[u8]) -> Key {
-        Key::new(derive(self.0.bytes(), info))
+        Key::new(derive(self.key.bytes(), info))
     }
 
     fn checksum(&self) -> [u8; CHECKSUM_LEN] {
-        let hash = Sha256::new()
-            .chain_update(b"mesh-secret v1")
-            .chain_update(self.0.bytes())
-            .finalize();
+        let hash = match self.lineage {
+            None => Sha256::new()
+                .chain_update(b"mesh-secret v1")
+                .chain_update(self.key.bytes()),
+            Some(lineage) => Sha256::new()
+                .chain_update(b"mesh-secret v2")
+                .chain_update(self.key.bytes())
+                .chain_update(lineage.to_bytes()),
+        }
+        .finalize();
         [hash[0], hash[1], hash[2], hash[3]]
     }
 }
@@ -140,8 +254,10 @@ impl MeshSecret {
 /// What is derived from a mesh secret (S2). Nothing in it leads back to the secret.
 #[derive(Clone, Debug)]
 pub struct MeshKeys {
-    /// Names the mesh; no secret, and in no datagram either.
+    /// Names the mesh; no secret, and in no datagram either. It outlives the secret.
     pub mesh_id: [u8; 16],
+    /// How often the mesh changed its secret before; rises with each change.
+    pub epoch: u32,
     /// Mixed into the handshake of links.
     pub link_psk: Key,
     /// Keys mac1: whoever has not even this is not listened to.
@@ -152,14 +268,14 @@ pub struct MeshKeys {
     pub end_to_end_psk: Key,
     /// Keys the mac of that handshake.
     pub end_to_end_mac1: Key,
-    /// Seals what is for all, in the epoch [`EPOCH`].
+    /// Seals what is for all, in this epoch.
     pub broadcast: Key,
 }
 
 /// Why a text is no mesh secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SecretError {
-    /// It does not begin with `mk1-`.
+    /// It begins with neither `mk1-` nor `mk2-`.
     Prefix,
     /// It has too few characters or too many.
     Length,
@@ -172,9 +288,11 @@ pub enum SecretError {
 impl fmt::Display for SecretError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Prefix => "a mesh secret begins with mk1-",
-            Self::Length => "a mesh secret has 58 characters behind mk1-",
-            Self::Character => "a mesh secret has letters and the digits 2 to 7 behind mk1-",
+            Self::Prefix => "a mesh secret begins with mk1- or mk2-",
+            Self::Length => "a mesh secret has 58 characters behind mk1-, and 90 behind mk2-",
+            Self::Character => {
+                "a mesh secret has letters and the digits 2 to 7 behind mk1- or mk2-"
+            }
             Self::Checksum => "the mesh secret has a typing error: its checksum does not fit",
         })
     }
@@ -208,10 +326,10 @@ pub fn is_same(left: &[u8; 16], right: &[u8; 16]) -> bool {
     left.ct_eq(right).into()
 }
 
-fn decode(digits: &str) -> Result<Zeroizing<[u8; 36]>, SecretError> {
-    let mut bytes = Zeroizing::new([0; 36]);
+fn decode<const N: usize>(digits: &str) -> Result<Zeroizing<[u8; N]>, SecretError> {
+    let mut bytes = Zeroizing::new([0; N]);
     match base32::decode(digits, &mut *bytes) {
-        Some(36) => Ok(bytes),
+        Some(len) if len == N => Ok(bytes),
         _ => Err(SecretError::Character),
     }
 }
@@ -275,6 +393,53 @@ mod tests {
         assert_eq!(value % 4, 0);
         let changed = format!("{}{}", &text[..61], char::from(ALPHABET[value + 1]));
         assert_eq!(MeshSecret::parse(&changed), Err(SecretError::Character));
+    }
+
+    #[test]
+    fn a_following_secret_shares_the_mesh_id_and_nothing_else() {
+        let first = MeshSecret::new([7; 32]);
+        let second = first.following([8; 32]);
+        let third = second.following([9; 32]);
+        assert_eq!([&first, &second, &third].map(MeshSecret::epoch), [0, 1, 2]);
+        let all = [&first, &second, &third].map(MeshSecret::derive);
+        for keys in &all[1..] {
+            assert_eq!(keys.mesh_id, all[0].mesh_id);
+            assert!(keys.link_psk != all[0].link_psk && keys.mac1 != all[0].mac1);
+            assert!(keys.end_to_end_psk != all[0].end_to_end_psk);
+            assert!(keys.broadcast != all[0].broadcast && keys.cookie != all[0].cookie);
+        }
+        // The same bytes as a first secret make another mesh.
+        assert_ne!(MeshSecret::new([8; 32]).derive().mesh_id, all[0].mesh_id);
+    }
+
+    #[test]
+    fn the_text_of_a_following_secret_brings_its_mesh_and_its_epoch() {
+        let secret = MeshSecret::new([7; 32]).following([8; 32]);
+        let text = secret.to_text();
+        assert!(
+            text.starts_with("mk2-") && text.len() == 94,
+            "{}",
+            text.len()
+        );
+        assert_eq!(MeshSecret::parse(&text.to_uppercase()), Ok(secret));
+        for at in 4..93 {
+            let other = if text.as_bytes()[at] == b'a' {
+                "b"
+            } else {
+                "a"
+            };
+            let changed = format!("{}{other}{}", &text[..at], &text[at + 1..]);
+            assert!(MeshSecret::parse(&changed).is_err(), "{at}");
+        }
+        let short = MeshSecret::parse(&text[..93]);
+        assert_eq!(short, Err(SecretError::Length));
+        // One that says that it followed none has another text.
+        let zero = Lineage {
+            mesh_id: [1; 16],
+            epoch: 0,
+        };
+        let odd = MeshSecret::new([8; 32]).descended(Some(zero)).to_text();
+        assert_eq!(MeshSecret::parse(&odd), Err(SecretError::Checksum));
     }
 
     proptest! {

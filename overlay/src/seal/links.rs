@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use rand_chacha::ChaCha12Rng;
 use rand_core::Rng;
 use wire::NetId;
-use wire::sealed::{Control, Frame, LINK_HEADER_LEN, SealedKind, TAG_LEN};
+use wire::sealed::{Certificate, Control, Frame, LINK_HEADER_LEN, RIGHTS, SealedKind, TAG_LEN};
 
 use crate::budget::Level;
 use crate::id::{Endpoint, Path};
@@ -35,7 +35,12 @@ use crate::seal::sessions::{Opens, Seals, SessionSet};
 use crate::time::Instant;
 
 mod moving;
+mod renewing;
+mod rotating;
 mod spreading;
+
+pub use renewing::Renewal;
+pub use rotating::{FORMER_LASTS, Rotation, TRY_AGAIN};
 
 /// Datagrams of control that wait for one endpoint's session: an introduction and its repetition.
 /// Data does not wait, since a link carries none before control has proved it.
@@ -105,6 +110,8 @@ pub struct Links {
     pulling: Pulling,
     /// When the newest list is announced again, and how often still.
     telling: Option<(Instant, u32)>,
+    /// When the next secret is tried again where it is not in use yet.
+    trying: Option<Instant>,
     sessions: SessionSet,
     effects: Effects,
     wishes: Vec<Wish>,
@@ -121,6 +128,8 @@ impl Links {
     ) -> Self {
         let mut secret = [0; 32];
         random.fill_bytes(&mut secret);
+        // A start in the middle of a change goes on with it.
+        let trying = local.next.is_some().then_some(now);
         Self {
             local,
             timers,
@@ -133,6 +142,7 @@ impl Links {
             members: Members::default(),
             pulling: Pulling::default(),
             telling: None,
+            trying,
             sessions: SessionSet::new(hasher),
             effects: Effects::default(),
             wishes: Vec::new(),
@@ -153,9 +163,9 @@ impl Links {
         &mut self.members
     }
 
-    /// Why somebody may not come up, whatever way it comes.
+    /// Why somebody may not come up over others.
     pub fn refuses(&self, claim: &Claim<'_>) -> Option<Refusal> {
-        self.members.judge(claim).err()
+        self.members.judge_afar(claim).err()
     }
 
     /// The certificates of those whose links are up.
@@ -268,6 +278,7 @@ impl Links {
             .values()
             .filter_map(Entry::next_timeout)
             .chain(self.pull_at())
+            .chain(self.trying)
             .min()
     }
 
@@ -275,6 +286,7 @@ impl Links {
     pub fn handle_timeout(&mut self, now: Instant) {
         self.tell_again(now);
         self.pull(now);
+        self.try_next(now);
         let due: Vec<PeerId> = self
             .peers
             .iter()
@@ -335,8 +347,10 @@ impl Links {
             waiting,
             datagram,
         };
-        let keys = &self.local.keys;
-        let checked = match self.door.judge(now, keys, &arrival, &mut self.random) {
+        let checked = match self
+            .door
+            .judge(now, &self.local, &arrival, &mut self.random)
+        {
             Verdict::Admit(checked) => checked,
             Verdict::Cookie(cookie) => {
                 self.wishes.push(Wish::Send(*path, Box::new(cookie)));
@@ -460,6 +474,7 @@ impl Links {
         if changed {
             self.wishes.push(Wish::Publish);
         }
+        let is_rotating = changed && self.local.next.is_some();
         // 3. What waited for this session, behind the news of it.
         if let Some(seals) = self.sessions.seals(&entry.path.endpoint) {
             for datagram in entry.waiting.drain(..) {
@@ -467,6 +482,9 @@ impl Links {
                 self.wishes
                     .extend(sealed.map(|sealed| Wish::Send(seals.path, sealed)));
             }
+        }
+        if is_rotating {
+            self.count_next();
         }
         if let Some(theirs) = told {
             self.learn_of_list(now, id, theirs);
@@ -498,12 +516,22 @@ fn carry_out(
                 wishes.push(Wish::Send(path, datagram));
             }
         }
-        Effect::Open { session, netid, .. } => {
+        Effect::Open {
+            session,
+            netid,
+            certificate,
+            ..
+        } => {
+            let certificate = certificate.as_deref().map(Certificate::parse);
             sessions.open(Opens {
                 session,
                 path: name,
                 from: path.endpoint,
                 netid,
+                rights: match certificate {
+                    Some(Ok(certificate)) => certificate.rights,
+                    _ => RIGHTS,
+                },
             });
             return true;
         }

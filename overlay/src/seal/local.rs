@@ -1,16 +1,23 @@
 //! What a handshake needs to know of this node: its keys, its names, its wishes.
 
+use std::sync::Arc;
+
 use wire::NetId;
 
 use crate::seal::aead::Aead;
 use crate::seal::identity::{BINDING_LEN, Identity};
 use crate::seal::keys::MeshKeys;
 
-/// This node, as it introduces itself. Built at the start and shared, read-only.
+/// This node, as it introduces itself. Built at the start; its secrets and certificate may
+/// be exchanged while it runs.
 #[derive(Debug)]
 pub struct Local {
     /// From the mesh secret.
-    pub keys: MeshKeys,
+    pub keys: Arc<MeshKeys>,
+    /// From the next one, while the mesh changes it (S5).
+    pub next: Option<Arc<MeshKeys>>,
+    /// Whether more than half of the neighbors have used the next one.
+    pub prefers_next: bool,
     /// The node's own keys.
     pub identity: Identity,
     /// The netid it goes by.
@@ -49,7 +56,9 @@ impl Local {
     pub fn new(keys: MeshKeys, identity: Identity, netid: NetId, boot: u64, aes: bool) -> Self {
         let binding = identity.binding(&keys.mesh_id, netid);
         Self {
-            keys,
+            keys: Arc::new(keys),
+            next: None,
+            prefers_next: false,
             identity,
             netid,
             boot,
@@ -61,6 +70,27 @@ impl Local {
             receive_size: None,
             binding,
         }
+    }
+
+    /// The keys that try number `tries` of a handshake begins with (S93). While a session lives, a
+    /// try costs nothing, and the next secret comes first, twice; who gets no answer takes the other
+    /// one.
+    pub fn keys_to_begin(&self, tries: u32, is_up: bool) -> &Arc<MeshKeys> {
+        // One that is lost, or crosses the other side's, must not bring the current one back.
+        let takes_next = match is_up {
+            true => tries % 3 < 2,
+            false => self.prefers_next == (tries % 2 == 0),
+        };
+        match &self.next {
+            Some(next) if takes_next => next,
+            _ => &self.keys,
+        }
+    }
+
+    /// The keys of this epoch, while a handshake may be answered under them.
+    pub fn keys_of(&self, epoch: u32) -> Option<&Arc<MeshKeys>> {
+        let next = self.next.iter();
+        next.chain([&self.keys]).find(|keys| keys.epoch == epoch)
     }
 
     /// What it offers to seal with, best first.

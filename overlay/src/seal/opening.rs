@@ -23,6 +23,13 @@ use crate::time::Instant;
 /// Controls of one datagram that are heard: several may share one, and many are an attack.
 const CONTROLS: usize = 2;
 
+/// Rights in a certificate (S38).
+const ORIGINATE: u16 = 1;
+const FORWARD: u16 = 2;
+const INFORM: u16 = 4;
+/// Those that are asked about what comes over a link.
+const LINK_RIGHTS: u16 = ORIGINATE | FORWARD | INFORM;
+
 /// Who takes what is not for the plain rules.
 pub trait Porter {
     /// A datagram of a handshake, whole.
@@ -236,7 +243,10 @@ impl<'n> Standing<'n> {
         }
     }
 
-    /// The endpoint that a message counts for, or why the far end may not say it.
+    /// The endpoint that a message counts for.
+    ///
+    /// # Errors
+    /// The far end may not say it: `SpoofedControl`, `Stranger`, `NoRight`.
     fn endpoint_of(self, opens: &Opens, message: &[u8]) -> Result<Endpoint, DropReason> {
         let header = Header::parse(message).ok();
         let begins = header.as_ref().is_some_and(begins_a_link);
@@ -248,10 +258,16 @@ impl<'n> Standing<'n> {
             _ => (false, opens.path.endpoint),
         };
         // What is no message is judged, and counted, by the plain rules.
-        match header {
-            Some(header) if !may_say(opens, is_live, &header) => Err(refusal(&header)),
-            _ => Ok(endpoint),
+        let Some(header) = header else {
+            return Ok(endpoint);
+        };
+        if !may_say(opens, is_live, &header) {
+            return Err(refusal(&header));
         }
+        if opens.rights & LINK_RIGHTS != LINK_RIGHTS && lacks_right(opens, &header) {
+            return Err(DropReason::NoRight);
+        }
+        Ok(endpoint)
     }
 }
 
@@ -262,6 +278,18 @@ fn is_direct(header: &Header) -> bool {
 /// Whether a message is about the endpoint that it comes from, and not about who is there.
 fn begins_a_link(header: &Header) -> bool {
     is_direct(header) && matches!(header.kind, Kind::Hello | Kind::Ping | Kind::Pong)
+}
+
+/// Whether the far end's certificate does not let it say this (S38): Data of its own, Data of others,
+/// or where others are.
+fn lacks_right(opens: &Opens, header: &Header) -> bool {
+    let needed = match header.kind {
+        Kind::Data if header.src == opens.netid => ORIGINATE,
+        Kind::Data => FORWARD,
+        Kind::Inform => INFORM,
+        _ => 0,
+    };
+    opens.rights & needed != needed
 }
 
 /// Whether the far end may speak under this message's src: whoever has no live link here yet, or

@@ -9,8 +9,8 @@ use wire::sealed::{
 };
 
 use crate::seal::handshake::{Datagram, HandshakeError};
+use crate::seal::identity::Identity;
 use crate::seal::keys::{Key, MeshKeys, is_same, mac};
-use crate::seal::local::Local;
 use crate::seal::noise::{Noise, Seed};
 
 /// Between whom.
@@ -30,17 +30,18 @@ pub enum Scope {
 impl Scope {
     pub(in crate::seal) fn noise(
         self,
-        local: &Local,
+        keys: &MeshKeys,
+        identity: &Identity,
         seed: &Seed,
         init_sender: u32,
         is_initiator: bool,
     ) -> Result<Noise, HandshakeError> {
         let psk = match self {
-            Self::Link => &local.keys.link_psk,
-            Self::EndToEnd { .. } => &local.keys.end_to_end_psk,
+            Self::Link => &keys.link_psk,
+            Self::EndToEnd { .. } => &keys.end_to_end_psk,
         };
-        let prologue = self.prologue(&local.keys.mesh_id, init_sender);
-        Noise::new(&local.identity, psk, &prologue, seed, is_initiator)
+        let prologue = self.prologue(&keys.mesh_id, init_sender);
+        Noise::new(identity, psk, &prologue, seed, is_initiator)
     }
 
     pub(in crate::seal) fn prologue(self, mesh_id: &[u8; 16], init_sender: u32) -> Vec<u8> {

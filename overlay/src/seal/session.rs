@@ -19,7 +19,7 @@ use wire::sealed::{
 use crate::planted::{self, Mistake};
 use crate::pump::count::DropReason;
 use crate::seal::aead::{Aead, DirectionKey, LARGE};
-use crate::seal::keys::{Key, derive};
+use crate::seal::keys::{FIRST_EPOCH, Key, derive};
 use crate::seal::replay::{Judgement, Window};
 use crate::time::{Duration, Instant};
 
@@ -39,6 +39,8 @@ pub struct Session {
     /// What we write.
     remote: u32,
     is_initiator: bool,
+    /// Of the mesh secret that it was made under.
+    epoch: u32,
     created_at: Instant,
     seal_key: DirectionKey,
     open_key: DirectionKey,
@@ -151,6 +153,7 @@ impl Session {
             local: terms.local,
             remote: terms.remote,
             is_initiator: terms.is_initiator,
+            epoch: FIRST_EPOCH,
             created_at: now,
             seal_key,
             open_key,
@@ -161,6 +164,18 @@ impl Session {
             activity: Activity::default(),
             elsewhere: AtomicU64::new(0),
         }
+    }
+
+    /// The same, made under the mesh secret of this epoch.
+    #[must_use]
+    pub fn of_epoch(mut self, epoch: u32) -> Self {
+        self.epoch = epoch;
+        self
+    }
+
+    /// Which mesh secret it was made under.
+    pub const fn epoch(&self) -> u32 {
+        self.epoch
     }
 
     /// What the far end writes to reach this session.

@@ -21,6 +21,8 @@ pub struct Opens {
     pub from: Endpoint,
     /// Who the handshake proved to be there.
     pub netid: NetId,
+    /// What its certificate lets it do (S38); everything without one.
+    pub rights: u16,
 }
 
 /// A session that seals, and where to.

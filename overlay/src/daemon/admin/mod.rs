@@ -11,7 +11,7 @@
 //! <- {"summary":{...}}                             the last one
 //! ```
 //!
-//! All verbs but `forget` and `publish` only read; none takes a path, a command or an interface name (SECURITY 2.11,
+//! All verbs but `forget`, `publish` and `reload` only read; none takes a path, a command or an interface name (SECURITY 2.11,
 //! T33).
 //! The socket has mode 0660, and who connects is asked for by SO_PEERCRED besides: root, the
 //! daemon's own user, and members of the socket's group; only the first two may change anything. A request has at most 64 KiB, 16 clients
@@ -30,7 +30,7 @@ use tokio::sync::mpsc;
 
 use super::report::{
     CountersReport, ForgottenReport, NeighborsReport, NodesReport, PingMissed, PingReply,
-    PingSummary, PublishedReport, Refusal, StatusReport,
+    PingSummary, PublishedReport, Refusal, ReloadedReport, StatusReport,
 };
 
 /// Bytes of a request, its line end included.
@@ -54,6 +54,8 @@ pub enum Verb {
     Forget(ForgetRequest),
     /// For [`Reply::Published`].
     Publish(PublishRequest),
+    /// For [`Reply::Reloaded`].
+    Reload,
     /// For [`Reply::Answer`] and [`Reply::Missed`], then [`Reply::Summary`].
     Ping(PingRequest),
 }
@@ -77,7 +79,7 @@ pub struct PublishRequest {
 impl Verb {
     /// Whether it changes what the node does.
     pub const fn changes(&self) -> bool {
-        matches!(self, Self::Forget(_) | Self::Publish(_))
+        matches!(self, Self::Forget(_) | Self::Publish(_) | Self::Reload)
     }
 }
 
@@ -110,6 +112,8 @@ pub enum Reply {
     Forgotten(ForgottenReport),
     /// The list that it follows now.
     Published(PublishedReport),
+    /// What it read again.
+    Reloaded(ReloadedReport),
     /// An answer to a ping.
     Answer(PingReply),
     /// A ping without one.

@@ -196,6 +196,39 @@ pub struct ForgetArgs {
     pub own: OwnArgs,
 }
 
+/// What was typed behind `rotate`.
+#[derive(Debug, Clone, Default, Args)]
+#[command(after_help = "\
+Examples:
+  floodmesh rotate                              makes the next secret, prints it
+  ssh van floodmesh rotate | floodmesh rotate --adopt -
+  floodmesh status                              how many neighbors use it
+  floodmesh rotate --finish                     on each node, when all of them do")]
+pub struct RotateArgs {
+    /// Take the next secret, which rotate printed on another node, from this file, which must have
+    /// mode 0600; "-" reads it from standard input.
+    #[arg(long, value_name = "PATH|-", conflicts_with = "finish")]
+    pub adopt: Option<PathBuf>,
+    /// End the change: the next secret takes the place of the current one, which is gone then.
+    #[arg(long)]
+    pub finish: bool,
+    /// With --finish: also while neighbors do not use the next secret. They are out then, until they
+    /// have adopted it.
+    #[arg(long, requires = "finish")]
+    pub force: bool,
+    /// Speak to the node behind this Unix socket, whatever its name.
+    #[arg(
+        long,
+        value_name = "PATH",
+        env = "FLOODMESH_CONTROL",
+        hide_env_values = true
+    )]
+    pub control: Option<PathBuf>,
+    /// Which node.
+    #[command(flatten)]
+    pub own: OwnArgs,
+}
+
 /// Which node's files a command reads.
 #[derive(Debug, Clone, Default, Args)]
 pub struct OwnArgs {

@@ -59,6 +59,11 @@ pub(super) fn restrict(needs: &Needs<'_>) -> Result<LandlockReport, RulesetError
         .add_rules(path_beneath_rules(NAMES, read))?
         .add_rules(path_beneath_rules(resolver(), read))?
         .add_rules(path_beneath_rules([needs.state], kept))?
+        // Those files alone: what lies beside them may be anything of their owner's.
+        .add_rules(path_beneath_rules(
+            needs.reread.iter().flatten(),
+            AccessFs::ReadFile,
+        ))?
         .add_rules(path_beneath_rules(
             beside(needs.control),
             AccessFs::RemoveFile,

@@ -10,7 +10,7 @@
 //! | groups | supplementary groups | user and main group |
 //! | privileges | all capabilities, also from the bounding set | those of [`Needs`]: CAP_NET_ADMIN to make a deleted device again |
 //! | | gaining any by running a program (no_new_privs) | |
-//! | files (landlock) | every file, device and TCP port | the state directory, removing the control socket, what names are looked up with |
+//! | files (landlock) | every file, device and TCP port | the state directory, settings and keys, removing the control socket, what names are looked up with |
 //! | system calls (seccomp) | running and making processes, tracing, mounting, new namespaces, other kinds of sockets, `bpf`, `io_uring`, .. | what the node, the C library and its name services use |
 //!
 //! The order is given: a filter of system calls comes last, since it refuses the other steps. Each
@@ -57,6 +57,8 @@ pub struct Needs<'a> {
     pub state: &'a Path,
     /// To remove this socket when it ends.
     pub control: &'a Path,
+    /// To read these files again, if they are there.
+    pub reread: [Option<&'a Path>; 3],
 }
 
 impl Needs<'_> {

@@ -80,6 +80,7 @@ fn a_confined_thread_works_on_and_can_do_nothing_else() {
             scheduling: true,
             state: state.path(),
             control: &control,
+            reread: [None; 3],
         });
         assert!(settle().is_empty());
         work(home, &state);
@@ -112,6 +113,7 @@ fn a_node_keeps_the_capabilities_for_what_it_will_do() {
             scheduling,
             state,
             control: "/nowhere".as_ref(),
+            reread: [None; 3],
         };
         privileges::names(needs.capabilities())
     };

@@ -119,24 +119,42 @@ impl Driver {
     }
 
     /// A handshake told how to know a node's broadcasts.
-    pub(super) fn note_origin(&self, remote: &Remote) {
+    pub(super) fn note_origin(&mut self, now: Instant, remote: &Remote) {
+        self.note_grant(now, remote.netid, remote.certificate.as_deref());
         if let Some(broadcasts) = &self.shared.broadcasts {
             broadcasts.note(remote.netid, remote.boot, remote.signing_key);
         }
+    }
+
+    /// A certificate says what its node may do; what it said last counts, until the node comes with
+    /// another.
+    pub(super) fn note_grant(&mut self, now: Instant, netid: NetId, certificate: Option<&[u8]>) {
+        if self.grants.note(netid, certificate) {
+            let grants = Arc::new(self.grants.clone());
+            let effects = &mut self.directory_effects;
+            self.directory.set_grants(now, grants, effects);
+        }
+    }
+
+    /// The same for this node's own.
+    pub(super) fn note_own_grant(&mut self, now: Instant) {
+        let links = self.links.as_ref();
+        let certificate = links.and_then(|links| links.local().certificate.clone());
+        self.note_grant(now, self.shared.netid, certificate.as_deref());
     }
 
     fn on_end_notice(&mut self, now: Instant, netid: NetId, notice: Notice) {
         match notice {
             Notice::Peer(Event::Up(remote)) => {
                 tracing::info!(%netid, "sealed end to end");
-                self.note_origin(&remote);
+                self.note_origin(now, &remote);
                 if let Some(links) = &mut self.links {
-                    links.members().note_up(&Claim::of(&remote));
+                    links.members().note_afar(&Claim::of(&remote));
                 }
             }
             Notice::Peer(Event::Rekeyed(remote)) => {
                 tracing::debug!(%netid, "sealed end to end anew");
-                self.note_origin(&remote);
+                self.note_origin(now, &remote);
             }
             Notice::Peer(Event::Down(why)) => {
                 tracing::info!(%netid, reason = ?why, "no longer sealed end to end");

@@ -13,6 +13,7 @@ use super::super::shared::Report;
 use super::Driver;
 use crate::id::NetId;
 use crate::node::control::Arrival;
+use crate::pump::count::DropReason;
 use crate::time::Instant;
 
 /// Clients' pings under way at the most.
@@ -49,6 +50,9 @@ impl Driver {
                 direct,
                 payload,
             } => {
+                if !self.grants.may_originate(origin) {
+                    return self.shared.counters.count(DropReason::NoRight);
+                }
                 let effects = &mut self.directory_effects;
                 self.directory
                     .handle_payload(now, origin, direct, &payload, effects);
@@ -76,6 +80,7 @@ impl Driver {
             Verb::Neighbors => Reply::Neighbors(self.neighbors(now)),
             Verb::Nodes => Reply::Nodes(self.nodes(now)),
             Verb::Publish(publish) => self.publish(now, &publish.list),
+            Verb::Reload => return self.reload(request.replies),
             Verb::Forget(forget) => self.forget(now, &forget.target),
             Verb::Counters => Reply::Counters(self.shared.counters.as_ref().into()),
             Verb::Ping(ping) => match self.target_of(&ping.target) {

@@ -17,6 +17,7 @@ mod deeds;
 mod ends;
 mod housekeeping;
 mod inputs;
+mod reloading;
 mod sealing;
 
 use std::net::SocketAddr;
@@ -28,6 +29,7 @@ use tokio::task::JoinHandle;
 use tuntap::{Change, Watch};
 
 use super::admin::{AdminRequest, Reply};
+use super::args::UpArgs;
 use super::clock::Clock;
 use super::config::Config;
 use super::device::DeviceKeeper;
@@ -43,11 +45,13 @@ use super::state::{Remembered, StateDir};
 use crate::node::control::Control;
 use crate::node::effect::Effects;
 use crate::route::directory::{Directory, Effect as DirectoryEffect};
+use crate::route::grants::Grants;
 use crate::route::learned::Learned;
 use crate::route::switch::Switch;
 use crate::seal::ends::Ends;
 use crate::seal::links::Links;
 use crate::time::{Duration, Instant};
+use reloading::Reloading;
 
 /// Housekeeping that needs no precise time: the seen table, the state file, route checks.
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
@@ -107,12 +111,19 @@ pub struct Driver {
     housekeeping_at: Instant,
     network_changed_at: Option<Instant>,
     resizing: Option<JoinHandle<()>>,
+    /// What the node was started with, to read its settings again.
+    args: UpArgs,
+    reloading: Reloading,
+    /// What certificates let nodes do.
+    grants: Grants,
 }
 
 /// What a driver is made of.
 pub struct Parts {
     /// The whole configuration.
     pub config: Config,
+    /// What was typed.
+    pub args: UpArgs,
     /// The clock.
     pub clock: Clock,
     /// What the worker shares.
@@ -146,6 +157,7 @@ impl Driver {
     pub fn new(parts: Parts) -> Self {
         let Parts {
             config,
+            args,
             clock,
             shared,
             control,
@@ -193,11 +205,15 @@ impl Driver {
             housekeeping_at: Instant::ZERO,
             network_changed_at: None,
             resizing: None,
+            args,
+            reloading: Reloading::default(),
+            grants: Grants::default(),
         }
     }
 
     /// Dials what was proven before the last restart.
     pub fn remember(&mut self, remembered: &[Remembered]) {
+        self.note_own_grant(self.clock.now());
         let addresses: Vec<SocketAddr> = remembered.iter().map(|entry| entry.remote).collect();
         let now = self.clock.now();
         self.control.remember(now, &addresses, &mut self.effects);
@@ -220,6 +236,7 @@ impl Driver {
                 Some(resolved) = inputs.resolved.recv() => self.on_resolved(resolved),
                 change = next_change(&mut watch) => self.on_change(change, &mut watch),
                 written = self.remembering.ended() => self.on_written(written),
+                read = self.reloading.ended() => self.on_reloaded(read),
                 Some(queues) = self.device.opened() => self.on_device(queues, &mut watch),
                 Some(report) = inputs.near.recv() => self.on_report(report),
                 Some(report) = inputs.seals.recv() => self.on_seal(report, inputs.seals.len()),

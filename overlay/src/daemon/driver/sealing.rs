@@ -7,7 +7,7 @@ use super::super::admin::Reply;
 use super::super::forget::{advice, unknown};
 use super::super::report::{ForgottenReport, PublishedReport};
 use super::super::shared::{SealReport, Shared};
-use super::super::state::{PINS, REVOCATIONS, StateDir};
+use super::super::state::{AFAR, PINS, REVOCATIONS, StateDir};
 use super::Driver;
 use super::deeds::send;
 use crate::id::{Endpoint, NetId};
@@ -74,6 +74,9 @@ impl Driver {
         };
         if let Some(pins) = links.members().take_changed() {
             self.keeping.put(PINS, StateDir::pins_body(pins));
+        }
+        if let Some(afar) = links.members().take_changed_afar() {
+            self.keeping.put(AFAR, StateDir::afar_body(afar));
         }
         if let Some(list) = links.members().take_changed_list() {
             let (number, entries) = (list.number(), list.len());
@@ -175,10 +178,15 @@ impl Driver {
         match notice {
             Notice::Peer(Event::Up(remote)) => {
                 tracing::info!(netid = %remote.netid, %link, "sealed");
-                self.note_origin(&remote);
+                // Who came under its netid over others, with another key, was somebody else.
+                self.leave_ends(now, REPLACED, |with, other| {
+                    other.netid == remote.netid && (with.refuses)(&Claim::of(other)).is_some()
+                });
+                self.note_origin(now, &remote);
             }
             Notice::Peer(Event::Rekeyed(remote)) => {
                 tracing::debug!(netid = %remote.netid, %link, "sealed anew");
+                self.note_grant(now, remote.netid, remote.certificate.as_deref());
             }
             Notice::Peer(Event::Down(why)) => {
                 tracing::info!(%link, reason = ?why, "no longer sealed");

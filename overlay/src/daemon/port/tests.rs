@@ -118,3 +118,52 @@ fn a_beacon_is_due_at_the_start_and_every_ten_seconds() {
     assert_eq!(tun().take_beacon(next), None);
     assert_eq!(tun().next_timeout(), None);
 }
+
+#[test]
+fn a_certificates_prefixes_hold_in_both_directions_and_for_both_kinds_of_device() {
+    use crate::route::grants::Grants;
+    use crate::seal::authority::Authority;
+    use crate::seal::identity::Identity;
+    use crate::seal::keys::Key;
+    use wire::sealed::{Certificate, Prefix};
+
+    let identity = Identity::new(Key::new([3; 32]), &Key::new([4; 32]));
+    let held_to = |netid, prefix| {
+        let authority = Authority::new([7; 16], &Key::new([9; 32]));
+        let (s, v) = (*identity.public(), identity.signing_public());
+        let fields = Certificate::of([7; 16], netid, s, v);
+        let certificate = authority.sign(&fields, &[prefix]).unwrap();
+        let mut grants = Grants::default();
+        grants.note(netid, Some(&certificate));
+        let mut snapshot = snapshot();
+        let routes = Routes::clone(&snapshot.routes).granting(Arc::new(grants));
+        snapshot.routes = Arc::new(routes);
+        snapshot
+    };
+    let (inside, outside) = (Prefix::V4([10, 0, 0, 0], 24), Prefix::V4([10, 9, 0, 0], 24));
+    let in_frame = frame(ALL, THERE, 0x0800, &IPV4);
+    for (prefix, may) in [(inside, true), (outside, false)] {
+        let refused = Err(DropReason::SourcePrefix);
+        // 1. What another node sent.
+        let theirs = held_to(A, prefix);
+        let packet = |dst| Packet {
+            origin: A,
+            dst,
+            payload: Span::default(),
+        };
+        let came = tun().incoming(Instant::ZERO, &theirs, packet(ME), &IPV4);
+        assert_eq!(came, if may { Ok(0) } else { refused });
+        let payload = [&[0xC0][..], &in_frame].concat();
+        let came = tap().incoming(Instant::ZERO, &theirs, packet(NetId::ALL), &payload);
+        assert_eq!(came, if may { Ok(1) } else { refused });
+        // 2. What our own device sends.
+        let ours = held_to(ME, prefix);
+        let reason = Err(Some(DropReason::SourcePrefix));
+        let goes = tun().outgoing(Instant::ZERO, &ours, &IPV4);
+        assert_eq!(goes == reason, !may, "{goes:?}");
+        let goes = tap().outgoing(Instant::ZERO, &ours, &in_frame);
+        assert_eq!(goes == reason, !may, "{goes:?}");
+        // 3. The one says nothing about the other.
+        assert_ne!(tun().outgoing(Instant::ZERO, &theirs, &IPV4), reason);
+    }
+}

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read};
+use std::path::{Path, PathBuf};
 
 use wire::sealed::Certificate;
 
@@ -28,6 +29,8 @@ const CERTIFICATE_LIMIT: u64 = 4_096;
 pub struct Membership {
     /// What all nodes of the mesh have in common.
     pub secret: MeshSecret,
+    /// What they are to have instead, while the mesh changes it.
+    pub next: Option<MeshSecret>,
     /// What this node alone has.
     pub identity: Identity,
 }
@@ -50,16 +53,12 @@ impl Membership {
             ));
         }
         keep_from_dumps();
-        let path = &config.files.secret;
-        let text = file::read(path).map_err(|error| missing("mesh secret", error))?;
-        let secret = MeshSecret::parse(&text).map_err(|error| FileError::Damaged {
-            path: path.clone(),
-            what: error.to_string(),
-        })?;
+        let (secret, next) = secrets(config)?;
         let keys = PrivateKeys::read(&config.files.identity)
             .map_err(|error| missing("identity of this node", error))?;
         Ok(Self {
             secret,
+            next,
             identity: keys.identity(),
         })
     }
@@ -81,7 +80,10 @@ impl Membership {
     pub fn start(self, config: &Config, state: &StateDir) -> Result<Local, Failure> {
         let keys = self.secret.derive();
         let certificate = match config.authority {
-            Some(authority) => own_certificate(config, &self.identity, &keys.mesh_id, &authority)?,
+            Some(authority) => {
+                let own = (*self.identity.public(), self.identity.signing_public());
+                own_certificate(config, own, &keys.mesh_id, &authority)?
+            }
             None => None,
         };
         let certified = certificate.as_deref().map(netid_of);
@@ -89,14 +91,53 @@ impl Membership {
         let boot = state.boot(clock::wall_seconds())?;
         let mut local = Local::new(keys, self.identity, netid, boot, has_aes());
         (local.certificate, local.authority) = (certificate, config.authority);
+        local.next = self.next.map(|next| next.derive().into());
         Ok(local)
     }
 }
 
-/// The certificate of this node; `None` only where others may let it in by its key.
-fn own_certificate(
+/// Where the next secret lies while the mesh changes it: beside the current one.
+pub fn next_secret_path(config: &Config) -> PathBuf {
+    let mut path = config.files.secret.clone().into_os_string();
+    path.push(".next");
+    path.into()
+}
+
+/// The mesh secret, and the next one if there is one.
+///
+/// # Errors
+/// There is none, or a file is loose, damaged or another mesh's.
+pub fn secrets(config: &Config) -> Result<(MeshSecret, Option<MeshSecret>), Failure> {
+    let parse = |path: &Path, text: &str| {
+        MeshSecret::parse(text).map_err(|error| FileError::Damaged {
+            path: path.to_owned(),
+            what: error.to_string(),
+        })
+    };
+    let path = &config.files.secret;
+    let text = file::read(path).map_err(|error| missing("mesh secret", error))?;
+    let secret = parse(path, &text)?;
+    let path = next_secret_path(config);
+    let next = match file::read(&path) {
+        Ok(text) => parse(&path, &text)?,
+        Err(FileError::Missing(_)) => return Ok((secret, None)),
+        Err(error) => return Err(error.into()),
+    };
+    if next.mesh_id() != secret.mesh_id() {
+        return Err(Failure::at_work(
+            format!("{} holds the secret of another mesh", path.display()),
+            "remove it; floodmesh rotate makes the right one",
+        ));
+    }
+    // What was taken over by hand already is no change under way.
+    let is_newer = next.epoch() > secret.epoch();
+    Ok((secret, is_newer.then_some(next)))
+}
+
+/// The certificate of this node, whose keys are `own`, S and V; `None` only where others may let it in by its key.
+pub fn own_certificate(
     config: &Config,
-    identity: &Identity,
+    (static_key, signing_key): ([u8; 32], [u8; 32]),
     mesh_id: &[u8; 16],
     authority: &[u8; 32],
 ) -> Result<Option<Vec<u8>>, Failure> {
@@ -130,9 +171,7 @@ fn own_certificate(
     if certificate.mesh_id != *mesh_id {
         return Err(failed("is for another mesh"));
     }
-    if certificate.static_key != *identity.public()
-        || certificate.signing_key != identity.signing_public()
-    {
+    if certificate.static_key != static_key || certificate.signing_key != signing_key {
         return Err(failed("is for other keys than this node's"));
     }
     if !verify_certificate(&certificate, authority) {
@@ -147,7 +186,8 @@ fn own_certificate(
     Ok(Some(bytes))
 }
 
-fn netid_of(certificate: &[u8]) -> Option<NetId> {
+/// The netid that a certificate is for.
+pub fn netid_of(certificate: &[u8]) -> Option<NetId> {
     Certificate::parse(certificate)
         .ok()
         .map(|certificate| certificate.netid)
@@ -156,21 +196,20 @@ fn netid_of(certificate: &[u8]) -> Option<NetId> {
 /// Whom the node lets come up, and the keys that it remembers.
 ///
 /// # Errors
-/// The file of remembered keys is damaged.
+/// The file of remembered keys or of revoked ones is damaged.
 pub fn members(
     config: &Config,
     state: &StateDir,
     mesh_id: Option<&[u8; 16]>,
 ) -> Result<Members, Failure> {
-    let mut members = Members::new(state.pins()?);
+    let mut members = Members::new(state.pins()?).recalling(state.afar());
     members.set_wall(clock::wall_seconds());
     if let Some(trusted) = &config.trusted {
         members = members.listing(trusted.clone());
     }
     if let Some(authority) = &config.authority {
         members = members.certified();
-        let list = state.revocations();
-        let list = list.and_then(|text| Armor::Revocations.decode(&text));
+        let list = state.revocations()?;
         if let (Some(list), Some(mesh_id)) = (list, mesh_id)
             && let Err(error) = members.revoke(list, mesh_id, authority)
         {

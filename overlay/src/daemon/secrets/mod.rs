@@ -3,6 +3,7 @@
 //! | file                  | content                                                   | default   |
 //! |-----------------------|-----------------------------------------------------------|-----------|
 //! | `secret_file`         | the mesh secret, one line `mk1-...` (SEALED.md S1)        | `secret`  |
+//! |                       | the next one, while the mesh changes it (S91), beside it  | `secret.next` |
 //! | `identity_file`       | both private keys of this node ([`identity`]; S62)        | `identity`|
 //!
 //! The defaults are in the state directory. Both are for their owner alone, written once and never

@@ -37,6 +37,7 @@ use self::table::{Table, Teller, Told};
 use crate::id::NetId;
 use crate::pump::count::DropReason;
 use crate::route::address::Mesh;
+use crate::route::grants::Grants;
 use crate::route::routes::{Routes, host};
 use crate::time::{Duration, Instant};
 
@@ -69,6 +70,8 @@ pub struct Directory {
     /// Our claims became empty and the mesh is to be told so.
     retract: bool,
     table: Table,
+    /// What certificates let others claim.
+    grants: Arc<Grants>,
     routes: Arc<Routes>,
     dirty: bool,
     publish_after: Instant,
@@ -97,6 +100,7 @@ impl Directory {
             set: rng.next_u32(),
             retract: false,
             table: Table::new(),
+            grants: Arc::default(),
             routes,
             dirty: false,
             publish_after: Instant::ZERO,
@@ -289,6 +293,21 @@ impl Directory {
         self.handle_timeout(now, effects);
     }
 
+    /// Takes what certificates let nodes do. Counts at once: claims that they do not cover are
+    /// forgotten.
+    pub fn set_grants(&mut self, now: Instant, grants: Arc<Grants>, effects: &mut Vec<Effect>) {
+        self.grants = grants;
+        for netid in self.grants.netids() {
+            let claims = self.table.iter(now).filter(|seen| seen.owner == netid);
+            let may = claims.filter(|seen| self.grants.may_claim(netid, &seen.prefix));
+            let may: Vec<IpNet> = may.map(|seen| seen.prefix).collect();
+            self.table.keep_only(netid, &may);
+        }
+        self.dirty = true;
+        self.publish_after = now;
+        self.publish(now, effects);
+    }
+
     /// When [`Self::handle_timeout`] has something to do.
     pub fn next_timeout(&self) -> Option<Instant> {
         let publish = self.dirty.then_some(self.publish_after);
@@ -348,7 +367,8 @@ impl Directory {
             effects.push(Effect::Dropped(DropReason::ClaimRefused, 1));
             return;
         }
-        if reserved::is_reserved(&self.mesh, &prefix) {
+        let may = self.grants.may_claim(owner, &prefix);
+        if !may || reserved::is_reserved(&self.mesh, &prefix) {
             effects.push(Effect::Dropped(DropReason::ClaimRefused, 1));
             return;
         }
@@ -404,7 +424,8 @@ impl Directory {
             self.table.holders(now),
             self.table.claimants(),
             self.routes.epoch() + 1,
-        );
+        )
+        .granting(Arc::clone(&self.grants));
         // Also when nothing comes of it: building is what costs.
         self.publish_after = now + PUBLISH_SPACING;
         if !routes.agrees_with(&self.routes) {

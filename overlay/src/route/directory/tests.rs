@@ -661,3 +661,39 @@ fn of_stale_claims_the_one_that_became_so_last_holds_and_then_the_lower_netid() 
     world.claim(at(1), A, 1, &[X]);
     assert_eq!(world.holder(at(122), X_ADDRESS), Some(A));
 }
+
+#[test]
+fn claims_outside_a_certificates_prefixes_are_refused_and_those_there_were_forgotten() {
+    use crate::seal::authority::Authority;
+    use crate::seal::identity::Identity;
+    use crate::seal::keys::Key;
+    use wire::sealed::{Certificate, Prefix};
+
+    let identity = Identity::new(Key::new([3; 32]), &Key::new([4; 32]));
+    let authority = Authority::new([7; 16], &Key::new([9; 32]));
+    let fields = Certificate::of([7; 16], A, *identity.public(), identity.signing_public());
+    let certificate = authority
+        .sign(&fields, &[Prefix::V4([10, 0, 7, 0], 24)])
+        .unwrap();
+    let mut grants = Grants::default();
+    grants.note(A, Some(&certificate));
+
+    let mut world = World::new(&[]);
+    world.claim(at(1), A, 1, &["10.0.7.1/32", "10.0.8.1/32"]);
+    world.claim(at(1), B, 1, &["10.0.9.1/32"]);
+    let directory = &mut world.directory;
+    directory.handle_timeout(at(10), &mut world.effects);
+    let holder = |directory: &Directory, text| directory.routes().find(ip(text));
+    assert_eq!(holder(directory, "10.0.8.1"), Some(A));
+
+    directory.set_grants(at(10), Arc::new(grants), &mut world.effects);
+    assert!(world.effects.contains(&Effect::Changed));
+    world.effects.clear();
+    assert_eq!(holder(&world.directory, "10.0.7.1"), Some(A));
+    assert_eq!(holder(&world.directory, "10.0.8.1"), None);
+    assert_eq!(holder(&world.directory, "10.0.9.1"), Some(B));
+
+    let effects = world.claim(at(20), A, 2, &["10.0.7.1/32", "10.0.9.1/32"]);
+    assert!(effects.contains(&Effect::Dropped(DropReason::ClaimRefused, 1)));
+    assert_eq!(holder(&world.directory, "10.0.9.1"), Some(B));
+}

@@ -513,3 +513,42 @@ fn whom_membership_takes_back_is_left_at_once_and_does_not_come_back() {
     assert!(!world.is_up(A, B));
     assert!(world.nodes[&B].got.is_empty());
 }
+
+#[test]
+fn ends_change_the_secret_under_a_stream_and_drop_what_was_made_under_the_former() {
+    use crate::seal::keys::MeshSecret;
+    let first = MeshSecret::new([1; 32]);
+    let (current, next) = (first.derive(), first.following([2; 32]).derive());
+    let mut world = World::of([1, 2]);
+    world.send(A, B, &payload(0));
+    world.run(Duration::from_secs(10));
+    // Both know the next secret, then both end the change, one long before the other.
+    for netid in [A, B] {
+        world.node(netid).local.next = Some(next.clone().into());
+    }
+    let epoch = |world: &World| world.nodes[&A].ends.sessions().seals(B).unwrap().epoch();
+    assert_eq!((current.epoch, epoch(&world)), (0, 0));
+    let mut sent = 1;
+    for netid in [B, A] {
+        let node = world.node(netid);
+        node.local.keys = next.clone().into();
+        node.local.next = None;
+        let (now, at) = (world.now, world.now + Duration::from_secs(180));
+        world
+            .node(netid)
+            .call(|ends, with| ends.retire(now, with, 1, at));
+        for _ in 0..200 {
+            world.send(A, B, &payload(sent));
+            world.send(B, A, &payload(sent));
+            sent += 1;
+            world.run(Duration::from_secs(1));
+        }
+    }
+    assert_eq!(epoch(&world), 1);
+    assert_eq!(world.nodes[&B].got, numbered(sent));
+    assert_eq!(world.nodes[&A].got.len() as u32, sent - 1);
+    assert_eq!(
+        world.nodes.values().map(|node| node.dropped).sum::<usize>(),
+        0
+    );
+}

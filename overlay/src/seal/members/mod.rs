@@ -16,6 +16,7 @@
 //!
 //! No clock: the owner of [`Members`] tells what time it is. Read [`Members::judge`] first.
 
+mod afar;
 pub mod pulling;
 mod revoked;
 mod trusted;
@@ -28,6 +29,7 @@ use wire::sealed::Certificate;
 use crate::seal::effect::{Effect, Event};
 use crate::seal::payload::Remote;
 
+pub use afar::AfarPins;
 pub use pulling::{Ask, Pulling};
 pub use revoked::{ListError, RevocationList};
 pub use trusted::{NAME_LIMIT, Trusted, key_text, read_key};
@@ -50,6 +52,9 @@ pub struct Members {
     trusted: Option<Vec<Trusted>>,
     pins: Pins,
     pins_changed: bool,
+    /// Of those that never had a link here.
+    afar: AfarPins,
+    afar_changed: bool,
     wall_seconds: u64,
     told: BTreeSet<[u8; 32]>,
     list: RevocationList,
@@ -118,6 +123,13 @@ impl Members {
         }
     }
 
+    /// The same with the keys of nodes that it met over others alone.
+    #[must_use]
+    pub fn recalling(mut self, afar: AfarPins) -> Self {
+        self.afar = afar;
+        self
+    }
+
     /// The same with a list: nobody else comes up but by certificate.
     #[must_use]
     pub fn listing(mut self, trusted: Vec<Trusted>) -> Self {
@@ -130,6 +142,20 @@ impl Members {
     pub const fn certified(mut self) -> Self {
         self.certified = true;
         self
+    }
+
+    /// Takes other rules for those that come up from now on: as [`Self::certified`] and
+    /// [`Self::listing`].
+    pub fn set_rules(&mut self, certified: bool, trusted: Option<Vec<Trusted>>) {
+        (self.certified, self.trusted) = (certified, trusted);
+        // Who is refused by other rules is told of anew.
+        self.told.clear();
+    }
+
+    /// Forgets the revocation list: it is of an authority that is none any more.
+    pub fn drop_list(&mut self) {
+        self.list = RevocationList::default();
+        self.list_changed = false;
     }
 
     /// Takes a newer revocation list.
@@ -191,9 +217,37 @@ impl Members {
         }
     }
 
-    /// Remembers the key of a claim that came up, if it is the first of its netid and nothing else
-    /// binds it.
+    /// The same for one who comes over others: a key that came so before binds it too.
+    ///
+    /// # Errors
+    /// As [`Self::judge`].
+    pub fn judge_afar(&self, claim: &Claim<'_>) -> Result<Basis, Refusal> {
+        let basis = self.judge(claim)?;
+        match self.afar.get(claim.netid) {
+            Some(pinned) if basis == Basis::Pin && pinned != claim.static_key => {
+                // Who has a link here is known better than by that.
+                match self.pins.contains_key(&claim.netid) {
+                    true => Ok(basis),
+                    false => Err(Refusal::OtherKey(pinned)),
+                }
+            }
+            _ => Ok(basis),
+        }
+    }
+
+    /// Remembers the key of one that came up over others, as long as there is room.
+    pub fn note_afar(&mut self, claim: &Claim<'_>) {
+        let is_new = !self.pins.contains_key(&claim.netid) && self.afar.get(claim.netid).is_none();
+        if is_new && self.judge_afar(claim) == Ok(Basis::Pin) {
+            self.afar.note(claim.netid, claim.static_key);
+            self.afar_changed = true;
+        }
+    }
+
+    /// Remembers the key of a claim that came up on a link, if it is the first of its netid and
+    /// nothing else binds it. What was remembered of it from afar counts no more.
     pub fn note_up(&mut self, claim: &Claim<'_>) {
+        self.afar_changed |= self.afar.forget(claim.netid).is_some();
         let is_new = !self.pins.contains_key(&claim.netid) && self.pins.len() < PINS_LIMIT;
         if is_new && self.judge(claim) == Ok(Basis::Pin) {
             self.pins.insert(claim.netid, claim.static_key);
@@ -208,8 +262,11 @@ impl Members {
 
     /// Forgets the key of a netid, and says which it was; the next one that comes is remembered.
     pub fn forget(&mut self, netid: NetId) -> Option<[u8; 32]> {
-        let key = self.pins.remove(&netid)?;
-        self.pins_changed = true;
+        let linked = self.pins.remove(&netid);
+        let afar = self.afar.forget(netid);
+        self.pins_changed |= linked.is_some();
+        self.afar_changed |= afar.is_some();
+        let key = linked.or(afar)?;
         self.told.clear();
         Some(key)
     }
@@ -219,8 +276,11 @@ impl Members {
         let key = read_key(name);
         let pinned = |key: &[u8; 32]| {
             let mut pins = self.pins.iter();
-            pins.find(|(_, pinned)| *pinned == key)
+            let linked = pins.find(|(_, pinned)| *pinned == key);
+            let afar = || self.afar.iter().find(|(_, pinned)| pinned == key);
+            linked
                 .map(|(netid, _)| *netid)
+                .or_else(|| afar().map(|(netid, _)| netid))
         };
         if let Some(netid) = key.as_ref().and_then(pinned) {
             return Some(netid);
@@ -238,6 +298,16 @@ impl Members {
     /// The keys remembered, if they changed since the last call.
     pub fn take_changed(&mut self) -> Option<&Pins> {
         std::mem::take(&mut self.pins_changed).then_some(&self.pins)
+    }
+
+    /// The keys remembered from afar.
+    pub const fn afar(&self) -> &AfarPins {
+        &self.afar
+    }
+
+    /// The keys remembered from afar, if they changed since the last call.
+    pub fn take_changed_afar(&mut self) -> Option<&AfarPins> {
+        std::mem::take(&mut self.afar_changed).then_some(&self.afar)
     }
 
     /// Whether the list binds the claim's netid to no other key.

@@ -240,3 +240,65 @@ fn a_revoked_serial_ends_its_certificate_and_a_revoked_key_everything() {
 fn entry_of(key: [u8; 32]) -> Trusted {
     entry(&key_text(&key))
 }
+
+#[test]
+fn keys_from_afar_bind_other_ends_and_no_link_and_the_oldest_goes_first() {
+    let mut members = Members::default();
+    members.note_afar(&claim(ONE, A));
+    let refused = Err(Refusal::OtherKey(A));
+    assert_eq!(members.judge_afar(&claim(ONE, A)), Ok(Basis::Pin));
+    assert_eq!(members.judge_afar(&claim(ONE, B)), refused);
+    // What a link proves is another matter.
+    assert_eq!(members.judge(&claim(ONE, B)), Ok(Basis::Pin));
+    assert!(members.pins().is_empty() && members.take_changed_afar().is_some());
+    // One member that makes netids up displaces the oldest of them, and keeps nobody out.
+    for netid in 0..PINS_LIMIT as u32 {
+        members.note_afar(&claim(NetId(1_000 + netid), [7; 32]));
+    }
+    assert_eq!(
+        (members.afar().len(), members.afar().get(ONE)),
+        (PINS_LIMIT, None)
+    );
+    members.note_afar(&claim(TWO, B));
+    assert_eq!(
+        members.judge_afar(&claim(TWO, A)),
+        Err(Refusal::OtherKey(B))
+    );
+    members.note_up(&claim(ONE, A));
+    assert_eq!(members.judge_afar(&claim(ONE, B)), refused);
+    assert_eq!(members.pins().len(), 1);
+}
+
+#[test]
+fn a_link_takes_the_place_of_a_key_from_afar_for_good() {
+    let mut members = Members::default();
+    members.note_afar(&claim(ONE, A));
+    members.note_up(&claim(ONE, B));
+    assert!(members.afar().is_empty());
+    for judged in [
+        members.judge(&claim(ONE, A)),
+        members.judge_afar(&claim(ONE, A)),
+    ] {
+        assert_eq!(judged, Err(Refusal::OtherKey(B)));
+    }
+    members.note_afar(&claim(ONE, A));
+    assert!(members.afar().is_empty());
+    // Both are found and forgotten by their key.
+    members.note_afar(&claim(TWO, A));
+    assert_eq!(members.find(&key_text(&A)), Some(TWO));
+    assert_eq!(members.forget(TWO), Some(A));
+    assert_eq!(members.judge_afar(&claim(TWO, B)), Ok(Basis::Pin));
+}
+
+#[test]
+fn other_rules_count_for_the_next_judgement() {
+    let mut members = Members::default();
+    members.note_up(&claim(ONE, A));
+    members.set_rules(false, Some(vec![entry(&key_text(&B))]));
+    assert_eq!(members.judge(&claim(ONE, A)), Err(Refusal::NotListed));
+    assert_eq!(members.judge(&claim(TWO, B)), Ok(Basis::Pin));
+    members.set_rules(true, None);
+    assert_eq!(members.judge(&claim(TWO, B)), Err(Refusal::NotCertified));
+    members.set_rules(false, None);
+    assert_eq!(members.judge(&claim(ONE, A)), Ok(Basis::Pin));
+}

@@ -145,7 +145,7 @@ impl Peer {
             && !*cookie_read
         {
             let (index, mac1) = (initiation.index(), initiation.mac1());
-            let keys = &turn.local.keys;
+            let keys = initiation.keys();
             if let Some(held) = cookie::Held::open(turn.now, keys, index, mac1, datagram) {
                 *cookie_read = true;
                 self.cookie = Some(held);

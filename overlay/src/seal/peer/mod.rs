@@ -32,6 +32,7 @@ use crate::seal::session::Session;
 use crate::time::{Duration, Instant};
 
 mod inputs;
+mod retiring;
 mod timers;
 mod upkeep;
 
@@ -86,6 +87,8 @@ pub struct Peer {
     looked_at: Instant,
     /// Path challenges sent since something was last heard.
     asked: usize,
+    /// Sessions made under a mesh secret before this epoch end then.
+    retired: Option<(u32, Instant)>,
 }
 
 /// INITs that go out until a session comes up.
@@ -149,6 +152,7 @@ impl Peer {
             cookie: None,
             looked_at: Instant::ZERO,
             asked: 0,
+            retired: None,
         }
     }
 
@@ -241,7 +245,11 @@ impl Peer {
             initiator: turn.local.netid,
             responder: netid,
         });
-        match Initiation::begin(turn.local, scope, index, called, cookie, seed, &mut out) {
+        let keys = turn.local.keys_to_begin(tries, self.current.is_some());
+        let keys = Arc::clone(keys);
+        match Initiation::begin_under(
+            keys, turn.local, scope, index, called, cookie, seed, &mut out,
+        ) {
             Ok((initiation, len)) => {
                 turn.effects.push(Effect::Send(out[..len].into()));
                 self.attempt = Some(Attempt::InitSent {

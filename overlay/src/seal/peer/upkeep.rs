@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::{Attempt, Kind, Peer, erase, since, sooner};
 use crate::planted::{self, Mistake};
 use crate::seal::effect::{Effect, Event, Gone, Owned, Turn};
+use crate::seal::session::Session;
 use crate::time::Instant;
 
 impl Peer {
@@ -117,8 +118,11 @@ impl Peer {
             1
         };
         let lifetime = self.timers.session_lifetime * longer;
+        let retired = self.retired.filter(|(_, at)| turn.now >= *at);
+        let is_retired =
+            |session: &Session| retired.is_some_and(|(epoch, _)| session.epoch() < epoch);
         self.previous.retain(|session| {
-            let is_over = turn.now >= session.created_at() + lifetime;
+            let is_over = turn.now >= session.created_at() + lifetime || is_retired(session);
             if is_over {
                 erase(turn, session);
             }
@@ -127,7 +131,7 @@ impl Peer {
         let Some(up) = &self.current else {
             return;
         };
-        if turn.now >= up.session.created_at() + lifetime {
+        if turn.now >= up.session.created_at() + lifetime || is_retired(&up.session) {
             return self.lose(turn, Gone::Expired);
         }
         let (rekey_at, is_worn) = (up.rekey_at, up.session.is_worn());

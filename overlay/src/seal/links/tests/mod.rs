@@ -17,6 +17,8 @@ use crate::seal::opening::{Opening, Porter};
 use crate::time::Duration;
 
 mod moving;
+mod renewing;
+mod rotating;
 mod spreading;
 mod time;
 
