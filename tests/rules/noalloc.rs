@@ -13,6 +13,7 @@ use overlay::keyed::KeyedHasher;
 use overlay::node::flood::Flood;
 use overlay::node::hash::{Algorithm, MessageHasher};
 use overlay::node::seen::SeenConfig;
+use overlay::node::zone::Zones;
 use overlay::node::snapshot::{LinkEntry, NeighborSet};
 use overlay::pump::count::{Counters, Total};
 use overlay::pump::rx::{RX_BUFFER_LEN, RX_BUFFERS, RxBatch, RxMessage, Span};
@@ -87,6 +88,7 @@ fn flood() -> Flood {
 
 fn neighbors() -> NeighborSet {
     let links = (0..4).map(|index| LinkEntry {
+ open: false,
         id: LinkId(u32::from(index)),
         netid: NetId(10 + u32::from(index)),
         neighbor: index,
@@ -175,6 +177,7 @@ fn originating_allocates_nothing() {
             },
             dst: NetId::ALL,
             flags: Flags::NONE,
+            zones: Zones::All,
             alone: false,
         })
         .collect();

@@ -14,12 +14,14 @@
 //! | `neighbors` | up to 64 lines, netid and endpoint of a link that proved itself |
 //! | `boot`      | number of the last start, decimal (sealed nodes)                |
 //! | `pins`      | lines of netid and key, 64 hex digits (sealed nodes, S74)       |
+//! | `latches`   | lines of netid, key, addresses and named peers (mode prefer, S85)   |
+//! | `prefer`    | when mode prefer first started, seconds since 1970, decimal         |
 //! | `revocations` | the newest revocation list (S77, S78)                         |
 //!
 //! A file is written whole beside the old one, synced, renamed over it, and the directory synced:
 //! whenever the machine stops, the old or the new one is there. One that cannot be understood is
-//! moved aside as `NAME.bad-1` to `.bad-9` and the node goes on without (SECURITY 3.6). Only a damaged
-//! `pins` ends the start: without it the next key to come under a netid would be believed, so that
+//! moved aside as `NAME.bad-1` to `.bad-9` and the node goes on without (SECURITY 3.6). Only a
+//! damaged `pins`, `latches` or `prefer` ends the start: without pins the next key to come under a netid would be believed, so that
 //! whoever can spoil a file could take a node's place.
 
 use std::error::Error;
@@ -35,17 +37,23 @@ use nix::fcntl::{Flock, FlockArg};
 use super::error::Failure;
 use crate::id::NetId;
 use crate::seal::members::{PINS_LIMIT, Pins, key_text, read_key};
+use crate::seal::prefer::{LATCHES_LIMIT, Latch, Latches};
 
 /// Neighbors remembered.
 pub const NEIGHBORS_LIMIT: usize = 64;
-/// Bytes a file may have; the largest we write are all pins, with 300 KiB.
-const FILE_LIMIT: u64 = 512 * 1024;
+/// Bytes a file may have; the largest we write are all latches with all their places, which come to
+/// less than 4 MiB.
+const FILE_LIMIT: u64 = 4 * 1024 * 1024;
 /// Files of one name moved aside at most; then the last is replaced.
 const BAD_LIMIT: u8 = 9;
 /// The file of the newest revocation list.
 pub const REVOCATIONS: &str = "revocations";
 /// The file of pins.
 pub const PINS: &str = "pins";
+/// The file of nodes that came up sealed, of a node that prefers that.
+pub const LATCHES: &str = "latches";
+/// The file of when a node first preferred it.
+const PREFER: &str = "prefer";
 /// The format's version.
 const VERSION: &str = "1";
 
@@ -99,6 +107,11 @@ impl From<StateError> for Failure {
             StateError::InUse(_) => Self::at_work(
                 what,
                 "stop that node, or give this one another --name or --state-dir",
+            ),
+            StateError::Damaged(path) if path.ends_with(LATCHES) => Self::at_work(
+                what,
+                "restore it from a copy, or write mode = \"sealed\"; without it nodes that came up sealed \
+                 could be spoken to in plain",
             ),
             StateError::Damaged(path) if !path.ends_with(PINS) => {
                 Self::at_work(what, "restore it from a copy")
@@ -268,6 +281,64 @@ impl StateDir {
             pins.filter(|pins| pins.len() <= PINS_LIMIT)
         })?;
         Ok(pins.unwrap_or_default())
+    }
+
+    /// The nodes that are never spoken to in plain again.
+    ///
+    /// # Errors
+    /// The file is damaged, or cannot be read.
+    pub fn latches(&self) -> Result<Latches, StateError> {
+        let parse = |line: &str| {
+            let mut words = line.split(' ');
+            let netid: NetId = words.next()?.parse().ok()?;
+            let mut latch = Latch {
+                static_key: read_key(words.next()?)?,
+                places: Vec::new(),
+                peers: Vec::new(),
+            };
+            for word in words {
+                match (word.strip_prefix("at="), word.strip_prefix("peer=")) {
+                    (Some(place), _) => latch.places.push(place.parse().ok()?),
+                    (_, Some(peer)) => latch.peers.push(peer.to_owned()),
+                    _ => return None,
+                }
+            }
+            netid.is_node().then_some((netid, latch))
+        };
+        let latches = self.must_read(LATCHES, |body| {
+            let latches: Option<Latches> = body.lines().map(parse).collect();
+            latches.filter(|latches| latches.len() <= LATCHES_LIMIT)
+        })?;
+        Ok(latches.unwrap_or_default())
+    }
+
+    /// What the file of latches holds, to be [written](Self::write) to [`LATCHES`].
+    pub fn latches_body(latches: &Latches) -> String {
+        let line = |(netid, latch): (&NetId, &Latch)| {
+            let mut line = format!("{netid} {}", key_text(&latch.static_key));
+            for place in &latch.places {
+                line += &format!(" at={place}");
+            }
+            for peer in &latch.peers {
+                line += &format!(" peer={peer}");
+            }
+            line + "\n"
+        };
+        latches.iter().map(line).collect()
+    }
+
+    /// When this node first preferred sealed links, in seconds since 1970; `now` if it never did.
+    ///
+    /// State: stored, so that the time for it runs on over restarts.
+    ///
+    /// # Errors
+    /// The file is damaged, or cannot be read or written.
+    pub fn prefers_since(&self, now: u64) -> Result<u64, StateError> {
+        let stored = self.must_read(PREFER, |body| body.trim_end().parse().ok())?;
+        match stored {
+            Some(since) => Ok(since),
+            None => self.write(PREFER, &format!("{now}\n")).map(|()| now),
+        }
     }
 
     /// The newest revocation list, as text.

@@ -1,8 +1,6 @@
 //! The driver's part of sealed links: what workers found goes to the machine, its wishes are
 //! carried out.
 
-use std::sync::Arc;
-
 use super::super::admin::Reply;
 use super::super::forget::{advice, unknown};
 use super::super::report::{ForgottenReport, PublishedReport};
@@ -14,7 +12,7 @@ use crate::id::{Endpoint, NetId};
 use crate::pump::count::DropReason;
 use crate::seal::armor::Armor;
 use crate::seal::effect::Event;
-use crate::seal::links::{Links, Notice, REPLACED, Wish};
+use crate::seal::links::{Notice, REPLACED, Wish};
 use crate::seal::members::{Claim, ListError, Refusal, key_text};
 use crate::seal::session::LINK_OVERHEAD;
 use crate::time::Instant;
@@ -58,10 +56,15 @@ impl Driver {
 
     /// Carries out what the machine wants.
     pub(super) fn carry_out_sealing(&mut self, now: Instant) {
-        let notices = match &mut self.links {
-            Some(links) => carry_out(&self.shared, links),
-            None => return,
+        let Some(links) = &mut self.links else {
+            return;
         };
+        let wishes: Vec<Wish> = links.drain().collect();
+        // First of all: a session must be known before its first datagram can come back.
+        if wishes.iter().any(|wish| matches!(wish, Wish::Publish)) {
+            self.publish_sessions(now);
+        }
+        let notices = carry_out(&self.shared, wishes);
         for (endpoint, notice) in notices {
             self.on_notice(now, endpoint, notice);
         }
@@ -75,6 +78,10 @@ impl Driver {
         if let Some(pins) = links.members().take_changed() {
             self.keeping.put(PINS, StateDir::pins_body(pins));
         }
+        self.keep_latches();
+        let Some(links) = &mut self.links else {
+            return;
+        };
         if let Some(list) = links.members().take_changed_list() {
             let (number, entries) = (list.number(), list.len());
             tracing::info!(number, entries, "a newer revocation list is in force");
@@ -176,6 +183,7 @@ impl Driver {
             Notice::Peer(Event::Up(remote)) => {
                 tracing::info!(netid = %remote.netid, %link, "sealed");
                 self.note_origin(&remote);
+                self.latch_named(remote.netid, link.remote);
             }
             Notice::Peer(Event::Rekeyed(remote)) => {
                 tracing::debug!(netid = %remote.netid, %link, "sealed anew");
@@ -235,13 +243,8 @@ pub(super) struct Refused<'r> {
     pub(super) is_news: bool,
 }
 
-/// Publishes first: a session must be known before its first datagram can come back.
-fn carry_out(shared: &Shared, links: &mut Links) -> Vec<(Endpoint, Notice)> {
-    let wishes: Vec<Wish> = links.drain().collect();
-    if wishes.iter().any(|wish| matches!(wish, Wish::Publish)) {
-        let sessions = Arc::new(links.sessions().clone());
-        shared.publish(|snapshot| snapshot.sessions = Some(sessions));
-    }
+/// Sends what is to be sent; the rest is for the owner.
+fn carry_out(shared: &Shared, wishes: Vec<Wish>) -> Vec<(Endpoint, Notice)> {
     let mut notices = Vec::new();
     for wish in wishes {
         match wish {

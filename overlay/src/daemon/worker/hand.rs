@@ -225,10 +225,11 @@ impl Sink for Hand {
         self.directory(link.netid, header.src, direct, payload);
     }
 
-    /// What stays on a link needs no other seal than the link's, if it is of who is there.
+    /// What stays on a link needs no other seal than the link's, if it is of who is there. In the open
+    /// zone of a node that has one there is none.
     fn admits(&self, link: &LinkEntry, header: &Header) -> bool {
         let stays = header.flags.no_forward() && link.netid == header.src;
-        !self.is_sealed || stays
+        !self.is_sealed || stays || link.open
     }
 
     fn sealed(&mut self, link: &LinkEntry, packet: Packet, direct: bool) -> bool {
@@ -354,6 +355,7 @@ mod tests {
 
     fn link(netid: u32) -> LinkEntry {
         LinkEntry {
+ open: false,
             id: LinkId(0),
             netid: NetId(netid),
             neighbor: 0,
