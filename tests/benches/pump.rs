@@ -25,8 +25,8 @@ use overlay::keyed::KeyedHasher;
 use overlay::node::flood::Flood;
 use overlay::node::hash::{Algorithm, MessageHasher};
 use overlay::node::seen::SeenConfig;
-use overlay::node::zone::Zones;
 use overlay::node::snapshot::{LinkEntry, NeighborSet};
+use overlay::node::zone::Zones;
 use overlay::pump::count::Counters;
 use overlay::pump::rx::{RX_BUFFER_LEN, RX_BUFFERS, RxBatch, RxMessage, Span};
 use overlay::pump::tx::TxBatch;
@@ -149,7 +149,7 @@ impl Node {
         };
         let (device, kernel) = offload_pair(info).expect("a descriptor is left");
         let entries = (0..neighbors as u16).map(|index| LinkEntry {
- open: false,
+            open: false,
             id: LinkId(index.into()),
             netid: NetId(PEER.0 + u32::from(index)),
             neighbor: index,
@@ -286,7 +286,6 @@ impl Node {
             let header = Header {
                 kind: Kind::Data,
                 flags: Flags::NONE,
-                zones: Zones::All,
                 nonce: 0,
                 src: PEER,
                 dst,

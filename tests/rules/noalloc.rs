@@ -13,8 +13,8 @@ use overlay::keyed::KeyedHasher;
 use overlay::node::flood::Flood;
 use overlay::node::hash::{Algorithm, MessageHasher};
 use overlay::node::seen::SeenConfig;
-use overlay::node::zone::Zones;
 use overlay::node::snapshot::{LinkEntry, NeighborSet};
+use overlay::node::zone::Zones;
 use overlay::pump::count::{Counters, Total};
 use overlay::pump::rx::{RX_BUFFER_LEN, RX_BUFFERS, RxBatch, RxMessage, Span};
 use overlay::pump::tx::TxBatch;
@@ -88,7 +88,7 @@ fn flood() -> Flood {
 
 fn neighbors() -> NeighborSet {
     let links = (0..4).map(|index| LinkEntry {
- open: false,
+        open: false,
         id: LinkId(u32::from(index)),
         netid: NetId(10 + u32::from(index)),
         neighbor: index,

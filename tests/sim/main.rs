@@ -8,6 +8,7 @@ mod churn;
 mod flooding;
 mod insiders;
 mod loss;
+mod mixed;
 mod mtu;
 #[cfg(feature = "planted")]
 mod planted;

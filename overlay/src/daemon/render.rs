@@ -9,8 +9,8 @@ use super::args::DeviceMode;
 use super::report::{
     Backend, ClaimState, ConfinementReport, Count, CountersReport, DeviceReport, DeviceState,
     Health, LandlockReport, Level, LinkReport, NeighborCounts, NeighborReport, NeighborsReport,
-    NodeReport, NodesReport, OwnCertificate, PingMissed, PingReply, PingSummary, Security,
-    SeenReport, StatusReport, Unmerged,
+    NodeReport, NodesReport, OwnCertificate, PingMissed, PingReply, PingSummary, PreferReport,
+    Security, SeenReport, StatusReport, Unmerged,
 };
 use super::text::{self, age, ago, bytes, columns, number, round_trip};
 use crate::pump::tx::MAX_BATCH;
@@ -41,6 +41,9 @@ pub fn status(report: &StatusReport) -> String {
     row("neighbors", neighbor_counts(neighbors));
     row("nodes", format!("{} other known", number(report.nodes)));
     row("security", security(report.security).to_owned());
+    if let Some(report) = &report.prefer {
+        row("prefers", prefer(report));
+    }
     row("confined", confinement(&report.confinement));
     if let Some(own) = &report.certificate {
         row("certificate", certificate(own));
@@ -164,6 +167,25 @@ fn security(security: Security) -> &'static str {
         Security::Link => "link (members only; a member that relays can read)",
         Security::E2e => "e2e (members only; who relays cannot read what is for one node)",
         other => other.name(),
+    }
+}
+
+fn prefer(report: &PreferReport) -> String {
+    let bridge = match report.bridge.as_str() {
+        "off" => "no bridge between them".to_owned(),
+        other => format!("bridge {}", text::foreign(other)),
+    };
+    let (latched, open) = (
+        number(report.latched),
+        text::count(report.open_links, "plain link"),
+    );
+    match report.remaining_seconds {
+        0 => format!("sealed only, since 30 days are over; {latched} nodes came up sealed"),
+        left => format!(
+            "sealed, plain to who does not answer, {} left; {latched} nodes never plain again, \
+             {open}, {bridge}",
+            age(left)
+        ),
     }
 }
 

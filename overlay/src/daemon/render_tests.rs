@@ -26,6 +26,7 @@ fn status_report() -> StatusReport {
             },
             seccomp: true,
         },
+        prefer: None,
         certificate: None,
         revocation_list: 0,
         device: DeviceReport {

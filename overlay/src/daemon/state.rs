@@ -701,4 +701,50 @@ mod tests {
     fn a_drawn_netid_names_a_node() {
         assert!(draw_netid().unwrap().is_node());
     }
+
+    /// S85.
+    #[test]
+    fn latches_are_read_as_they_were_written_and_damaged_ones_end_the_start() {
+        let home = tempfile::tempdir().unwrap();
+        let state = StateDir::open(home.path()).unwrap();
+        assert_eq!(state.latches().unwrap(), Latches::new());
+        let latch = |places: &[&str], peers: &[&str]| Latch {
+            static_key: [7; 32],
+            places: places.iter().map(|place| place.parse().unwrap()).collect(),
+            peers: peers.iter().map(|peer| (*peer).to_owned()).collect(),
+        };
+        let places = ["192.0.2.1:44204", "[2001:db8::1]:44204"];
+        let latches: Latches = [
+            (NetId(1), latch(&[], &[])),
+            (NetId(2), latch(&places, &["van.example:44204"])),
+        ]
+        .into();
+        state
+            .write(LATCHES, &StateDir::latches_body(&latches))
+            .unwrap();
+        assert_eq!(state.latches().unwrap(), latches);
+        for body in ["00000001\n", "00000001 07\n", "00000000 x\n"] {
+            state.write(LATCHES, body).unwrap();
+            assert!(
+                matches!(state.latches(), Err(StateError::Damaged(_))),
+                "{body}"
+            );
+        }
+        fs::remove_file(home.path().join(LATCHES)).unwrap();
+        assert_eq!(state.latches().unwrap(), Latches::new());
+    }
+
+    /// S84.
+    #[test]
+    fn the_first_start_that_preferred_sealed_links_is_remembered() {
+        let home = tempfile::tempdir().unwrap();
+        let state = StateDir::open(home.path()).unwrap();
+        assert_eq!(state.prefers_since(1_000).unwrap(), 1_000);
+        assert_eq!(state.prefers_since(5_000).unwrap(), 1_000);
+        state.write(PREFER, "soon\n").unwrap();
+        assert!(matches!(
+            state.prefers_since(5_000),
+            Err(StateError::Damaged(_))
+        ));
+    }
 }

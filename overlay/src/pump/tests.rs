@@ -83,7 +83,7 @@ impl Node {
             memory_bytes: 1 << 20,
         };
         let link = |index: u16, neighbor: u16| LinkEntry {
- open: false,
+            open: false,
             id: LinkId(u32::from(index)),
             netid: NetId(0x50 + u32::from(neighbor)),
             neighbor,

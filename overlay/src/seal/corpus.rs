@@ -450,7 +450,7 @@ impl Scene {
             });
         }
         let link = LinkEntry {
- open: false,
+            open: false,
             id: LinkId(1),
             netid: FAR,
             neighbor: 0,

@@ -402,8 +402,7 @@ impl Links {
     }
 
     fn forget_if_idle(&mut self, id: PeerId) {
-        let is_idle =
-            |entry: &Entry| entry.peer.state() == State::Idle && entry.open.is_none();
+        let is_idle = |entry: &Entry| entry.peer.state() == State::Idle && entry.open.is_none();
         if self.peers.get(&id).is_some_and(is_idle)
             && let Some(entry) = self.peers.remove(&id)
         {

@@ -31,13 +31,16 @@ use overlay::node::hash::{Algorithm, MessageHasher};
 use overlay::node::outlet::{Outlet, carry_out};
 use overlay::node::seen::{Generation, SeenConfig};
 use overlay::node::snapshot::{LinkEntry, NeighborSet};
+use overlay::node::zone::{Bridge, Zones};
 use overlay::pump::count::{Counters, DropReason};
 use overlay::pump::rx::{RxBatch, RxMessage, Span};
 use overlay::pump::tx::TxBatch;
 use overlay::pump::{Arrival, Packet, Pump, Scene, Sink};
+use overlay::seal::prefer::Latches;
 use overlay::time::{Duration, Instant};
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
+use wire::sealed::SEALED_MAGIC;
 use wire::{Flags, HEADER_LEN, Header, Kind};
 
 use attacker::Tapped;
@@ -143,6 +146,10 @@ pub struct Choices {
     pub largest: u16,
     /// The mesh secret of each node, 32 times this byte; a node without one speaks plain.
     pub secret_of: fn(usize) -> Option<u8>,
+    /// Nodes with a secret that speak plain to whoever does not answer sealed.
+    pub prefers: fn(usize) -> bool,
+    /// What goes on between their zones.
+    pub bridge: Bridge,
 }
 
 impl Choices {
@@ -163,6 +170,8 @@ impl Default for Choices {
             netid_of,
             largest: 0,
             secret_of: |_| None,
+            prefers: |_| false,
+            bridge: Bridge::Off,
         }
     }
 }
@@ -247,7 +256,11 @@ impl World {
         let flood = Flood::new(netid, hasher, seen, self.now);
         let sealing = (choices.secret_of)(number).map(|secret| {
             let seed = self.draw_seed();
-            Sealing::new(self.now, secret, number, netid, starts, seed)
+            let sealing = Sealing::new(self.now, secret, number, netid, starts, seed);
+            match (choices.prefers)(number) {
+                true => sealing.preferring(choices.bridge, Latches::new()),
+                false => sealing,
+            }
         });
         Node {
             netid,
@@ -392,7 +405,7 @@ impl World {
         self.nodes[node]
             .flood
             .originate(now, Kind::Data, Flags::NONE, nonce, dst, &mut slot);
-        self.flood_from(node, &slot, None);
+        self.flood_from(node, &slot, None, Zones::All);
         number
     }
 
@@ -547,16 +560,19 @@ impl World {
         };
         pump.receive(now, scene, &self.rx, &mut self.tx, &mut sink);
         self.grow(node);
-        let waiting: Vec<(Vec<u8>, Option<u16>)> = self
+        let waiting: Vec<(Vec<u8>, Option<u16>, Zones)> = self
             .tx
             .items()
             .iter()
-            .map(|item| (item.span.of(self.rx.arena()).to_vec(), item.except))
+            .map(|item| {
+                let datagram = item.span.of(self.rx.arena()).to_vec();
+                (datagram, item.except, item.zones)
+            })
             .collect();
         self.check_opened(node, bytes, unopened);
-        for (datagram, except) in waiting {
+        for (datagram, except, zones) in waiting {
             self.check_forwarded(node, bytes, &datagram);
-            self.flood_from(node, &datagram, except);
+            self.flood_from(node, &datagram, except, zones);
         }
         // The daemon's driver takes what control was told before what sealed links were.
         self.carry_out(node);
@@ -574,12 +590,16 @@ impl World {
         }
     }
 
-    fn flood_from(&mut self, node: usize, datagram: &[u8], except: Option<u16>) {
+    fn flood_from(&mut self, node: usize, datagram: &[u8], except: Option<u16>, zones: Zones) {
         let neighbors = self.nodes[node].neighbors.clone();
         for (_, link) in neighbors.except(except) {
+            if !zones.have(link.open) {
+                continue;
+            }
             let at = &mut self.nodes[node];
             let sealed = match &mut at.sealing {
                 None => None,
+                Some(_) if link.open => None,
                 Some(sealing) => match sealing.seal(self.now, &link.path, datagram) {
                     None => {
                         at.counters.count(DropReason::NoSession);
@@ -634,6 +654,9 @@ impl World {
         let Some(wire) = self.wires.get_mut(&(node, peer)) else {
             return;
         };
+        if wire.netem.jams_sealed && datagram.first() == Some(&SEALED_MAGIC) {
+            return;
+        }
         let longest = if cut { 0 } else { datagram.len() };
         for at in wire.carry(self.now, longest, &mut self.rng) {
             let mut bytes = datagram.to_vec();
@@ -654,7 +677,7 @@ impl World {
         at.effects = effects;
         for deed in deeds.list {
             match deed {
-                Deed::Send(path, datagram) => self.say(node, &path, &datagram),
+                Deed::Send(path, datagram) => self.tell(node, &path, &datagram),
                 Deed::Probe(path, datagram) => self.probe(node, &path, &datagram),
                 Deed::Flood(datagram) => {
                     *self.nodes[node].flooded.entry(datagram[2]).or_insert(0) += 1;
@@ -663,12 +686,33 @@ impl World {
                         self.say(node, &link.path, &datagram);
                     }
                 }
-                Deed::Publish(set) => self.nodes[node].neighbors = Arc::new(set),
+                Deed::Publish(set) => self.publish(node, set),
                 Deed::Event(event) => self.nodes[node].events.push((self.now, event)),
             }
         }
         self.carry_out_sealing(node);
         self.arm(node);
+    }
+
+    /// Makes a set of links the one that the pump uses.
+    pub(super) fn publish(&mut self, node: usize, set: NeighborSet) {
+        let (now, at) = (self.now, &mut self.nodes[node]);
+        let set = match &mut at.sealing {
+            Some(sealing) => sealing.links.sort(now, set),
+            None => set,
+        };
+        at.neighbors = Arc::new(set);
+    }
+
+    /// Sends one datagram of control to an endpoint, dialed or not.
+    fn tell(&mut self, node: usize, path: &Path, datagram: &[u8]) {
+        let (now, at) = (self.now, &mut self.nodes[node]);
+        match &mut at.sealing {
+            Some(sealing) if !at.control.is_dialing(&path.endpoint) => {
+                sealing.links.reply(now, path, datagram);
+            }
+            _ => self.say(node, path, datagram),
+        }
     }
 
     /// Sends one datagram of control, sealed where links are.
@@ -682,6 +726,7 @@ impl World {
     fn probe(&mut self, node: usize, path: &Path, datagram: &[u8]) {
         let sealed = match &mut self.nodes[node].sealing {
             Some(sealing) => match sealing.links.seal(self.now, path, datagram) {
+                None if sealing.links.is_open(&path.endpoint) => None,
                 None => return,
                 sealed => sealed,
             },
@@ -801,7 +846,7 @@ impl Outlet for Deeds {
         self.list.push(Deed::Flood(datagram.to_vec()));
     }
 
-    fn publish(&mut self, neighbors: NeighborSet) {
+    fn publish(&mut self, _now: Instant, neighbors: NeighborSet) {
         self.list.push(Deed::Publish(neighbors));
     }
 

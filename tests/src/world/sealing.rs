@@ -8,6 +8,7 @@
 use overlay::id::{Endpoint, NetId, Path, SocketId};
 use overlay::keyed::KeyedHasher;
 use overlay::node::snapshot::NeighborSet;
+use overlay::node::zone::{Bridge, OpenZone};
 use overlay::pump::count::{Counters, DropReason};
 use overlay::pump::rx::RxBatch;
 use overlay::seal::effect::Owned;
@@ -17,6 +18,7 @@ use overlay::seal::links::{Links, Notice, Wish};
 use overlay::seal::local::Local;
 use overlay::seal::opening::{Opening, Porter};
 use overlay::seal::peer::Timers;
+use overlay::seal::prefer::{Latches, Prefer};
 use overlay::time::Instant;
 use rand_chacha::ChaCha12Rng;
 use rand_core::SeedableRng;
@@ -87,6 +89,15 @@ impl Sealing {
         }
     }
 
+    /// The same where it prefers sealed links, and remembers these latches.
+    #[must_use]
+    pub(super) fn preferring(mut self, bridge: Bridge, latches: Latches) -> Self {
+        let zone = OpenZone::new(bridge, KeyedHasher(1, 2));
+        let prefer = Prefer::new(latches, std::iter::empty(), zone);
+        self.links = self.links.preferring(prefer);
+        self
+    }
+
     /// The worker's half: what was received becomes what a plain node would have received.
     pub(super) fn open(
         &mut self,
@@ -140,6 +151,11 @@ impl World {
             return;
         };
         let wishes: Vec<Wish> = sealing.links.drain().collect();
+        if wishes.iter().any(|wish| matches!(wish, Wish::Publish)) {
+            // With sessions the zones of links change.
+            let set = self.nodes[node].control.neighbors();
+            self.publish(node, set);
+        }
         for wish in wishes {
             match wish {
                 Wish::Send(path, datagram) => {
@@ -155,6 +171,14 @@ impl World {
                 }
             }
         }
+    }
+
+    /// Lets a node that prefers sealed links insist on them from now on.
+    pub fn insist(&mut self, node: usize) {
+        if let Some(sealing) = &mut self.nodes[node].sealing {
+            sealing.links.insist();
+        }
+        self.carry_out_sealing(node);
     }
 
     /// Lets `node` say any message over its link to `to`, as an insider may that keeps to no rule.

@@ -7,7 +7,11 @@ use super::numbers::{Limits, Setting, Storm, Timers};
 /// [`Storm::SETTINGS`] all keys that there are. Those with a default of "" have a flag.
 const SETTINGS: &[Setting] = &[
     setting("name", "", "--name"),
-    setting("mode", "", "\"sealed\"; \"plain\": --plain; or \"prefer\": sealed to whoever can, plain to others, for 30 days at the most"),
+    setting(
+        "mode",
+        "",
+        "\"sealed\"; \"plain\": --plain; or \"prefer\": sealed to whoever can, plain to others, for 30 days at the most",
+    ),
     setting("netid", "", "--netid, in quotes"),
     setting("mesh", "", "--mesh"),
     setting("listen", "", "--listen, a list"),

@@ -202,7 +202,12 @@ impl Driver {
         payload: &[u8],
     ) {
         let snapshot = self.shared.snapshot.load();
-        if snapshot.neighbors.links().iter().any(|link| zones.have(link.open)) {
+        if snapshot
+            .neighbors
+            .links()
+            .iter()
+            .any(|link| zones.have(link.open))
+        {
             drop(snapshot);
             self.originate(now, dst, Flags::NONE, payload, |link| zones.have(link.open));
         }

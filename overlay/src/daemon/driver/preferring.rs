@@ -107,7 +107,9 @@ impl Driver {
         let open = snapshot.neighbors.links().iter().filter(|link| link.open);
         Some(PreferReport {
             remaining_seconds: preference.remaining(clock::wall_seconds()),
-            latched: self.prefer().map_or(0, |prefer| prefer.latches().len() as u64),
+            latched: self
+                .prefer()
+                .map_or(0, |prefer| prefer.latches().len() as u64),
             open_links: open.count() as u64,
             bridge: self.config.bridge.name().to_owned(),
         })

@@ -355,7 +355,7 @@ mod tests {
 
     fn link(netid: u32) -> LinkEntry {
         LinkEntry {
- open: false,
+            open: false,
             id: LinkId(0),
             netid: NetId(netid),
             neighbor: 0,

@@ -8,7 +8,7 @@ use crate::time::{Duration, Instant};
 use wire::NetId;
 
 /// How long a node of the open zone may take to answer an E-INIT: those at 0, 1 and 4 s.
-pub const ANSWER: Duration = Duration::from_secs(7);
+const ANSWER: Duration = Duration::from_secs(7);
 
 impl Ends {
     /// These nodes are heard in the open zone alone, and never spoke sealed. Called once a second.
@@ -33,7 +33,10 @@ impl Ends {
             self.send_in_the_open(netid);
         }
         // With neighbors it is known when the first packet comes.
-        let unknown = self.open.iter().filter(|netid| !self.by_netid.contains_key(netid));
+        let unknown = self
+            .open
+            .iter()
+            .filter(|netid| !self.by_netid.contains_key(netid));
         let unknown: Vec<NetId> = unknown.copied().collect();
         for netid in unknown {
             if !self.sessions.is_open(netid) {

@@ -184,7 +184,10 @@ impl Links {
         if let Some(id) = self.find_or_add(path, Kind::Informed)
             && let Some(entry) = self.peers.get_mut(&id)
         {
-            entry.open.get_or_insert_with(|| Open::new(now, true)).has_link = true;
+            entry
+                .open
+                .get_or_insert_with(|| Open::new(now, true))
+                .has_link = true;
         }
     }
 
