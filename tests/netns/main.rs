@@ -17,6 +17,7 @@ mod leak;
 mod mtu;
 mod nat;
 mod ping;
+mod prefer;
 mod priority;
 mod replay;
 mod restart;

@@ -152,8 +152,8 @@ impl OpenZone {
             (Bridge::Sealed, false) => is_sealed_data(header, first),
             (Bridge::Clear, false) => header.kind == Kind::Data,
             (_, true) => {
-                matches!(header.kind, Kind::Data | Kind::Ping | Kind::Pong)
-                    && !self.has_node(header.src)
+                let is_let_in = matches!(header.kind, Kind::Data | Kind::Ping | Kind::Pong);
+                is_sealed_data(header, first) || is_let_in && !self.has_node(header.src)
             }
         };
         if crosses { Zones::All } else { Zones::of(open) }
@@ -248,9 +248,10 @@ mod tests {
                 assert!(!crosses(bridge, false, kind, OTHER, SEALED));
                 assert!(!crosses(bridge, true, kind, OTHER, SEALED));
             }
+            assert!(crosses(bridge, true, Kind::Data, KNOWN, SEALED));
             for kind in [Kind::Data, Kind::Ping, Kind::Pong] {
                 assert!(crosses(bridge, true, kind, OTHER, PACKET));
-                assert!(!crosses(bridge, true, kind, KNOWN, SEALED));
+                assert!(!crosses(bridge, true, kind, KNOWN, PACKET));
             }
         }
         let zone = zone(Bridge::Off);

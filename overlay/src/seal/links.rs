@@ -218,7 +218,7 @@ impl Links {
             }
             return;
         }
-        if self.send_if_open(now, path, datagram) {
+        if self.send_if_open(path, datagram) {
             return;
         }
         let Some(id) = self.find_or_add(path, Kind::Informed) else {

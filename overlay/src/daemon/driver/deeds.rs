@@ -252,6 +252,7 @@ fn say(
     datagram: &[u8],
 ) {
     match sealed {
+        Some(sealed) if link.is_some_and(|link| link.open) => sealed.reply(now, path, datagram),
         Some(sealed) => sealed.send(now, path, datagram),
         None => send(shared, path, datagram, link),
     }

@@ -26,7 +26,8 @@ impl Driver {
             .is_some()
             .then(|| links.sort(now, self.control.neighbors()));
         let sessions = Arc::new(links.sessions().clone());
-        let is_zoned = neighbors.is_some() || self.shared.snapshot.load().neighbors.has_open();
+        let was_zoned = self.shared.snapshot.load().neighbors.open_zone().is_some();
+        let is_zoned = neighbors.is_some() || was_zoned;
         let neighbors = is_zoned.then(|| neighbors.unwrap_or_else(|| self.control.neighbors()));
         self.shared.publish(|snapshot| {
             snapshot.sessions = Some(sessions);
@@ -36,6 +37,7 @@ impl Driver {
         });
         if is_zoned {
             self.meet_neighbors(now);
+            self.carry_out_ends(now);
         }
     }
 

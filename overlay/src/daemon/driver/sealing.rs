@@ -54,19 +54,20 @@ impl Driver {
         }
     }
 
-    /// Carries out what the machine wants.
+    /// Carries out what the machine wants, and what it wants because of that.
     pub(super) fn carry_out_sealing(&mut self, now: Instant) {
-        let Some(links) = &mut self.links else {
-            return;
-        };
-        let wishes: Vec<Wish> = links.drain().collect();
-        // First of all: a session must be known before its first datagram can come back.
-        if wishes.iter().any(|wish| matches!(wish, Wish::Publish)) {
-            self.publish_sessions(now);
-        }
-        let notices = carry_out(&self.shared, wishes);
-        for (endpoint, notice) in notices {
-            self.on_notice(now, endpoint, notice);
+        while let Some(links) = &mut self.links {
+            let wishes: Vec<Wish> = links.drain().collect();
+            if wishes.is_empty() {
+                break;
+            }
+            // First of all: a session must be known before its first datagram can come back.
+            if wishes.iter().any(|wish| matches!(wish, Wish::Publish)) {
+                self.publish_sessions(now);
+            }
+            for (endpoint, notice) in carry_out(&self.shared, wishes) {
+                self.on_notice(now, endpoint, notice);
+            }
         }
     }
 

@@ -412,4 +412,30 @@ mod tests {
         assert!(reports.try_recv().is_err());
         assert_eq!(hand.counters.dropped(DropReason::ServiceFull), 1_001);
     }
+
+    /// S70, S90.
+    #[test]
+    fn data_in_clear_is_taken_over_plain_links_or_from_the_far_end_of_a_sealed_one() {
+        let (mut hand, _reports) = hand();
+        let data = |src, flags| Header {
+            kind: wire::Kind::Data,
+            flags,
+            nonce: 1,
+            src: NetId(src),
+            dst: NetId::ALL,
+        };
+        let (forwarded, stays) = (wire::Flags::NONE, wire::Flags::NO_FORWARD);
+        let sealed = link(2);
+        let open = LinkEntry {
+            open: true,
+            ..link(2)
+        };
+        hand.begin(Instant::ZERO, true);
+        assert!(hand.admits(&open, &data(7, forwarded)));
+        assert!(hand.admits(&sealed, &data(2, stays)));
+        assert!(!hand.admits(&sealed, &data(2, forwarded)));
+        assert!(!hand.admits(&sealed, &data(7, stays)));
+        hand.begin(Instant::ZERO, false);
+        assert!(hand.admits(&sealed, &data(7, forwarded)));
+    }
 }

@@ -576,7 +576,7 @@ fn data_for_a_node_of_the_open_zone_that_answers_is_sealed() {
 fn data_for_any_other_node_that_does_not_answer_never_goes_in_clear() {
     let mut world = World::of([1, 2]);
     world.send(A, NetId(9), &payload(1));
-    world.run_open(700, &[NetId(8)]);
+    world.run_open(1_000, &[NetId(8)]);
     assert_eq!(world.nodes[&A].in_the_open, []);
     assert_eq!(world.nodes[&A].dropped, 1);
 }

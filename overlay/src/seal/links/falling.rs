@@ -21,34 +21,28 @@ use wire::{Header, Kind as MessageKind, NetId};
 
 /// How long after it gave up an open endpoint is dialed again.
 const AGAIN: Duration = Duration::from_secs(60);
-/// An open endpoint is forgotten that nobody wanted for so long, and that has no link.
-const UNWANTED: Duration = Duration::from_secs(120);
 
 /// An endpoint that is spoken to in plain.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Open {
-    /// When it is dialed again.
+    /// When it is dialed again, if it is wanted by then, and forgotten otherwise.
     again_at: Instant,
-    /// When something was last sent there.
-    wanted_at: Instant,
+    /// Whether something was sent there since it gave up.
+    is_wanted: bool,
     has_link: bool,
 }
 
 impl Open {
-    fn new(now: Instant, has_link: bool) -> Self {
+    const fn new(again_at: Instant, has_link: bool) -> Self {
         Self {
-            again_at: now + AGAIN,
-            wanted_at: now,
+            again_at,
+            is_wanted: false,
             has_link,
         }
     }
 
     pub(super) const fn next_timeout(&self) -> Instant {
         self.again_at
-    }
-
-    fn is_over(&self, now: Instant) -> bool {
-        !self.has_link && now.since(self.wanted_at) >= UNWANTED
     }
 }
 
@@ -101,13 +95,13 @@ impl Links {
     }
 
     /// Sends in plain if the endpoint is open; whether it is.
-    pub(super) fn send_if_open(&mut self, now: Instant, path: &Path, datagram: &[u8]) -> bool {
+    pub(super) fn send_if_open(&mut self, path: &Path, datagram: &[u8]) -> bool {
         let id = self.by_endpoint.get(&path.endpoint).copied();
         let entry = id.and_then(|id| self.peers.get_mut(&id));
         let Some(open) = entry.and_then(|entry| entry.open.as_mut()) else {
             return false;
         };
-        open.wanted_at = now;
+        open.is_wanted = true;
         self.send_open(path, datagram);
         true
     }
@@ -184,10 +178,9 @@ impl Links {
         if let Some(id) = self.find_or_add(path, Kind::Informed)
             && let Some(entry) = self.peers.get_mut(&id)
         {
-            entry
-                .open
-                .get_or_insert_with(|| Open::new(now, true))
-                .has_link = true;
+            // Whoever came by itself is asked at once, now that its address is proved.
+            let fresh = Open::new(now, true);
+            entry.open.get_or_insert(fresh).has_link = true;
         }
     }
 
@@ -201,11 +194,7 @@ impl Links {
             return;
         }
         let has_link = entry.open.is_some_and(|open| open.has_link);
-        let wanted_at = entry.open.map_or(now, |open| open.wanted_at);
-        entry.open = Some(Open {
-            wanted_at,
-            ..Open::new(now, has_link)
-        });
+        entry.open = Some(Open::new(now + AGAIN, has_link));
         let path = entry.path;
         for datagram in std::mem::take(&mut entry.waiting) {
             self.send_open(&path, &datagram);
@@ -269,7 +258,8 @@ impl Links {
         let Some(open) = entry.open.as_mut().filter(|open| open.again_at <= now) else {
             return;
         };
-        if open.is_over(now) {
+        // One that a neighbor told of, and that answered neither, is left alone (S41).
+        if !open.has_link && !open.is_wanted {
             entry.open = None;
             return;
         }
