@@ -174,20 +174,9 @@ impl Driver {
 
     /// How Data is protected that goes to this node and comes from it: as others see it on the way.
     fn security(&self, netid: NetId) -> Security {
-        let snapshot = self.shared.snapshot.load();
-        let has_open = snapshot.neighbors.has_open();
-        let is_sole = snapshot.neighbors.sole() == Some(netid) && !has_open;
-        let sessions = snapshot.ends.as_deref();
-        match self.ends {
-            // Nothing was sealed with it yet, and some of what it says comes in plain.
-            Some(_) if has_open && !sessions.is_some_and(|ends| ends.seals(netid).is_some()) => {
-                match self.control.links().any(|link| link.netid == netid)
-                    && !self.is_open_neighbor(netid)
-                {
-                    true => Security::Link,
-                    false => Security::None,
-                }
-            }
+        let is_sole = self.shared.snapshot.load().neighbors.sole() == Some(netid);
+        match &self.ends {
+            Some(ends) if ends.is_open(netid) || self.is_open_neighbor(netid) => Security::None,
             Some(_) if is_sole => Security::Link,
             Some(_) => Security::E2e,
             None => Security::None,

@@ -45,6 +45,11 @@ impl Ends {
         }
     }
 
+    /// Whether a node is in the open zone alone, and was never sealed for.
+    pub fn is_open(&self, netid: NetId) -> bool {
+        self.open.contains(&netid) && self.sessions.seals(netid).is_none()
+    }
+
     fn send_in_the_open(&mut self, netid: NetId) {
         self.sessions.set_open(netid, true);
         self.wishes.push(Wish::Publish);
