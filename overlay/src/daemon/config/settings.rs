@@ -10,7 +10,7 @@ const SETTINGS: &[Setting] = &[
     setting(
         "mode",
         "",
-        "\"sealed\"; \"plain\": --plain; or \"prefer\": sealed to whoever can, plain to others, for 30 days at the most",
+        "\"sealed\", \"prefer\" (for 30 days), or \"plain\": --plain",
     ),
     setting("netid", "", "--netid, in quotes"),
     setting("mesh", "", "--mesh"),
