@@ -81,6 +81,7 @@ fn renew(rx: &mut RxBatch, size: usize, count: usize, round: u32) {
 
 fn judge(c: &mut Criterion) {
     let links = (0..3).map(|index| LinkEntry {
+        open: false,
         id: LinkId(u32::from(index)),
         netid: NetId(10 + u32::from(index)),
         neighbor: index,

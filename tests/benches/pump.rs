@@ -26,6 +26,7 @@ use overlay::node::flood::Flood;
 use overlay::node::hash::{Algorithm, MessageHasher};
 use overlay::node::seen::SeenConfig;
 use overlay::node::snapshot::{LinkEntry, NeighborSet};
+use overlay::node::zone::Zones;
 use overlay::pump::count::Counters;
 use overlay::pump::rx::{RX_BUFFER_LEN, RX_BUFFERS, RxBatch, RxMessage, Span};
 use overlay::pump::tx::TxBatch;
@@ -148,6 +149,7 @@ impl Node {
         };
         let (device, kernel) = offload_pair(info).expect("a descriptor is left");
         let entries = (0..neighbors as u16).map(|index| LinkEntry {
+            open: false,
             id: LinkId(index.into()),
             netid: NetId(PEER.0 + u32::from(index)),
             neighbor: index,
@@ -226,6 +228,7 @@ impl Node {
                 },
                 dst: sending.dst,
                 flags: sending.flags,
+                zones: Zones::All,
                 alone: false,
             });
         }

@@ -45,6 +45,7 @@ impl Bench {
         let sockets = loopback();
         let far: Vec<_> = (0..k).map(|_| loopback()).collect();
         let entry = |(index, far): (usize, &UdpSockets)| LinkEntry {
+            open: false,
             id: LinkId(index as u32),
             netid: NetId(index as u32 + 1),
             neighbor: index as u16,

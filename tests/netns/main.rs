@@ -18,6 +18,7 @@ mod member;
 mod mtu;
 mod nat;
 mod ping;
+mod prefer;
 mod priority;
 mod replay;
 mod restart;

@@ -14,6 +14,7 @@ use overlay::node::flood::Flood;
 use overlay::node::hash::{Algorithm, MessageHasher};
 use overlay::node::seen::SeenConfig;
 use overlay::node::snapshot::{LinkEntry, NeighborSet};
+use overlay::node::zone::{Bridge, OpenZone, Zones};
 use overlay::pump::count::{Counters, Total};
 use overlay::pump::rx::{RX_BUFFER_LEN, RX_BUFFERS, RxBatch, RxMessage, Span};
 use overlay::pump::tx::TxBatch;
@@ -87,6 +88,7 @@ fn flood() -> Flood {
 
 fn neighbors() -> NeighborSet {
     let links = (0..4).map(|index| LinkEntry {
+        open: false,
         id: LinkId(u32::from(index)),
         netid: NetId(10 + u32::from(index)),
         neighbor: index,
@@ -134,10 +136,23 @@ fn fill(rx: &mut RxBatch, round: u32) {
 
 #[test]
 fn receiving_allocates_nothing() {
-    let (flood, neighbors, counters) = (flood(), neighbors(), Counters::default());
+    receive_within(&neighbors());
+}
+
+/// S87, S88: nor where two of the four links are plain, and a bridge joins them to the others.
+#[test]
+fn receiving_in_two_zones_allocates_nothing() {
+    let mut zone = OpenZone::new(Bridge::Sealed, KeyedHasher(3, 4));
+    zone.add_node(NetId(2));
+    let is_open = |link: &LinkEntry| link.neighbor.is_multiple_of(2);
+    receive_within(&neighbors().zoned(Arc::new(zone), is_open));
+}
+
+fn receive_within(neighbors: &NeighborSet) {
+    let (flood, counters) = (flood(), Counters::default());
     let scene = Scene {
         flood: &flood,
-        neighbors: &neighbors,
+        neighbors,
         counters: &counters,
         device_index: 5,
     };
@@ -175,6 +190,7 @@ fn originating_allocates_nothing() {
             },
             dst: NetId::ALL,
             flags: Flags::NONE,
+            zones: Zones::All,
             alone: false,
         })
         .collect();

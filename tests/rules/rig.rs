@@ -140,6 +140,7 @@ fn loopback() -> UdpSockets {
 
 fn link(index: u16, netid: NetId, remote: SocketAddr) -> LinkEntry {
     LinkEntry {
+        open: false,
         id: LinkId(u32::from(index) + 1),
         netid,
         neighbor: index,

@@ -9,6 +9,7 @@ mod ends;
 mod flooding;
 mod insiders;
 mod loss;
+mod mixed;
 mod mtu;
 #[cfg(feature = "planted")]
 mod planted;

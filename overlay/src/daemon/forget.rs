@@ -14,7 +14,7 @@ use super::error::Failure;
 use super::paths::Places;
 use super::report::ForgottenReport;
 use super::secrets::membership;
-use super::state::{AFAR, PINS, StateDir};
+use super::state::{AFAR, LATCHES, PINS, StateDir};
 use super::text;
 use crate::id::NetId;
 use crate::seal::members::{Refusal, Trusted, key_text};
@@ -88,9 +88,14 @@ fn forget_in_file(config: &Config, target: &str) -> Result<ForgottenReport, Fail
         Some(netid) => netid,
         None => target.parse().map_err(|_| none())?,
     };
-    let key = members.forget(netid).ok_or_else(none)?;
+    let mut latches = state.latches()?;
+    let latched = latches.remove(&netid).map(|latch| latch.static_key);
+    let key = members.forget(netid).or(latched).ok_or_else(none)?;
     state.write(PINS, &StateDir::pins_body(members.pins()))?;
     state.write(AFAR, &StateDir::afar_body(members.afar()))?;
+    if latched.is_some() {
+        state.write(LATCHES, &StateDir::latches_body(&latches))?;
+    }
     Ok(ForgottenReport {
         netid,
         key: key_text(&key),

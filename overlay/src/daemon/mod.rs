@@ -40,6 +40,7 @@ pub mod paths;
 pub mod peers;
 pub mod pinging;
 pub mod port;
+pub mod prefer;
 pub mod priority;
 pub mod reload;
 pub mod remembering;

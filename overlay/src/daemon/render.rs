@@ -9,8 +9,8 @@ use super::args::DeviceMode;
 use super::report::{
     Backend, ClaimState, ConfinementReport, Count, CountersReport, DeviceReport, DeviceState,
     Health, LandlockReport, Level, LinkReport, NeighborCounts, NeighborReport, NeighborsReport,
-    NodeReport, NodesReport, OwnCertificate, PingMissed, PingReply, PingSummary, ReloadedReport,
-    Security, SeenReport, StatusReport, Unmerged,
+    NodeReport, NodesReport, OwnCertificate, PingMissed, PingReply, PingSummary, PreferReport,
+    ReloadedReport, Security, SeenReport, StatusReport, Unmerged,
 };
 use super::text::{self, age, ago, bytes, columns, number, round_trip};
 use crate::pump::tx::MAX_BATCH;
@@ -41,6 +41,9 @@ pub fn status(report: &StatusReport) -> String {
     row("neighbors", neighbor_counts(neighbors));
     row("nodes", format!("{} other known", number(report.nodes)));
     row("security", security(report.security).to_owned());
+    if let Some(report) = &report.prefer {
+        several(&mut row, "prefers", &prefer(report));
+    }
     row("confined", confinement(&report.confinement));
     if let Some(own) = &report.certificate {
         row("certificate", certificate(own));
@@ -177,6 +180,23 @@ fn security(security: Security) -> &'static str {
     }
 }
 
+fn prefer(report: &PreferReport) -> [String; 2] {
+    let bridge = match report.bridge.as_str() {
+        "off" => "no bridge between them".to_owned(),
+        other => format!("bridge {}", text::foreign(other)),
+    };
+    let time = match report.remaining_seconds {
+        0 => "sealed only, since 30 days are over".to_owned(),
+        left => format!("sealed; plain to who does not answer, {} left", age(left)),
+    };
+    let links = format!(
+        "{} never plain again, {}, {bridge}",
+        text::count(report.latched, "node"),
+        text::count(report.open_links, "plain link")
+    );
+    [time, links]
+}
+
 fn confinement(report: &ConfinementReport) -> String {
     let capabilities = report.capabilities.iter().map(|name| text::foreign(name));
     let capabilities = match capabilities.collect::<Vec<_>>() {
@@ -268,6 +288,7 @@ pub fn neighbors(report: &NeighborsReport) -> String {
     if report.neighbors.is_empty() {
         return "no neighbors, and none is being dialed\n".to_owned();
     }
+    let common = common_security(report);
     let heads = [
         "netid", "state", "endpoint", "silent", "rtt", "rx", "tx", "first",
     ];
@@ -276,7 +297,7 @@ pub fn neighbors(report: &NeighborsReport) -> String {
     let mut notes: Vec<(usize, String)> = Vec::new();
     for neighbor in &report.neighbors {
         neighbor_rows(neighbor, &mut rows);
-        for note in neighbor_notes(neighbor) {
+        for note in neighbor_notes(neighbor, common.is_some()) {
             notes.push((rows.len(), note));
         }
     }
@@ -290,6 +311,9 @@ pub fn neighbors(report: &NeighborsReport) -> String {
                 let _ = writeln!(output, "          {part}");
             }
         }
+    }
+    if let Some(security) = common {
+        let _ = writeln!(output, "security  {}", security.name());
     }
     output
 }
@@ -326,7 +350,15 @@ fn link_cells(link: &LinkReport) -> [String; 6] {
     ]
 }
 
-fn neighbor_notes(neighbor: &NeighborReport) -> impl Iterator<Item = String> {
+/// How all links are protected, if it is the same for all: then it takes one line, and not one for each.
+fn common_security(report: &NeighborsReport) -> Option<Security> {
+    let mut links = report.neighbors.iter().flat_map(|one| &one.links);
+    let first = links.next()?.security;
+    links.all(|link| link.security == first).then_some(first)
+}
+
+/// What is to be said of a neighbor; how each link is protected, unless all `are_alike`.
+fn neighbor_notes(neighbor: &NeighborReport, are_alike: bool) -> impl Iterator<Item = String> {
     let why = neighbor.why.as_deref().map(text::printable);
     let peer = neighbor.peer.as_deref().filter(|peer| {
         let shown = neighbor
@@ -335,8 +367,11 @@ fn neighbor_notes(neighbor: &NeighborReport) -> impl Iterator<Item = String> {
             .any(|link| link.endpoint.to_string() == **peer);
         !shown && !neighbor.links.is_empty()
     });
-    let links = neighbor.links.iter().filter_map(|link| {
+    let links = neighbor.links.iter().filter_map(move |link| {
         let mut problems = Vec::new();
+        if !are_alike {
+            problems.push(format!("security {}", link.security.name()));
+        }
         if link.tx_errors > 0 {
             problems.push(format!(
                 "{} could not be sent",

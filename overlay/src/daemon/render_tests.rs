@@ -27,6 +27,7 @@ fn status_report() -> StatusReport {
             },
             seccomp: true,
         },
+        prefer: None,
         certificate: None,
         revocation_list: 0,
         rotation: None,
@@ -205,6 +206,29 @@ fn a_certificate_and_the_list_that_is_followed_have_their_rows() {
 }
 
 #[test]
+fn a_node_that_prefers_sealed_links_says_for_how_long_and_how_many_are_not() {
+    let mut report = status_report();
+    let mut prefer = PreferReport {
+        remaining_seconds: 29 * 86_400,
+        latched: 2,
+        open_links: 1,
+        bridge: "off".into(),
+    };
+    report.prefer = Some(prefer.clone());
+    let page = status(&report);
+    assert!(
+        page.contains("\nprefers    sealed; plain to who does not answer, 29 d left\n"),
+        "{page}"
+    );
+    let links = " 2 nodes never plain again, 1 plain link, no bridge between them\n";
+    assert!(page.contains(links), "{page}");
+    assert!(page.lines().all(|line| line.len() <= WIDTH), "{page}");
+    (prefer.remaining_seconds, prefer.bridge) = (0, "on".into());
+    report.prefer = Some(prefer);
+    assert!(status(&report).contains("  sealed only, since 30 days are over"));
+}
+
+#[test]
 fn neighbors_are_lines_of_links_with_notes() {
     let neighbor = |netid, state, links: &[LinkReport]| NeighborReport {
         netid,
@@ -239,8 +263,21 @@ netid     state    endpoint            silent  rtt      rx       tx       first
           our largest packets have 1444
 -         dialing  van.example:44204
           no answer for 2 m
+security  none
 "
     );
+    let mut mixed = report;
+    mixed.neighbors[0].links[0].security = Security::Link;
+    let mixed = neighbors(&mixed);
+    assert!(
+        mixed.contains("203.0.113.4:44204: security link, 1 datagram could"),
+        "{mixed}"
+    );
+    assert!(
+        mixed.contains("198.51.100.2:44204: security none, 9 datagrams"),
+        "{mixed}"
+    );
+    assert!(!mixed.contains("\nsecurity  "), "{mixed}");
     assert!(output.lines().all(|line| line.len() <= WIDTH));
     assert_eq!(
         neighbors(&NeighborsReport::default()),

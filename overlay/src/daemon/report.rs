@@ -26,7 +26,7 @@ pub struct StatusReport {
     pub netid: NetId,
     /// The mesh's name.
     pub mesh: String,
-    /// The links' protocol: `plain`.
+    /// The links' protocol: `plain`, `sealed`, `prefer`.
     pub mode: String,
     /// The daemon's process.
     pub pid: u32,
@@ -37,6 +37,9 @@ pub struct StatusReport {
     /// What the process has given up.
     #[serde(default)]
     pub confinement: ConfinementReport,
+    /// How far it speaks plain; `null` unless its mode is `prefer`.
+    #[serde(default)]
+    pub prefer: Option<PreferReport>,
     /// Its certificate, where an authority signs.
     #[serde(default)]
     pub certificate: Option<OwnCertificate>,
@@ -60,6 +63,19 @@ pub struct StatusReport {
     pub traffic: TrafficReport,
     /// Alarms and advice; empty when all is well.
     pub health: Vec<Health>,
+}
+
+/// A node that prefers sealed links and speaks plain to whoever does not answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PreferReport {
+    /// How long it still does; 0 when it is a sealed node by now.
+    pub remaining_seconds: u64,
+    /// Nodes that are never spoken to in plain again.
+    pub latched: u64,
+    /// Live links that are plain.
+    pub open_links: u64,
+    /// What goes on between plain links and sealed ones: `off`, `on`, `clear`.
+    pub bridge: String,
 }
 
 /// What `forget` forgot.

@@ -15,13 +15,16 @@
 //! | `boot`      | number of the last start, decimal (sealed nodes)                |
 //! | `pins`      | lines of netid and key, 64 hex digits (sealed nodes, S74)       |
 //! | `afar`      | the same, of nodes met over others alone, the oldest first     |
+//! | `latches`   | lines of netid, key, addresses and named peers (mode prefer, S85)   |
+//! | `prefer`    | when mode prefer first started, seconds since 1970, decimal         |
 //! | `revocations` | the newest revocation list (S77, S78)                         |
 //!
 //! A file is written whole beside the old one, synced, renamed over it, and the directory synced:
 //! whenever the machine stops, the old or the new one is there. One that cannot be understood is
 //! moved aside as `NAME.bad-1` to `.bad-9` and the node goes on without (SECURITY 3.6). Only damaged
-//! `pins` and `revocations` end the start: without them the next key to come under a netid would be
-//! believed, and revoked ones let in again, so that whoever can spoil a file could take a node's place.
+//! `pins`, `latches`, `prefer` and `revocations` end the start: without them the next key to come under a
+//! netid would be believed, a sealed node be spoken to in plain, and revoked keys let in again, so that
+//! whoever can spoil a file could take a node's place.
 
 use std::error::Error;
 use std::fmt;
@@ -37,11 +40,13 @@ use super::error::Failure;
 use crate::id::NetId;
 use crate::seal::armor::Armor;
 use crate::seal::members::{AfarPins, PINS_LIMIT, Pins, key_text, read_key};
+use crate::seal::prefer::{LATCHES_LIMIT, Latch, Latches};
 
 /// Neighbors remembered.
 pub const NEIGHBORS_LIMIT: usize = 64;
-/// Bytes a file may have; the largest we write are all pins, with 300 KiB.
-const FILE_LIMIT: u64 = 512 * 1024;
+/// Bytes a file may have; the largest we write are all latches with all their places, which come to
+/// less than 4 MiB.
+const FILE_LIMIT: u64 = 4 * 1024 * 1024;
 /// Files of one name moved aside at most; then the last is replaced.
 const BAD_LIMIT: u8 = 9;
 /// The file of the newest revocation list.
@@ -50,6 +55,10 @@ pub const REVOCATIONS: &str = "revocations";
 pub const AFAR: &str = "afar";
 /// The file of pins.
 pub const PINS: &str = "pins";
+/// The file of nodes that came up sealed, of a node that prefers that.
+pub const LATCHES: &str = "latches";
+/// The file of when a node first preferred it.
+const PREFER: &str = "prefer";
 /// The format's version.
 const VERSION: &str = "1";
 
@@ -108,6 +117,11 @@ impl From<StateError> for Failure {
                 what,
                 "restore it from a copy; or move it away, and revoked keys are let in until the mesh \
                  tells its list again",
+            ),
+            StateError::Damaged(path) if path.ends_with(LATCHES) => Self::at_work(
+                what,
+                "restore it from a copy, or write mode = \"sealed\"; without it nodes that came up sealed \
+                 could be spoken to in plain",
             ),
             StateError::Damaged(path) if !path.ends_with(PINS) => {
                 Self::at_work(what, "restore it from a copy")
@@ -284,6 +298,64 @@ impl StateDir {
     pub fn afar_body(afar: &AfarPins) -> String {
         let line = |(netid, key): (NetId, [u8; 32])| format!("{netid} {}\n", key_text(&key));
         afar.iter().map(line).collect()
+    }
+
+    /// The nodes that are never spoken to in plain again.
+    ///
+    /// # Errors
+    /// The file is damaged, or cannot be read.
+    pub fn latches(&self) -> Result<Latches, StateError> {
+        let parse = |line: &str| {
+            let mut words = line.split(' ');
+            let netid: NetId = words.next()?.parse().ok()?;
+            let mut latch = Latch {
+                static_key: read_key(words.next()?)?,
+                places: Vec::new(),
+                peers: Vec::new(),
+            };
+            for word in words {
+                match (word.strip_prefix("at="), word.strip_prefix("peer=")) {
+                    (Some(place), _) => latch.places.push(place.parse().ok()?),
+                    (_, Some(peer)) => latch.peers.push(peer.to_owned()),
+                    _ => return None,
+                }
+            }
+            netid.is_node().then_some((netid, latch))
+        };
+        let latches = self.must_read(LATCHES, |body| {
+            let latches: Option<Latches> = body.lines().map(parse).collect();
+            latches.filter(|latches| latches.len() <= LATCHES_LIMIT)
+        })?;
+        Ok(latches.unwrap_or_default())
+    }
+
+    /// What the file of latches holds, to be [written](Self::write) to [`LATCHES`].
+    pub fn latches_body(latches: &Latches) -> String {
+        let line = |(netid, latch): (&NetId, &Latch)| {
+            let mut line = format!("{netid} {}", key_text(&latch.static_key));
+            for place in &latch.places {
+                line += &format!(" at={place}");
+            }
+            for peer in &latch.peers {
+                line += &format!(" peer={peer}");
+            }
+            line + "\n"
+        };
+        latches.iter().map(line).collect()
+    }
+
+    /// When this node first preferred sealed links, in seconds since 1970; `now` if it never did.
+    ///
+    /// State: stored, so that the time for it runs on over restarts.
+    ///
+    /// # Errors
+    /// The file is damaged, or cannot be read or written.
+    pub fn prefers_since(&self, now: u64) -> Result<u64, StateError> {
+        let stored = self.must_read(PREFER, |body| body.trim_end().parse().ok())?;
+        match stored {
+            Some(since) => Ok(since),
+            None => self.write(PREFER, &format!("{now}\n")).map(|()| now),
+        }
     }
 
     /// The newest revocation list.
@@ -689,5 +761,51 @@ mod tests {
     #[test]
     fn a_drawn_netid_names_a_node() {
         assert!(draw_netid().unwrap().is_node());
+    }
+
+    /// S85.
+    #[test]
+    fn latches_are_read_as_they_were_written_and_damaged_ones_end_the_start() {
+        let home = tempfile::tempdir().unwrap();
+        let state = StateDir::open(home.path()).unwrap();
+        assert_eq!(state.latches().unwrap(), Latches::new());
+        let latch = |places: &[&str], peers: &[&str]| Latch {
+            static_key: [7; 32],
+            places: places.iter().map(|place| place.parse().unwrap()).collect(),
+            peers: peers.iter().map(|peer| (*peer).to_owned()).collect(),
+        };
+        let places = ["192.0.2.1:44204", "[2001:db8::1]:44204"];
+        let latches: Latches = [
+            (NetId(1), latch(&[], &[])),
+            (NetId(2), latch(&places, &["van.example:44204"])),
+        ]
+        .into();
+        state
+            .write(LATCHES, &StateDir::latches_body(&latches))
+            .unwrap();
+        assert_eq!(state.latches().unwrap(), latches);
+        for body in ["00000001\n", "00000001 07\n", "00000000 x\n"] {
+            state.write(LATCHES, body).unwrap();
+            assert!(
+                matches!(state.latches(), Err(StateError::Damaged(_))),
+                "{body}"
+            );
+        }
+        fs::remove_file(home.path().join(LATCHES)).unwrap();
+        assert_eq!(state.latches().unwrap(), Latches::new());
+    }
+
+    /// S84.
+    #[test]
+    fn the_first_start_that_preferred_sealed_links_is_remembered() {
+        let home = tempfile::tempdir().unwrap();
+        let state = StateDir::open(home.path()).unwrap();
+        assert_eq!(state.prefers_since(1_000).unwrap(), 1_000);
+        assert_eq!(state.prefers_since(5_000).unwrap(), 1_000);
+        state.write(PREFER, "soon\n").unwrap();
+        assert!(matches!(
+            state.prefers_since(5_000),
+            Err(StateError::Damaged(_))
+        ));
     }
 }

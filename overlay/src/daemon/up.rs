@@ -23,7 +23,7 @@ use tuntap::{OffloadChoice, OpenConfig, OpenError, Watch};
 
 use super::admin::{listen::ControlSocket, server};
 use super::args::{DeviceMode, OffloadMode, UpArgs};
-use super::clock::Clock;
+use super::clock::{self, Clock};
 use super::config::{Config, HashKind, OnLoss, Priority, Security};
 use super::confine::{self, Needs};
 use super::device::DeviceKeeper;
@@ -34,6 +34,7 @@ use super::log;
 use super::paths::Places;
 use super::peers;
 use super::port::Port;
+use super::prefer::Stored;
 use super::priority;
 use super::report::ConfinementReport;
 use super::secrets::membership::{self, Membership};
@@ -82,6 +83,8 @@ pub struct Start {
     pub sealed: Option<Local>,
     /// Who may come up.
     pub members: Members,
+    /// What it knows of who speaks sealed, if it prefers that.
+    pub stored: Option<Stored>,
     /// Neighbors to dial as if they were configured, until they answer or are forgotten.
     pub remembered: Vec<Remembered>,
     /// Its memory, locked.
@@ -107,7 +110,7 @@ impl Start {
         }
         let membership = match config.security {
             Security::Plain => None,
-            Security::Sealed => Some(Membership::load(&config)?),
+            Security::Sealed | Security::Prefer => Some(Membership::load(&config)?),
         };
         let state = StateDir::open(&config.files.state)?;
         let sealed = membership
@@ -121,6 +124,7 @@ impl Start {
             None => Members::default(),
             Some(local) => membership::members(&config, &state, Some(&local.keys.mesh_id))?,
         };
+        let stored = Stored::read(&config, &state, clock::wall_seconds())?;
         let remembered = state.neighbors();
         let control = ControlSocket::open(&config.files.control)?;
         Ok(Self {
@@ -128,6 +132,7 @@ impl Start {
             netid,
             sealed,
             members,
+            stored,
             remembered,
             state,
             control,
@@ -158,6 +163,7 @@ async fn run(start: Start, args: UpArgs) -> Result<(), Failure> {
         netid,
         sealed,
         members,
+        stored,
         remembered,
         state,
         control: control_socket,
@@ -222,12 +228,19 @@ async fn run(start: Start, args: UpArgs) -> Result<(), Failure> {
         let hasher = KeyedHasher(rng.next_u64(), rng.next_u64());
         Broadcasts::new(local, config.signed_broadcast, hasher)
     });
+    let preference = stored.as_ref().map(|stored| stored.preference);
     let links = sealed.map(|local| {
         let hasher = KeyedHasher(rng.next_u64(), rng.next_u64());
         let random = ChaCha12Rng::from_seed(seed_of(&mut rng));
         let now = clock.now();
+        let pinned: Vec<NetId> = members.pins().keys().copied().collect();
+        let prefer = stored.and_then(|stored| stored.prefer(&config, pinned.into_iter(), hasher));
         let links = Links::new(now, local, peer::Timers::default(), hasher, random);
-        Box::new(links.admitting(members))
+        let links = links.admitting(members);
+        Box::new(match prefer {
+            Some(prefer) => links.preferring(prefer),
+            None => links,
+        })
     });
     let ends = links.is_some().then(|| {
         let hasher = KeyedHasher(rng.next_u64(), rng.next_u64());
@@ -335,6 +348,7 @@ async fn run(start: Start, args: UpArgs) -> Result<(), Failure> {
         shared: shared.clone(),
         control,
         links,
+        preference,
         ends,
         directory,
         device,
@@ -510,7 +524,7 @@ fn largest_datagram(config: &Config) -> u16 {
     };
     let seal = match config.security {
         // The longer of both seals between ends.
-        Security::Sealed => broadcast::overhead(config.signed_broadcast),
+        Security::Sealed | Security::Prefer => broadcast::overhead(config.signed_broadcast),
         Security::Plain => 0,
     };
     let len = wire::HEADER_LEN + seal + more + config.device.mtu as usize;

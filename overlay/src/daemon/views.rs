@@ -10,6 +10,7 @@ use tuntap::Offload;
 
 use super::args::DeviceMode;
 use super::clock;
+use super::config::Security as Mode;
 use super::device::State;
 use super::driver::Driver;
 use super::report::{
@@ -18,7 +19,7 @@ use super::report::{
     OwnCertificate, RotationReport, Security, SeenReport, SocketReport, StatusReport,
     TrafficReport, Unmerged,
 };
-use crate::id::NetId;
+use crate::id::{Endpoint, NetId};
 use crate::node::candidate::Origin;
 use crate::node::control::report::{CandidateView, LinkView};
 use crate::node::mtu::IPV6_MTU;
@@ -44,14 +45,17 @@ impl Driver {
             mesh: self.config.mesh.clone(),
             mode: match self.links {
                 None => "plain".to_owned(),
+                Some(_) if self.config.security == Mode::Prefer => "prefer".to_owned(),
                 Some(_) => "sealed".to_owned(),
             },
             pid: std::process::id(),
             uptime_seconds: now.as_secs(),
             security: match self.ends {
                 None => Security::None,
+                Some(_) if self.shared.snapshot.load().neighbors.has_open() => Security::None,
                 Some(_) => Security::E2e,
             },
+            prefer: self.prefer_report(),
             confinement: self.confinement.clone(),
             certificate: self.own_certificate(),
             revocation_list: self
@@ -173,16 +177,29 @@ impl Driver {
     /// How Data is protected that goes to this node and comes from it: as others see it on the way.
     fn security(&self, netid: NetId) -> Security {
         let is_sole = self.shared.snapshot.load().neighbors.sole() == Some(netid);
-        match self.ends {
+        match &self.ends {
+            Some(ends) if ends.is_open(netid) || self.is_open_neighbor(netid) => Security::None,
             Some(_) if is_sole => Security::Link,
             Some(_) => Security::E2e,
             None => Security::None,
         }
     }
 
-    /// How messages are protected on links.
-    fn link_security(&self) -> Security {
-        match self.links {
+    /// Whether a neighbor has a link of the open zone.
+    fn is_open_neighbor(&self, netid: NetId) -> bool {
+        let snapshot = self.shared.snapshot.load();
+        let mut links = snapshot.neighbors.links().iter();
+        links.any(|link| link.netid == netid && link.open)
+    }
+
+    /// How messages are protected on the link to an endpoint, or would be.
+    fn link_security(&self, endpoint: &Endpoint) -> Security {
+        let snapshot = self.shared.snapshot.load();
+        let link = snapshot.neighbors.find(endpoint);
+        let link = link.and_then(|index| snapshot.neighbors.links().get(usize::from(index)));
+        match &self.links {
+            Some(_) if link.is_some_and(|link| link.open) => Security::None,
+            Some(links) if link.is_none() && links.is_open(endpoint) => Security::None,
             Some(_) => Security::Link,
             None => Security::None,
         }
@@ -239,12 +256,16 @@ impl Driver {
     }
 
     /// What links carry, and how.
-    fn carriage(&self) -> Carriage {
-        let overhead = self.overhead();
+    fn carriage(&self, endpoint: &Endpoint) -> Carriage {
+        let security = self.link_security(endpoint);
+        let overhead = match security {
+            Security::None => 0,
+            _ => self.overhead(),
+        };
         Carriage {
             largest: self.control.largest_datagram().saturating_add(overhead),
             overhead,
-            security: self.link_security(),
+            security,
         }
     }
 
@@ -293,7 +314,7 @@ impl Driver {
             why,
             links: links
                 .iter()
-                .map(|link| link_report(now, link, all, self.carriage()))
+                .map(|link| link_report(now, link, all, self.carriage(&link.path.endpoint)))
                 .collect(),
         }
     }
@@ -340,9 +361,9 @@ impl Driver {
                 path_mtu_bytes: None,
                 largest_packet_bytes: packet_len(
                     candidate.endpoint.remote,
-                    self.carriage().largest,
+                    self.carriage(&candidate.endpoint).largest,
                 ),
-                security: self.link_security(),
+                security: self.link_security(&candidate.endpoint),
             }],
         }
     }

@@ -17,3 +17,4 @@ pub mod neighbor;
 pub mod outlet;
 pub mod seen;
 pub mod snapshot;
+pub mod zone;

@@ -19,7 +19,7 @@ pub trait Outlet {
     /// Sends one datagram on every link of the set published last.
     fn flood(&mut self, now: Instant, datagram: &[u8]);
     /// Makes this set the one that workers use.
-    fn publish(&mut self, neighbors: NeighborSet);
+    fn publish(&mut self, now: Instant, neighbors: NeighborSet);
     /// Takes note.
     fn event(&mut self, now: Instant, event: Event);
 }
@@ -59,7 +59,7 @@ pub fn carry_out(
                 flood.enter(now, datagram.bytes());
                 outlet.flood(now, datagram.bytes());
             }
-            Effect::Publish => outlet.publish(control.neighbors()),
+            Effect::Publish => outlet.publish(now, control.neighbors()),
             Effect::Event(event) => outlet.event(now, event),
         }
     }
@@ -101,7 +101,7 @@ mod tests {
         fn probe(&mut self, _: Instant, _: &Path, _: LinkId, datagram: &[u8]) {
             self.ask(datagram);
         }
-        fn publish(&mut self, _: NeighborSet) {}
+        fn publish(&mut self, _: Instant, _: NeighborSet) {}
         fn event(&mut self, _: Instant, _: Event) {}
     }
 

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use crate::id::{Endpoint, LinkId, NetId, Path};
 use crate::keyed::KeyedHasher;
+use crate::node::zone::OpenZone;
 use crate::time::Instant;
 
 /// Counts of one link, updated by workers, read by control and `floodmesh neighbors`; and what
@@ -71,6 +72,8 @@ pub struct LinkEntry {
     pub neighbor: u16,
     /// Where to send.
     pub path: Path,
+    /// It is plain in a node that also has sealed links: one of the open zone.
+    pub open: bool,
     /// The link's counts; they outlive this set.
     pub stats: Arc<LinkStats>,
 }
@@ -82,6 +85,7 @@ pub struct NeighborSet {
     neighbors: u16,
     by_endpoint: HashMap<Endpoint, u16, KeyedHasher>,
     expected: HashSet<Endpoint, KeyedHasher>,
+    open_zone: Option<Arc<OpenZone>>,
 }
 
 impl NeighborSet {
@@ -107,7 +111,28 @@ impl NeighborSet {
             neighbors,
             by_endpoint,
             expected: waiting,
+            open_zone: None,
         }
+    }
+
+    /// The same in a node that has two zones: `is_open` says of which each link is.
+    #[must_use]
+    pub fn zoned(mut self, zone: Arc<OpenZone>, is_open: impl Fn(&LinkEntry) -> bool) -> Self {
+        for link in &mut self.links {
+            link.open = is_open(link);
+        }
+        self.open_zone = Some(zone);
+        self
+    }
+
+    /// What the open zone goes by; `None` in a node that has one zone.
+    pub fn open_zone(&self) -> Option<&OpenZone> {
+        self.open_zone.as_deref()
+    }
+
+    /// Whether a link is of the open zone.
+    pub fn has_open(&self) -> bool {
+        self.links.iter().any(|link| link.open)
     }
 
     /// A set without links.

@@ -42,6 +42,7 @@ counted! {
         BadInform = "bad_inform": "Inform shorter than 22 bytes",
         UnderlayInOverlay = "underlay_in_overlay": "datagram of a link that arrived through our own device",
         NotSealed = "not_sealed": "datagram of the plain protocol at a sealed node",
+        PlainFromSealed = "plain_from_sealed": "plain datagram in the name, or from the address, of a node that is known to speak sealed (mode prefer)",
         UnknownSession = "unknown_session": "sealed datagram or payload of a session that we do not have, or no longer",
         Replayed = "replayed": "sealed datagram or payload that had come before, or is too old to tell",
         Forged = "forged": "sealed datagram or payload that is not authentic",

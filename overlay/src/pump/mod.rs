@@ -35,6 +35,7 @@ use crate::id::Path;
 use crate::node::flood::{Class, Deliver, Flood, Verdict, decide};
 use crate::node::seen::{OWN, Seen};
 use crate::node::snapshot::{LinkEntry, NeighborSet};
+use crate::node::zone::Zones;
 use crate::time::Instant;
 use count::{Counters, DropReason, Total};
 use heard::Heard;
@@ -43,6 +44,12 @@ use tx::TxBatch;
 
 /// Datagrams that go through each step together.
 pub const CHUNK: usize = 64;
+/// Mixed into the digest of what came over a link of the open zone: the zones are two floods, and a
+/// copy in one must not stand in the way of the message in the other (S87).
+const OPEN_ZONE: u64 = 0x6f70_656e_207a_6f6e;
+/// Mixed into the digest of what was delivered, in a node with two zones: a message that comes in
+/// both is delivered once.
+const DELIVERED: u64 = 0x6465_6c69_7665_7265;
 /// Further nonces drawn for a message like one that was sent before.
 const REDRAWS: usize = 8;
 
@@ -120,6 +127,8 @@ pub struct Outgoing {
     pub dst: NetId,
     /// [`Flags::NONE`], or [`Flags::NO_FORWARD`] for what stays with the neighbors.
     pub flags: Flags,
+    /// Over links of which zones it goes.
+    pub zones: Zones,
     /// It goes over one sealed link, to its destination: nothing of it can come back or come twice,
     /// so the seen table is spared (SEALED.md S82).
     pub alone: bool,
@@ -267,12 +276,15 @@ impl Pump {
             if matches!(item.class, Class::Settled(_)) {
                 continue;
             }
-            let digest = flood.digest(item.span.of(round.rx.arena()));
-            self.digests.push(digest);
+            let mut digest = flood.digest(item.span.of(round.rx.arena()));
             if let (Class::Candidate { .. }, Some(link)) = (item.class, item.link) {
-                self.entries
-                    .push((digest, links[usize::from(link)].neighbor));
+                let link = &links[usize::from(link)];
+                if link.open {
+                    digest ^= OPEN_ZONE;
+                }
+                self.entries.push((digest, link.neighbor));
             }
+            self.digests.push(digest);
         }
         // 4. Prefetch, 5. probe.
         flood.prefetch_batch(&self.digests);
@@ -351,7 +363,7 @@ impl Pump {
                     let nonce = nonce();
                     fresh = flood.originate(now, Kind::Data, packet.flags, nonce, packet.dst, slot);
                 }
-                tx.push(packet.span, None);
+                tx.push_within(packet.zones, packet.span, None);
             }
         }
     }
@@ -403,15 +415,29 @@ impl<'r, S: Sink> Round<'r, S> {
         if names_a_node && heard.is_first(self.now, header.src) {
             self.sink.heard(header.src, entry.netid);
         }
+        let zone = self.scene.neighbors.open_zone();
         match deliver {
             Deliver::Nobody => {}
+            _ if zone.is_some() && self.was_delivered(item, entry, &header) => {}
             Deliver::Control => self.control(item, false),
             Deliver::Service | Deliver::Device => self.data(item, entry, &header),
         }
         if forward {
             self.tally.forwarded += 1;
-            self.tx.push(item.span, Some(entry.neighbor));
+            let zones = zone.map_or(Zones::All, |zone| {
+                zone.zones(entry.open, &header, datagram.get(HEADER_LEN))
+            });
+            self.tx.push_within(zones, item.span, Some(entry.neighbor));
         }
+    }
+
+    /// Whether a message was delivered that came in the other zone; from now on it was. What stays on
+    /// its link has no copy there.
+    fn was_delivered(&self, item: Item, link: &LinkEntry, header: &Header) -> bool {
+        let flood = self.scene.flood;
+        let digest = || flood.digest(item.span.of(self.rx.arena())) ^ DELIVERED;
+        let insert = || flood.seen().insert(self.now, digest(), link.neighbor);
+        !header.flags.no_forward() && insert() == Seen::Known
     }
 
     /// Hands Data on to who its first byte says.

@@ -83,6 +83,7 @@ impl Node {
             memory_bytes: 1 << 20,
         };
         let link = |index: u16, neighbor: u16| LinkEntry {
+            open: false,
             id: LinkId(u32::from(index)),
             netid: NetId(0x50 + u32::from(neighbor)),
             neighbor,
@@ -195,6 +196,7 @@ fn a_message_for_all_is_delivered_and_forwarded_unaltered_but_not_back() {
         [TxItem {
             span,
             except,
+            zones: Zones::All,
             alone: false
         }]
     );
@@ -372,6 +374,7 @@ fn a_large_batch_is_judged_as_its_datagrams_one_by_one() {
                 Verdict::New { forward: true, .. } => forwarded.push(TxItem {
                     span: Span { start, len: 40 },
                     except: from,
+                    zones: Zones::All,
                     alone: false,
                 }),
                 Verdict::New { .. } => {}
@@ -397,6 +400,7 @@ fn what_goes_alone_is_sent_with_a_header_and_not_remembered() {
         span: Span { start, len: 20 },
         dst: NetId(1),
         flags: Flags::NONE,
+        zones: Zones::All,
         alone,
     });
     let mut nonce = || 7;
@@ -446,6 +450,7 @@ fn packets_become_messages_whose_echo_is_known() {
             },
             dst: NetId::ALL,
             flags: Flags::NONE,
+            zones: Zones::All,
             alone: false,
         })
         .collect();

@@ -4,6 +4,7 @@
 //! the transport, from the same arena: no copy per neighbor.
 
 use super::rx::Span;
+use crate::node::zone::Zones;
 
 /// Most datagrams handed to the kernel in one call: four full trains, or the same in single
 /// datagrams. No round of reading is longer.
@@ -16,6 +17,8 @@ pub struct TxItem {
     pub span: Span,
     /// The neighbor it came from (its place in the `NeighborSet`), to whom it is not sent back.
     pub except: Option<u16>,
+    /// Links of which zones it goes over.
+    pub zones: Zones,
     /// There is one link, and its far end is whom it is for (SEALED.md S82).
     pub alone: bool,
 }
@@ -37,9 +40,15 @@ impl TxBatch {
     /// Adds a message for all links but those of `except`. Grows only when more are pushed than the
     /// batch was made for.
     pub fn push(&mut self, span: Span, except: Option<u16>) {
+        self.push_within(Zones::All, span, except);
+    }
+
+    /// The same for links of these zones alone.
+    pub fn push_within(&mut self, zones: Zones, span: Span, except: Option<u16>) {
         self.items.push(TxItem {
             span,
             except,
+            zones,
             alone: false,
         });
     }
@@ -49,6 +58,7 @@ impl TxBatch {
         self.items.push(TxItem {
             span,
             except: None,
+            zones: Zones::All,
             alone: true,
         });
     }

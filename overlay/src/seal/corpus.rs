@@ -451,6 +451,7 @@ impl Scene {
             });
         }
         let link = LinkEntry {
+            open: false,
             id: LinkId(1),
             netid: FAR,
             neighbor: 0,

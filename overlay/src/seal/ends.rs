@@ -33,6 +33,7 @@ use crate::seal::session::{DATA_OVERHEAD, Session};
 use crate::seal::sessions::{EndOpens, EndSet};
 use crate::time::{Duration, Instant};
 
+mod open;
 mod waiting;
 
 use waiting::Waiting;
@@ -69,6 +70,8 @@ pub enum Wish {
     },
     /// [`Ends::sessions`] changed: publish it.
     Publish,
+    /// Originate this payload as it is, in the open zone: who it is for does not speak sealed.
+    InTheOpen(NetId, Box<[u8]>),
     /// So many messages waited in vain.
     Dropped(usize),
     /// Tell the owner.
@@ -106,6 +109,8 @@ struct Entry {
     direct: bool,
     /// Whether it waits for a ration to begin with.
     wants: bool,
+    /// Since when it is dialed.
+    since: Option<Instant>,
 }
 
 /// The machine. Calls: by one owner.
@@ -117,6 +122,8 @@ pub struct Ends {
     by_netid: BTreeMap<NetId, PeerId>,
     next_id: u32,
     near: BTreeSet<NetId>,
+    /// Nodes of the open zone: those that do not answer are sent to in clear (S89).
+    open: BTreeSet<NetId>,
     /// Sessions at most: [`ENDS`].
     limit: usize,
     /// Who waits for a ration.
@@ -145,6 +152,7 @@ impl Ends {
             by_netid: BTreeMap::new(),
             next_id: 0,
             near: BTreeSet::new(),
+            open: BTreeSet::new(),
             limit: ENDS,
             queue: VecDeque::new(),
             inits: Bucket::per_second(INITS, INITS),
@@ -176,6 +184,9 @@ impl Ends {
             let sealed = seal(now, session, with.local.netid, dst, &payload);
             self.wishes.extend(sealed);
             return;
+        }
+        if self.sessions.is_open(dst) {
+            return self.wishes.push(Wish::InTheOpen(dst, payload));
         }
         let Some(id) = self.find_or_add(dst) else {
             return self.wishes.push(Wish::Dropped(1));
@@ -383,6 +394,7 @@ impl Ends {
             waiting: Waiting::default(),
             direct: false,
             wants: false,
+            since: None,
         };
         self.peers.insert(id, entry);
         self.by_netid.insert(netid, id);
@@ -455,6 +467,7 @@ impl Ends {
     fn begin(&mut self, now: Instant, with: Membership<'_>, id: PeerId) {
         if let Some(entry) = self.peers.get_mut(&id) {
             entry.wants = false;
+            entry.since = Some(now);
         }
         self.call(now, with, id, true, |peer, turn| {
             peer.dial(turn, NetId::ANY);
@@ -573,6 +586,7 @@ impl Ends {
             self.look_at(at);
         }
         if came_up {
+            self.close(dst);
             self.make_room(now, with, id);
         }
         if went_down && self.near.contains(&dst) {

@@ -29,16 +29,19 @@ use crate::seal::local::Local;
 use crate::seal::members::{Claim, Members, Pulling, Refusal};
 use crate::seal::payload::Remote;
 use crate::seal::peer::{Kind, Peer, State, Timers};
+use crate::seal::prefer::Prefer;
 use crate::seal::roam::Roam;
 use crate::seal::session::{LINK_OVERHEAD, Session};
 use crate::seal::sessions::{Opens, Seals, SessionSet};
 use crate::time::Instant;
 
+mod falling;
 mod moving;
 mod renewing;
 mod rotating;
 mod spreading;
 
+use falling::Open;
 pub use renewing::Renewal;
 pub use rotating::{FORMER_LASTS, Rotation, TRY_AGAIN};
 
@@ -94,6 +97,8 @@ struct Entry {
     waiting: VecDeque<Box<[u8]>>,
     /// Requests for lists that were answered.
     requests: Level,
+    /// Whether plain is spoken to it.
+    open: Option<Open>,
 }
 
 /// The machine. Calls: by one owner.
@@ -108,6 +113,8 @@ pub struct Links {
     next_id: u32,
     members: Members,
     pulling: Pulling,
+    /// Where sealed links are preferred and not insisted on.
+    prefer: Option<Prefer>,
     /// When the newest list is announced again, and how often still.
     telling: Option<(Instant, u32)>,
     /// When the next secret is tried again where it is not in use yet.
@@ -141,6 +148,7 @@ impl Links {
             next_id: 0,
             members: Members::default(),
             pulling: Pulling::default(),
+            prefer: None,
             telling: None,
             trying,
             sessions: SessionSet::new(hasher),
@@ -184,7 +192,8 @@ impl Links {
     /// Forgets the key of a netid, and says which it was. Its links end: the next key that comes up
     /// is the one that is remembered.
     pub fn forget(&mut self, now: Instant, netid: NetId) -> Option<[u8; 32]> {
-        let key = self.members.forget(netid)?;
+        let latched = self.unlatch(netid);
+        let key = self.members.forget(netid).or(latched)?;
         self.leave_where(now, REPLACED, |remote| {
             remote.netid == netid && remote.static_key == key
         });
@@ -207,12 +216,18 @@ impl Links {
     }
 
     /// Seals a datagram of control for an endpoint and sends it; without a session it waits, the
-    /// oldest giving way, and the endpoint is dialed.
+    /// oldest giving way, and the endpoint is dialed. Only to whom did not answer that, where sealed
+    /// links are but preferred, it is sent in plain.
     pub fn send(&mut self, now: Instant, path: &Path, datagram: &[u8]) {
         if let Some(seals) = self.sessions.seals(&path.endpoint) {
-            let sealed = seal_message(now, &seals.session, datagram);
-            self.wishes
-                .extend(sealed.map(|sealed| Wish::Send(seals.path, sealed)));
+            if !self.names_other_zone(false, datagram) {
+                let sealed = seal_message(now, &seals.session, datagram);
+                self.wishes
+                    .extend(sealed.map(|sealed| Wish::Send(seals.path, sealed)));
+            }
+            return;
+        }
+        if self.send_if_open(path, datagram) {
             return;
         }
         let Some(id) = self.find_or_add(path, Kind::Informed) else {
@@ -295,6 +310,7 @@ impl Links {
             .collect();
         for id in due {
             self.ask_again(now, id);
+            self.look_after_open(now, id);
             let mut ended = Vec::new();
             self.with(now, id, |peer, turn| {
                 peer.handle_timeout(turn, |from| ended.push(from));
@@ -391,6 +407,7 @@ impl Links {
             roam: Roam::new(*path),
             waiting: VecDeque::new(),
             requests: Level::default(),
+            open: None,
         };
         self.peers.insert(id, entry);
         self.by_endpoint.insert(path.endpoint, id);
@@ -398,7 +415,7 @@ impl Links {
     }
 
     fn forget_if_idle(&mut self, id: PeerId) {
-        let is_idle = |entry: &Entry| entry.peer.state() == State::Idle;
+        let is_idle = |entry: &Entry| entry.peer.state() == State::Idle && entry.open.is_none();
         if self.peers.get(&id).is_some_and(is_idle)
             && let Some(entry) = self.peers.remove(&id)
         {
@@ -460,6 +477,7 @@ impl Links {
         // 2. The rest, in order.
         let mut changed = false;
         let told = effects.as_slice().iter().find_map(Self::list_told);
+        let (came_up, gave_up) = (came_up(&effects), gave_up(&effects));
         for effect in effects.drain() {
             changed |= carry_out(
                 now,
@@ -486,6 +504,12 @@ impl Links {
         if is_rotating {
             self.count_next();
         }
+        if let Some((netid, static_key)) = came_up {
+            self.latch(id, netid, static_key);
+        }
+        if gave_up {
+            self.fall(now, id);
+        }
         if let Some(theirs) = told {
             self.learn_of_list(now, id, theirs);
         }
@@ -494,9 +518,23 @@ impl Links {
 
 impl Entry {
     fn next_timeout(&self) -> Option<Instant> {
-        let timeouts = [self.peer.next_timeout(), self.roam.next_timeout()];
+        let open = self.open.map(|open| open.next_timeout());
+        let timeouts = [self.peer.next_timeout(), self.roam.next_timeout(), open];
         timeouts.into_iter().flatten().min()
     }
+}
+
+/// Who comes up by these effects.
+fn came_up(effects: &Effects) -> Option<(NetId, [u8; 32])> {
+    effects.as_slice().iter().find_map(|effect| match effect {
+        Effect::Event(Event::Up(remote)) => Some((remote.netid, remote.static_key)),
+        _ => None,
+    })
+}
+
+fn gave_up(effects: &Effects) -> bool {
+    let is_it = |effect: &Effect| matches!(effect, Effect::Event(Event::GaveUp));
+    effects.as_slice().iter().any(is_it)
 }
 
 /// One effect; whether it changed the sessions.

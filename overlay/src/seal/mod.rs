@@ -17,6 +17,7 @@
 //! - [`session`]: seals and opens, by `&self` from any worker; [`replay`] is its memory.
 //! - [`peer`]: one endpoint's states and deadlines; fills [`effect::Effects`].
 //! - [`roam`]: where a link goes when the far end's address changes.
+//! - [`prefer`]: who is never spoken to in plain again, while a mesh moves from plain to sealed.
 //! - [`members`]: who of those that know the secret comes up; [`authority`] signs who does, and
 //!   [`armor`] is the text of what it gives out.
 //! - [`links`] and [`ends`]: all neighbors, and all nodes that Data is sealed for end to end.
@@ -44,6 +45,7 @@ pub mod members;
 pub mod opening;
 pub mod payload;
 pub mod peer;
+pub mod prefer;
 pub mod replay;
 pub mod roam;
 pub mod session;

@@ -6,7 +6,8 @@
 //! ```
 //!
 //! After this step a batch holds what a plain node would have received on the same links, and
-//! nothing else: what is not sealed does not get past it (S25, no downgrade).
+//! nothing else: what is not sealed does not get past it (S25, no downgrade), unless the node has an
+//! open zone and it is of that (S86).
 
 use wire::sealed::{Control, Frame, Frames, LINK_HEADER_LEN, LinkHeader, SealedKind};
 use wire::{Header, Kind, NetId};
@@ -118,12 +119,15 @@ fn open_one(
             return Ok(());
         }
         Err(_) if datagram.first() == Some(&wire::MAGIC) => {
-            let taken =
-                planted::is(Mistake::AcceptPlain) && rx.replace(RxMessage { span, ..message });
-            return if taken {
+            let refused = refuses_plain(sessions, neighbors, &message.path.endpoint, datagram);
+            if let Some(reason) = refused.filter(|_| !planted::is(Mistake::AcceptPlain)) {
+                return Err(reason);
+            }
+            let has_room = rx.replace(RxMessage { span, ..message });
+            return if has_room {
                 Ok(())
             } else {
-                Err(DropReason::NotSealed)
+                Err(DropReason::FramesFull)
             };
         }
         Err(_) => return Err(DropReason::Malformed),
@@ -199,6 +203,25 @@ fn open_one(
     }
     opens.session.note_heard(now, holds_message);
     refused.map_or(Ok(()), Err)
+}
+
+/// Why a plain datagram is not taken, if so: by a node that takes none; or from or of somebody who
+/// is known to speak sealed (S86).
+fn refuses_plain(
+    sessions: &SessionSet,
+    neighbors: &NeighborSet,
+    from: &Endpoint,
+    datagram: &[u8],
+) -> Option<DropReason> {
+    let Some(zone) = sessions.open_zone() else {
+        return Some(DropReason::NotSealed);
+    };
+    let link = neighbors.find(from);
+    let link = link.and_then(|index| neighbors.links().get(usize::from(index)));
+    let is_sealed = link.is_some_and(|link| !link.open)
+        || sessions.seals(from).is_some()
+        || zone.refuses(&from.remote, datagram);
+    is_sealed.then_some(DropReason::PlainFromSealed)
 }
 
 /// Whether somebody wants to know of it.

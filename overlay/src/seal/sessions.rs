@@ -3,11 +3,12 @@
 //! Built by the driver when sessions come and go, read whole by workers, like the
 //! [`NeighborSet`](crate::node::snapshot::NeighborSet).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::id::{Endpoint, NetId, Path};
 use crate::keyed::KeyedHasher;
+use crate::node::zone::OpenZone;
 use crate::seal::session::Session;
 
 /// A session that opens, and whose it is.
@@ -50,6 +51,7 @@ pub struct EndOpens {
 pub struct EndSet {
     opening: HashMap<u32, EndOpens, KeyedHasher>,
     sealing: HashMap<NetId, Arc<Session>, KeyedHasher>,
+    open: HashSet<NetId, KeyedHasher>,
 }
 
 impl EndSet {
@@ -58,6 +60,20 @@ impl EndSet {
         Self {
             opening: HashMap::with_hasher(hasher),
             sealing: HashMap::with_hasher(hasher),
+            open: HashSet::with_hasher(hasher),
+        }
+    }
+
+    /// Whether Data for a node goes in clear, to the open zone alone: it is of that, and does not
+    /// speak sealed (S89).
+    pub fn is_open(&self, dst: NetId) -> bool {
+        self.open.contains(&dst)
+    }
+
+    pub(crate) fn set_open(&mut self, dst: NetId, is_open: bool) {
+        match is_open {
+            true => drop(self.open.insert(dst)),
+            false => drop(self.open.remove(&dst)),
         }
     }
 
@@ -106,6 +122,7 @@ impl EndSet {
 pub struct SessionSet {
     opening: HashMap<u32, Opens, KeyedHasher>,
     sealing: HashMap<Endpoint, Seals, KeyedHasher>,
+    open_zone: Option<Arc<OpenZone>>,
 }
 
 impl SessionSet {
@@ -114,7 +131,18 @@ impl SessionSet {
         Self {
             opening: HashMap::with_hasher(hasher),
             sealing: HashMap::with_hasher(hasher),
+            open_zone: None,
         }
+    }
+
+    /// By what plain datagrams are taken; `None` where none are.
+    pub fn open_zone(&self) -> Option<&OpenZone> {
+        self.open_zone.as_deref()
+    }
+
+    /// From now on plain datagrams are taken by this, or not at all.
+    pub(crate) fn set_open_zone(&mut self, zone: Option<Arc<OpenZone>>) {
+        self.open_zone = zone;
     }
 
     /// What opens a datagram with this receiver index (S8).

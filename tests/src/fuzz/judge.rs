@@ -37,6 +37,7 @@ pub fn fuzz_judge(input: &[u8]) {
         Path::to(Endpoint::new(SocketId(0), remote))
     };
     let link = |n: u8| LinkEntry {
+        open: false,
         id: LinkId(n.into()),
         netid: NetId(u32::from(n) + 1),
         neighbor: n.into(),

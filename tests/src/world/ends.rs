@@ -11,6 +11,7 @@ use std::mem;
 
 use overlay::id::NetId;
 use overlay::keyed::KeyedHasher;
+use overlay::node::zone::Zones;
 use overlay::pump::Packet;
 use overlay::pump::count::DropReason;
 use overlay::seal::broadcast::{self, Broadcasts};
@@ -162,6 +163,15 @@ impl World {
         payload: &[u8],
         only: Option<NetId>,
     ) {
+        let slot = self.make_data(node, (dst, flags), payload);
+        match only {
+            None => self.flood_from(node, &slot, None, Zones::All),
+            Some(netid) => self.send_to(node, &slot, netid),
+        }
+    }
+
+    /// A Data message of `node`, entered as its own.
+    fn make_data(&mut self, node: usize, (dst, flags): (NetId, Flags), payload: &[u8]) -> Vec<u8> {
         // What the links have sealed already goes first.
         self.carry_out_sealing(node);
         let mut slot = [&[0; HEADER_LEN][..], payload].concat();
@@ -169,10 +179,7 @@ impl World {
         let at = &mut self.nodes[node];
         at.flood
             .originate(self.now, Kind::Data, flags, nonce, dst, &mut slot);
-        match only {
-            None => self.flood_from(node, &slot, None),
-            Some(netid) => self.send_to(node, &slot, netid),
-        }
+        slot
     }
 
     /// Opens what the pump found for `node`, delivers it, and takes handshakes.
@@ -293,6 +300,10 @@ impl World {
                     };
                     self.originate(node, (dst, flags), &payload, only);
                 }
+                Wish::InTheOpen(dst, payload) => {
+                    let slot = self.make_data(node, (dst, Flags::NONE), &payload);
+                    self.flood_from(node, &slot, None, Zones::Open);
+                }
                 Wish::Notice(netid, notice) => {
                     let Some(sealing) = &mut self.nodes[node].sealing else {
                         continue;
@@ -302,7 +313,7 @@ impl World {
                     if let Notice::Peer(Event::Up(remote) | Event::Rekeyed(remote)) = &notice {
                         let (boot, key) = (remote.boot, remote.signing_key);
                         ending.broadcasts.note(netid, boot, key);
-                        links.members().note_up(&Claim::of(remote));
+                        links.members().note_afar(&Claim::of(remote));
                     }
                     ending.notices.push((now, netid, notice));
                 }

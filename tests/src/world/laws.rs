@@ -27,7 +27,8 @@ const INFORMED: usize = 4;
 /// An INIT is not repeated sooner (S41).
 const RETRY: Duration = Duration::from_millis(700);
 /// What a sealed node counts when a datagram does not open.
-const UNOPENED: [DropReason; 6] = [
+const UNOPENED: [DropReason; 7] = [
+    DropReason::PlainFromSealed,
     DropReason::Malformed,
     DropReason::RxTruncated,
     DropReason::NotSealed,
@@ -36,7 +37,8 @@ const UNOPENED: [DropReason; 6] = [
     DropReason::Forged,
 ];
 /// What is counted before the plain rules, and with [`Total::Received`].
-const BEFORE: [DropReason; 7] = [
+const BEFORE: [DropReason; 8] = [
+    DropReason::PlainFromSealed,
     DropReason::UnderlayInOverlay,
     DropReason::RxTruncated,
     DropReason::NotSealed,
@@ -66,6 +68,8 @@ pub struct Ledger {
     /// Addresses that had a session with a node, or that its owner named.
     proved: BTreeSet<(usize, SocketAddr)>,
     accounts: BTreeMap<(usize, SocketAddr), Account>,
+    /// Addresses with which a node had a session.
+    sealed: BTreeSet<(usize, SocketAddr)>,
     /// The highest counter of each session, by its sender, far end and index.
     counters: BTreeMap<(usize, SocketAddr, u32), u64>,
     /// When an INIT last went from a node to an address, and a COOKIE came from there.
@@ -112,6 +116,7 @@ impl Ledger {
     /// A node starts anew.
     pub(super) fn forget(&mut self, node: usize) {
         self.proved.retain(|(of, _)| *of != node);
+        self.sealed.retain(|(of, _)| *of != node);
         self.accounts.retain(|(of, _), _| *of != node);
         self.counters.retain(|(of, ..), _| *of != node);
         self.indices.retain(|(of, _), _| *of != node);
@@ -127,6 +132,12 @@ impl World {
             return;
         };
         let replay = self.replay();
+        if sealing.links.prefer().is_some() && datagram.first() == Some(&wire::MAGIC) {
+            // S10 where sealed links are preferred: nothing plain goes where a session was.
+            let was_sealed = self.ledger.sealed.contains(&(node, to));
+            assert!(!was_sealed, "{replay}: node {node} falls back to plain");
+            return;
+        }
         assert_eq!(
             datagram.first(),
             Some(&SEALED_MAGIC),
@@ -142,6 +153,7 @@ impl World {
         let ledger = &mut self.ledger;
         let advance = if was_node { INFORMED } else { ledger.advance };
         if has_session {
+            ledger.sealed.insert((node, to));
             ledger.proved.insert((node, to));
         } else if !ledger.proved.contains(&(node, to)) {
             let account = ledger.accounts.entry((node, to)).or_default();

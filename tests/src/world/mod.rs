@@ -32,13 +32,16 @@ use overlay::node::hash::{Algorithm, MessageHasher};
 use overlay::node::outlet::{Outlet, carry_out};
 use overlay::node::seen::{Generation, SeenConfig};
 use overlay::node::snapshot::{LinkEntry, NeighborSet};
+use overlay::node::zone::{Bridge, Zones};
 use overlay::pump::count::{Counters, DropReason};
 use overlay::pump::rx::{RxBatch, RxMessage, Span};
 use overlay::pump::tx::TxBatch;
 use overlay::pump::{Arrival, Packet, Pump, Scene, Sink};
+use overlay::seal::prefer::Latches;
 use overlay::time::{Duration, Instant};
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
+use wire::sealed::SEALED_MAGIC;
 use wire::{Flags, HEADER_LEN, Header, Kind};
 
 use attacker::Tapped;
@@ -153,6 +156,10 @@ pub struct Choices {
     pub ends: bool,
     /// Whether the nodes of the sealed mesh go by certificates.
     pub certified: bool,
+    /// Nodes with a secret that speak plain to whoever does not answer sealed.
+    pub prefers: fn(usize) -> bool,
+    /// What goes on between their zones.
+    pub bridge: Bridge,
 }
 
 impl Choices {
@@ -183,6 +190,8 @@ impl Default for Choices {
             secret_of: |_| None,
             ends: false,
             certified: false,
+            prefers: |_| false,
+            bridge: Bridge::Off,
         }
     }
 }
@@ -270,7 +279,11 @@ impl World {
         let sealing = (choices.secret_of)(number).map(|secret| {
             let seed = self.draw_seed();
             let more = (seed, choices.ends, choices.certified);
-            Sealing::new(self.now, secret, number, netid, starts, more)
+            let sealing = Sealing::new(self.now, secret, number, netid, starts, more);
+            match (choices.prefers)(number) {
+                true => sealing.preferring(choices.bridge, Latches::new()),
+                false => sealing,
+            }
         });
         Node {
             netid,
@@ -419,7 +432,7 @@ impl World {
         self.nodes[node]
             .flood
             .originate(now, Kind::Data, Flags::NONE, nonce, dst, &mut slot);
-        self.flood_from(node, &slot, None);
+        self.flood_from(node, &slot, None, Zones::All);
         number
     }
 
@@ -580,20 +593,23 @@ impl World {
         };
         pump.receive(now, scene, &self.rx, &mut self.tx, &mut sink);
         self.grow(node);
-        let waiting: Vec<(Vec<u8>, Option<u16>)> = self
+        let waiting: Vec<(Vec<u8>, Option<u16>, Zones)> = self
             .tx
             .items()
             .iter()
-            .map(|item| (item.span.of(self.rx.arena()).to_vec(), item.except))
+            .map(|item| {
+                let datagram = item.span.of(self.rx.arena()).to_vec();
+                (datagram, item.except, item.zones)
+            })
             .collect();
         self.check_opened(node, bytes, unopened);
-        for (datagram, except) in waiting {
+        for (datagram, except, zones) in waiting {
             self.check_forwarded(node, bytes, &datagram);
             self.check_passed(node, &datagram);
             if let Some(passed) = &mut self.passed {
                 passed.push((node, datagram.clone()));
             }
-            self.flood_from(node, &datagram, except);
+            self.flood_from(node, &datagram, except, zones);
         }
         self.unseal(node);
         // The daemon's driver takes what control was told before what sealed links were.
@@ -613,12 +629,15 @@ impl World {
         }
     }
 
-    fn flood_from(&mut self, node: usize, datagram: &[u8], except: Option<u16>) {
+    fn flood_from(&mut self, node: usize, datagram: &[u8], except: Option<u16>, zones: Zones) {
         let neighbors = self.nodes[node].neighbors.clone();
         self.send_over(
             node,
             datagram,
-            neighbors.except(except).map(|(_, link)| link),
+            neighbors
+                .except(except)
+                .map(|(_, link)| link)
+                .filter(|link| zones.have(link.open)),
         );
     }
 
@@ -639,6 +658,7 @@ impl World {
             let at = &mut self.nodes[node];
             let sealed = match &mut at.sealing {
                 None => None,
+                Some(_) if link.open => None,
                 Some(sealing) => match sealing.seal(self.now, &link.path, datagram) {
                     None => {
                         at.counters.count(DropReason::NoSession);
@@ -693,6 +713,9 @@ impl World {
         let Some(wire) = self.wires.get_mut(&(node, peer)) else {
             return;
         };
+        if wire.netem.jams_sealed && datagram.first() == Some(&SEALED_MAGIC) {
+            return;
+        }
         let longest = if cut { 0 } else { datagram.len() };
         for at in wire.carry(self.now, longest, &mut self.rng) {
             let mut bytes = datagram.to_vec();
@@ -721,7 +744,7 @@ impl World {
         at.effects = effects;
         for deed in deeds.list {
             match deed {
-                Deed::Send(path, datagram) => self.say(node, &path, &datagram),
+                Deed::Send(path, datagram) => self.tell(node, &path, &datagram),
                 Deed::Probe(path, datagram) => self.probe(node, &path, &datagram),
                 Deed::Flood(datagram) => {
                     *self.nodes[node].flooded.entry(datagram[2]).or_insert(0) += 1;
@@ -731,7 +754,7 @@ impl World {
                     }
                 }
                 Deed::Publish(set) => {
-                    self.nodes[node].neighbors = Arc::new(set);
+                    self.publish(node, set);
                     self.meet_neighbors(node);
                 }
                 Deed::Event(event) => self.nodes[node].events.push((self.now, event)),
@@ -739,6 +762,27 @@ impl World {
         }
         self.carry_out_sealing(node);
         self.arm(node);
+    }
+
+    /// Makes a set of links the one that the pump uses.
+    pub(super) fn publish(&mut self, node: usize, set: NeighborSet) {
+        let (now, at) = (self.now, &mut self.nodes[node]);
+        let set = match &mut at.sealing {
+            Some(sealing) => sealing.links.sort(now, set),
+            None => set,
+        };
+        at.neighbors = Arc::new(set);
+    }
+
+    /// Sends one datagram of control to an endpoint, dialed or not.
+    fn tell(&mut self, node: usize, path: &Path, datagram: &[u8]) {
+        let (now, at) = (self.now, &mut self.nodes[node]);
+        match &mut at.sealing {
+            Some(sealing) if !at.control.is_dialing(&path.endpoint) => {
+                sealing.links.reply(now, path, datagram);
+            }
+            _ => self.say(node, path, datagram),
+        }
     }
 
     /// Sends one datagram of control, sealed where links are.
@@ -752,6 +796,7 @@ impl World {
     fn probe(&mut self, node: usize, path: &Path, datagram: &[u8]) {
         let sealed = match &mut self.nodes[node].sealing {
             Some(sealing) => match sealing.links.seal(self.now, path, datagram) {
+                None if sealing.links.is_open(&path.endpoint) => None,
                 None => return,
                 sealed => sealed,
             },
@@ -894,7 +939,7 @@ impl Outlet for Deeds {
         self.list.push(Deed::Flood(datagram.to_vec()));
     }
 
-    fn publish(&mut self, neighbors: NeighborSet) {
+    fn publish(&mut self, _now: Instant, neighbors: NeighborSet) {
         self.list.push(Deed::Publish(neighbors));
     }
 

@@ -25,6 +25,8 @@ pub struct Netem {
     pub mtu: usize,
     /// Nothing arrives.
     pub cut: bool,
+    /// Nothing sealed arrives: somebody would have the nodes speak plain.
+    pub jams_sealed: bool,
 }
 
 impl Default for Netem {
@@ -39,6 +41,7 @@ impl Default for Netem {
             truncate: 0,
             mtu: usize::MAX,
             cut: false,
+            jams_sealed: false,
         }
     }
 }

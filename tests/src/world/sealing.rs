@@ -8,6 +8,7 @@
 use overlay::id::{Endpoint, NetId, Path, SocketId};
 use overlay::keyed::KeyedHasher;
 use overlay::node::snapshot::NeighborSet;
+use overlay::node::zone::{Bridge, OpenZone};
 use overlay::pump::count::{Counters, DropReason};
 use overlay::pump::rx::RxBatch;
 use overlay::seal::authority::Authority;
@@ -19,6 +20,7 @@ use overlay::seal::local::Local;
 use overlay::seal::members::Members;
 use overlay::seal::opening::{Opening, Porter};
 use overlay::seal::peer::Timers;
+use overlay::seal::prefer::{Latches, Prefer};
 use overlay::time::Instant;
 use rand_chacha::ChaCha12Rng;
 use rand_core::SeedableRng;
@@ -130,6 +132,15 @@ impl Sealing {
         }
     }
 
+    /// The same where it prefers sealed links, and remembers these latches.
+    #[must_use]
+    pub(super) fn preferring(mut self, bridge: Bridge, latches: Latches) -> Self {
+        let zone = OpenZone::new(bridge, KeyedHasher(1, 2));
+        let prefer = Prefer::new(latches, std::iter::empty(), zone);
+        self.links = self.links.preferring(prefer);
+        self
+    }
+
     /// The worker's half: what was received becomes what a plain node would have received.
     pub(super) fn open(
         &mut self,
@@ -188,6 +199,11 @@ impl World {
             return;
         };
         let wishes: Vec<Wish> = sealing.links.drain().collect();
+        if wishes.iter().any(|wish| matches!(wish, Wish::Publish)) {
+            // With sessions the zones of links change.
+            let set = self.nodes[node].control.neighbors();
+            self.publish(node, set);
+        }
         for wish in wishes {
             match wish {
                 Wish::Send(path, datagram) => {
@@ -218,6 +234,14 @@ impl World {
             .map(|(s, list)| s.links.take_list(now, list));
         assert_eq!(taken, Some(Ok(())), "{}", self.replay());
         self.end_revoked(node);
+        self.carry_out_sealing(node);
+    }
+
+    /// Lets a node that prefers sealed links insist on them from now on.
+    pub fn insist(&mut self, node: usize) {
+        if let Some(sealing) = &mut self.nodes[node].sealing {
+            sealing.links.insist();
+        }
         self.carry_out_sealing(node);
     }
 

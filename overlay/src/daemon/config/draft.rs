@@ -18,6 +18,7 @@ use super::words::{
 use super::{
     Config, Dedupe, Device, Files, Forwarding, HashKind, Links, NAME, OnLoss, Priority, Security,
 };
+use crate::node::zone::Bridge;
 use crate::pump::tx::MAX_BATCH;
 
 /// Largest packet of the device by default: with all headers it fits into 1,500 bytes.
@@ -54,6 +55,8 @@ pub(super) struct Draft {
     mtu: Option<u32>,
     /// The setting that only makes sense with a device, if one was given.
     needs_device: Option<Given>,
+    bridge: Option<Given>,
+    bridge_cleartext: Option<Given>,
 }
 
 impl Default for Draft {
@@ -90,6 +93,7 @@ impl Default for Draft {
                 on_loss: OnLoss::Keep,
             },
             signed_broadcast: false,
+            bridge: Bridge::Off,
             nice: -15,
             confine: true,
             dedupe: Dedupe {
@@ -122,6 +126,8 @@ impl Default for Draft {
             certificate: None,
             mtu: None,
             needs_device: None,
+            bridge: None,
+            bridge_cleartext: None,
         }
     }
 }
@@ -156,6 +162,8 @@ impl Draft {
             "signed_broadcast" => {
                 self.config.signed_broadcast = given.choice(&[("off", false), ("on", true)])?;
             }
+            "bridge" => self.bridge = switched_on(given)?,
+            "bridge_cleartext" => self.bridge_cleartext = switched_on(given)?,
             "nice" => self.config.nice = given.signed(-20, 19, "of nice")?,
             "confine" => self.config.confine = given.choice(&[("yes", true), ("no", false)])?,
             "forwarding" => links.forwarding = given.choice(&[("flood", Forwarding::Flood)])?,
@@ -234,9 +242,10 @@ impl Draft {
         };
         config.device.mtu = self.mtu.unwrap_or_else(|| match config.security {
             Security::Plain => PLAIN_MTU,
-            Security::Sealed => sealed_mtu(&config),
+            Security::Sealed | Security::Prefer => sealed_mtu(&config),
         });
-        if config.security == Security::Sealed && config.device.mtu > SEALED_MTU_LIMIT {
+        config.bridge = bridge(config.security, &self.bridge, &self.bridge_cleartext)?;
+        if config.security != Security::Plain && config.device.mtu > SEALED_MTU_LIMIT {
             return Err(ConfigError::conflict(
                 format!(
                     "packets of {} bytes do not fit into a sealed datagram",
@@ -324,6 +333,36 @@ impl Draft {
     }
 }
 
+/// A setting that is on, if it is.
+fn switched_on(given: &Given) -> Result<Option<Given>, ConfigError> {
+    let is_on = given.choice(&[("off", false), ("on", true)])?;
+    Ok(is_on.then(|| given.clone()))
+}
+
+/// What goes on between zones, where there are two.
+fn bridge(
+    security: Security,
+    bridge: &Option<Given>,
+    cleartext: &Option<Given>,
+) -> Result<Bridge, ConfigError> {
+    let given = bridge.as_ref().or(cleartext.as_ref());
+    if let Some(given) = given.filter(|_| security != Security::Prefer) {
+        return Err(given.wrong(
+            "has nothing to connect: all links are of one kind",
+            "leave it out, or choose mode = \"prefer\"",
+        ));
+    }
+    match (bridge, cleartext) {
+        (Some(_), Some(_)) => Ok(Bridge::Clear),
+        (Some(_), None) => Ok(Bridge::Sealed),
+        (None, Some(given)) => Err(given.wrong(
+            "says what the bridge carries, and there is none",
+            "write bridge = \"on\" too",
+        )),
+        (None, None) => Ok(Bridge::Off),
+    }
+}
+
 /// What is allowed but probably not meant.
 fn warnings(config: &Config) -> Vec<String> {
     let mut warnings = Vec::new();
@@ -331,6 +370,14 @@ fn warnings(config: &Config) -> Vec<String> {
         warnings.push(
             "the process keeps all its privileges while it runs; leave out --no-confine where that \
              is not needed"
+                .to_owned(),
+        );
+    }
+    if config.security == Security::Prefer {
+        warnings.push(
+            "mode prefer is for the days in which a mesh moves from plain to sealed: who keeps sealed \
+             datagrams from arriving makes a node that was never sealed here speak plain; write \
+             mode = \"sealed\" once `floodmesh neighbors` shows no security none"
                 .to_owned(),
         );
     }

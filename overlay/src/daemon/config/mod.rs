@@ -31,6 +31,7 @@ use super::args::{DeviceMode, LogFormat, OffloadMode, UpArgs};
 use super::file;
 use super::paths::Places;
 use crate::id::NetId;
+use crate::node::zone::Bridge;
 use crate::seal::members::Trusted;
 
 pub use error::ConfigError;
@@ -73,6 +74,8 @@ pub struct Config {
     /// Whether this node signs what is for all nodes, and takes only what is signed. Default no: any
     /// member could have sent it. Yes costs 64 bytes and some 60 us of a processor a message.
     pub signed_broadcast: bool,
+    /// What goes on between plain and sealed links, where there are both. Default nothing.
+    pub bridge: Bridge,
     /// Budgets.
     pub limits: Limits,
     /// Liveness.
@@ -100,6 +103,9 @@ pub enum Security {
     Plain,
     /// Members only, and nobody else can read (SEALED.md).
     Sealed,
+    /// Sealed wherever the other side can, plain to the others: for the days in which a mesh moves
+    /// from plain to sealed.
+    Prefer,
 }
 
 /// Whom a node speaks to, and how.

@@ -7,7 +7,11 @@ use super::numbers::{Limits, Setting, Storm, Timers};
 /// [`Storm::SETTINGS`] all keys that there are. Those with a default of "" have a flag.
 const SETTINGS: &[Setting] = &[
     setting("name", "", "--name"),
-    setting("mode", "", "\"sealed\", or \"plain\": --plain"),
+    setting(
+        "mode",
+        "",
+        "\"sealed\", \"prefer\" (for 30 days), or \"plain\": --plain",
+    ),
     setting("netid", "", "--netid, in quotes"),
     setting("mesh", "", "--mesh"),
     setting("listen", "", "--listen, a list"),
@@ -42,6 +46,16 @@ const SETTINGS: &[Setting] = &[
         "identity_file",
         "identity in --state-dir",
         "The private keys of this node.",
+    ),
+    setting(
+        "bridge",
+        "\"off\"",
+        "In mode \"prefer\", Data that is sealed end to end goes on from sealed links to plain ones, and what nodes say that never spoke sealed from plain links to sealed ones (\"on\").",
+    ),
+    setting(
+        "bridge_cleartext",
+        "\"off\"",
+        "The bridge lets Data in clear go on to plain links too (\"on\").",
     ),
     setting(
         "authority",

@@ -257,6 +257,40 @@ fn a_mesh_secret_makes_sealed_the_default_and_plain_a_warning() {
     );
 }
 
+/// S83, S88; group H: settings that contradict each other.
+#[test]
+fn sealed_links_can_be_preferred_and_only_then_is_there_something_to_bridge() {
+    let prefer = load("mode = \"prefer\"", "").unwrap();
+    assert_eq!(prefer.security, Security::Prefer);
+    assert_eq!((prefer.device.mtu, prefer.bridge), (1_360, Bridge::Off));
+    assert!(
+        prefer.warnings[0].contains("mode = \"sealed\" once"),
+        "{:?}",
+        prefer.warnings
+    );
+    let bridged = |more: &str| load(&format!("mode = \"prefer\"\nbridge = \"on\"\n{more}"), "");
+    assert_eq!(bridged("").unwrap().bridge, Bridge::Sealed);
+    assert_eq!(
+        bridged("bridge_cleartext = \"on\"").unwrap().bridge,
+        Bridge::Clear
+    );
+    assert_eq!(
+        bridged("bridge_cleartext = \"off\"").unwrap().bridge,
+        Bridge::Sealed
+    );
+    // What is typed later wins, also over this.
+    assert_eq!(
+        load("mode = \"prefer\"", "--plain").unwrap().security,
+        Security::Plain
+    );
+    for mode in ["sealed", "plain"] {
+        let refused = error(&format!("mode = \"{mode}\"\nbridge = \"on\""), "");
+        assert!(refused.contains("has nothing to connect"), "{refused}");
+    }
+    let refused = error("mode = \"prefer\"\nbridge_cleartext = \"on\"", "");
+    assert!(refused.contains("write bridge = \"on\" too"), "{refused}");
+}
+
 #[test]
 fn errors_name_the_place_the_value_and_the_remedy() {
     for (file, line, expected) in [

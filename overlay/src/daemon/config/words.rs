@@ -104,7 +104,11 @@ pub(super) fn security(given: &Given) -> Result<Security, ConfigError> {
     if let Ok("tun" | "tap" | "none") = given.text() {
         return Err(given.wrong("is the device's mode", "write device.mode, or --mode"));
     }
-    given.choice(&[("sealed", Security::Sealed), ("plain", Security::Plain)])
+    given.choice(&[
+        ("sealed", Security::Sealed),
+        ("prefer", Security::Prefer),
+        ("plain", Security::Plain),
+    ])
 }
 
 pub(super) fn netid(given: &Given) -> Result<NetId, ConfigError> {

@@ -9,9 +9,11 @@ use wire::{Flags, HEADER_LEN, Header, Kind};
 use super::super::shared::Shared;
 use super::Driver;
 use crate::id::{LinkId, NetId, Path};
+use crate::node::control::Control;
 use crate::node::effect::{Event, Gone};
 use crate::node::outlet::{Outlet, carry_out};
 use crate::node::snapshot::{LinkEntry, NeighborSet};
+use crate::node::zone::Zones;
 use crate::pump::count::{DropReason, Total};
 use crate::route::directory::{Alarm, Effect as DirectoryEffect};
 use crate::route::underlay::Underlay;
@@ -27,6 +29,7 @@ impl Driver {
             let mut effects = std::mem::take(&mut self.effects);
             let mut deeds = Deeds {
                 shared: &self.shared,
+                control: &self.control,
                 links: self.links.as_deref_mut(),
                 events: Vec::new(),
                 published: false,
@@ -144,6 +147,10 @@ impl Driver {
 
     /// Floods a payload for all nodes, sealed where links are.
     fn broadcast(&mut self, now: Instant, payload: &[u8]) {
+        if self.shared.broadcasts.is_some() {
+            // Nodes of the open zone cannot open the other form (S89).
+            self.send_data_within(now, Zones::Open, NetId::ALL, payload);
+        }
         let Some(broadcasts) = &self.shared.broadcasts else {
             return self.send_data(now, NetId::ALL, Flags::NONE, payload, None);
         };
@@ -181,6 +188,39 @@ impl Driver {
         payload: &[u8],
         only: Option<NetId>,
     ) {
+        let wanted = |link: &LinkEntry| only.is_none_or(|one| one == link.netid);
+        self.originate(now, dst, flags, payload, wanted);
+    }
+
+    /// Originates Data on all links of these zones, where there are two; there is no other than all
+    /// where there is one.
+    pub(super) fn send_data_within(
+        &mut self,
+        now: Instant,
+        zones: Zones,
+        dst: NetId,
+        payload: &[u8],
+    ) {
+        let snapshot = self.shared.snapshot.load();
+        if snapshot
+            .neighbors
+            .links()
+            .iter()
+            .any(|link| zones.have(link.open))
+        {
+            drop(snapshot);
+            self.originate(now, dst, Flags::NONE, payload, |link| zones.have(link.open));
+        }
+    }
+
+    fn originate(
+        &mut self,
+        now: Instant,
+        dst: NetId,
+        flags: Flags,
+        payload: &[u8],
+        wanted: impl Fn(&LinkEntry) -> bool,
+    ) {
         let mut datagram = vec![0; HEADER_LEN + payload.len()];
         let nonce = self.rng.next_u32();
         let header = Header {
@@ -194,9 +234,8 @@ impl Driver {
         datagram[HEADER_LEN..].copy_from_slice(payload);
         self.shared.flood.enter(now, &datagram);
         let snapshot = self.shared.snapshot.load();
-        let wanted = |netid| only.is_none_or(|one| one == netid);
         let links = snapshot.neighbors.links().iter();
-        for link in links.filter(|link| wanted(link.netid)) {
+        for link in links.filter(|link| wanted(link)) {
             let sealed = self.links.as_deref_mut();
             say(&self.shared, sealed, now, &link.path, Some(link), &datagram);
         }
@@ -213,6 +252,7 @@ fn say(
     datagram: &[u8],
 ) {
     match sealed {
+        Some(sealed) if link.is_some_and(|link| link.open) => sealed.reply(now, path, datagram),
         Some(sealed) => sealed.send(now, path, datagram),
         None => send(shared, path, datagram, link),
     }
@@ -242,6 +282,7 @@ fn count_on(link: &LinkEntry, datagram: &[u8]) {
 /// Control's effects as deeds.
 struct Deeds<'s> {
     shared: &'s Shared,
+    control: &'s Control,
     /// Sealed links; `None` in plain.
     links: Option<&'s mut Links>,
     events: Vec<Event>,
@@ -254,14 +295,22 @@ impl Outlet for Deeds<'_> {
         let snapshot = self.shared.snapshot.load();
         let mut links = snapshot.neighbors.links().iter();
         let link = links.find(|entry| Some(entry.id) == link);
-        let sealed = self.links.as_deref_mut();
-        say(self.shared, sealed, now, path, link, datagram);
+        match self.links.as_deref_mut() {
+            Some(links) if !self.control.is_dialing(&path.endpoint) => {
+                links.reply(now, path, datagram);
+                if let Some(link) = link {
+                    count_on(link, datagram);
+                }
+            }
+            sealed => say(self.shared, sealed, now, path, link, datagram),
+        }
     }
 
     fn probe(&mut self, now: Instant, path: &Path, link: LinkId, datagram: &[u8]) {
         let sealed = match &mut self.links {
             Some(links) => match links.seal(now, path, datagram) {
                 Some((path, sealed)) => Some((path, sealed)),
+                None if links.is_open(&path.endpoint) => None,
                 None => return,
             },
             None => None,
@@ -290,7 +339,7 @@ impl Outlet for Deeds<'_> {
         }
     }
 
-    fn publish(&mut self, neighbors: NeighborSet) {
+    fn publish(&mut self, now: Instant, neighbors: NeighborSet) {
         let ports = self
             .shared
             .sockets
@@ -302,6 +351,10 @@ impl Outlet for Deeds<'_> {
             .map(|link| link.path.endpoint.remote);
         let dialed = neighbors.expected().map(|endpoint| endpoint.remote);
         let underlay = Arc::new(Underlay::new(ports, linked.chain(dialed)));
+        let neighbors = match self.links.as_deref_mut() {
+            Some(links) => links.sort(now, neighbors),
+            None => neighbors,
+        };
         let neighbors = Arc::new(neighbors);
         self.published = true;
         self.shared.publish(|snapshot| {

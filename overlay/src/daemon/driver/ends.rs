@@ -9,6 +9,7 @@ use super::super::shared::EndReport;
 use super::Driver;
 use super::sealing::Refused;
 use crate::id::NetId;
+use crate::node::zone::Zones;
 use crate::pump::count::DropReason;
 use crate::seal::effect::Event;
 use crate::seal::ends::{Ends, Membership, Notice, Wish};
@@ -48,7 +49,9 @@ impl Driver {
         let snapshot = self.shared.snapshot.load_full();
         let links = snapshot.neighbors.links();
         self.with_ends(|ends, with| {
-            ends.set_neighbors(now, with, links.iter().map(|link| link.netid));
+            // Nodes of the open zone have no keys.
+            let sealed = links.iter().filter(|link| !link.open);
+            ends.set_neighbors(now, with, sealed.map(|link| link.netid));
         });
     }
 
@@ -109,6 +112,9 @@ impl Driver {
                         self.send_data(now, dst, Flags::NONE, &payload, None);
                     }
                 }
+                Wish::InTheOpen(dst, payload) => {
+                    self.send_data_within(now, Zones::Open, dst, &payload);
+                }
                 Wish::Dropped(count) => {
                     let counters = &self.shared.counters;
                     counters.count_many(DropReason::EndWaiting, count as u64);
@@ -150,6 +156,7 @@ impl Driver {
                 self.note_origin(now, &remote);
                 if let Some(links) = &mut self.links {
                     links.members().note_afar(&Claim::of(&remote));
+                    links.latch_end(netid, remote.static_key);
                 }
             }
             Notice::Peer(Event::Rekeyed(remote)) => {

@@ -19,6 +19,7 @@ impl Driver {
         if let Some(links) = &mut self.links {
             links.members().set_wall(clock::wall_seconds());
         }
+        self.look_after_preference(now);
         self.resize_seen_table(now);
         self.learned.sweep(now);
         self.keep_switch(now);

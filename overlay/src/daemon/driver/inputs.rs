@@ -138,6 +138,9 @@ impl Driver {
             Ok(found) => {
                 *problem = None;
                 addresses.clone_from(&found);
+                if let Some(links) = &mut self.links {
+                    links.resolved(name, addresses);
+                }
             }
             Err(why) => {
                 if let Some(suppressed) = self.limiter.pass(now, "peer_unresolved") {

@@ -17,6 +17,7 @@ mod deeds;
 mod ends;
 mod housekeeping;
 mod inputs;
+mod preferring;
 mod reloading;
 mod sealing;
 
@@ -38,6 +39,7 @@ use super::keeping::Keeping;
 use super::log::Limiter;
 use super::peers::Resolved;
 use super::pinging::Pinging;
+use super::prefer::Preference;
 use super::remembering::Remembering;
 use super::report::ConfinementReport;
 use super::shared::{EndReport, Phase, Report, SealReport, Shared};
@@ -85,6 +87,8 @@ pub struct Driver {
     pub(super) control: Control,
     /// Sealed links; `None` in plain.
     pub(super) links: Option<Box<Links>>,
+    /// How long sealed links are preferred, where they are not insisted on.
+    preference: Option<Preference>,
     /// All other ends; `None` in plain.
     pub(super) ends: Option<Box<Ends>>,
     pub(super) directory: Directory,
@@ -96,6 +100,7 @@ pub struct Driver {
     pub(super) peers: Vec<(String, Vec<SocketAddr>, Option<String>)>,
     remembering: Remembering,
     keeping: Keeping,
+    state: Arc<StateDir>,
     learned: Arc<Learned>,
     /// The learning switch, in TAP mode.
     pub(super) switch: Option<Arc<Switch>>,
@@ -132,6 +137,8 @@ pub struct Parts {
     pub control: Control,
     /// Sealed links; `None` in plain.
     pub links: Option<Box<Links>>,
+    /// How long sealed links are preferred, where they are not insisted on.
+    pub preference: Option<Preference>,
     /// All other ends; `None` in plain.
     pub ends: Option<Box<Ends>>,
     /// The claims.
@@ -162,6 +169,7 @@ impl Driver {
             shared,
             control,
             links,
+            preference,
             ends,
             directory,
             device,
@@ -184,6 +192,7 @@ impl Driver {
             shared,
             control,
             links,
+            preference,
             ends,
             directory,
             device,
@@ -191,7 +200,8 @@ impl Driver {
             alarms: Alarms::default(),
             peers,
             remembering: Remembering::new(state.clone()),
-            keeping: Keeping::new(state),
+            keeping: Keeping::new(state.clone()),
+            state,
             learned,
             switch,
             rng,

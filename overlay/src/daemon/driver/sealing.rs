@@ -1,8 +1,6 @@
 //! The driver's part of sealed links: what workers found goes to the machine, its wishes are
 //! carried out.
 
-use std::sync::Arc;
-
 use super::super::admin::Reply;
 use super::super::forget::{advice, unknown};
 use super::super::report::{ForgottenReport, PublishedReport};
@@ -14,7 +12,7 @@ use crate::id::{Endpoint, NetId};
 use crate::pump::count::DropReason;
 use crate::seal::armor::Armor;
 use crate::seal::effect::Event;
-use crate::seal::links::{Links, Notice, REPLACED, Wish};
+use crate::seal::links::{Notice, REPLACED, Wish};
 use crate::seal::members::{Claim, ListError, Refusal, key_text};
 use crate::seal::session::LINK_OVERHEAD;
 use crate::time::Instant;
@@ -56,14 +54,20 @@ impl Driver {
         }
     }
 
-    /// Carries out what the machine wants.
+    /// Carries out what the machine wants, and what it wants because of that.
     pub(super) fn carry_out_sealing(&mut self, now: Instant) {
-        let notices = match &mut self.links {
-            Some(links) => carry_out(&self.shared, links),
-            None => return,
-        };
-        for (endpoint, notice) in notices {
-            self.on_notice(now, endpoint, notice);
+        while let Some(links) = &mut self.links {
+            let wishes: Vec<Wish> = links.drain().collect();
+            if wishes.is_empty() {
+                break;
+            }
+            // First of all: a session must be known before its first datagram can come back.
+            if wishes.iter().any(|wish| matches!(wish, Wish::Publish)) {
+                self.publish_sessions(now);
+            }
+            for (endpoint, notice) in carry_out(&self.shared, wishes) {
+                self.on_notice(now, endpoint, notice);
+            }
         }
     }
 
@@ -78,6 +82,10 @@ impl Driver {
         if let Some(afar) = links.members().take_changed_afar() {
             self.keeping.put(AFAR, StateDir::afar_body(afar));
         }
+        self.keep_latches();
+        let Some(links) = &mut self.links else {
+            return;
+        };
         if let Some(list) = links.members().take_changed_list() {
             let (number, entries) = (list.number(), list.len());
             tracing::info!(number, entries, "a newer revocation list is in force");
@@ -183,6 +191,7 @@ impl Driver {
                     other.netid == remote.netid && (with.refuses)(&Claim::of(other)).is_some()
                 });
                 self.note_origin(now, &remote);
+                self.latch_named(remote.netid, link.remote);
             }
             Notice::Peer(Event::Rekeyed(remote)) => {
                 tracing::debug!(netid = %remote.netid, %link, "sealed anew");
@@ -243,13 +252,8 @@ pub(super) struct Refused<'r> {
     pub(super) is_news: bool,
 }
 
-/// Publishes first: a session must be known before its first datagram can come back.
-fn carry_out(shared: &Shared, links: &mut Links) -> Vec<(Endpoint, Notice)> {
-    let wishes: Vec<Wish> = links.drain().collect();
-    if wishes.iter().any(|wish| matches!(wish, Wish::Publish)) {
-        let sessions = Arc::new(links.sessions().clone());
-        shared.publish(|snapshot| snapshot.sessions = Some(sessions));
-    }
+/// Sends what is to be sent; the rest is for the owner.
+fn carry_out(shared: &Shared, wishes: Vec<Wish>) -> Vec<(Endpoint, Notice)> {
     let mut notices = Vec::new();
     for wish in wishes {
         match wish {

@@ -11,6 +11,7 @@ use super::hand::Sealed;
 use super::originate::Way;
 use super::{TX_ITEMS, Worker};
 use crate::daemon::shared::Snapshot;
+use crate::node::zone::Zones;
 use crate::pump::count::DropReason;
 use crate::pump::rx::Span;
 use crate::pump::{Outgoing, Packet};
@@ -65,6 +66,7 @@ impl Sealing {
             },
             dst,
             flags: Flags::NONE,
+            zones: Zones::All,
             alone: false,
         });
         self.end += len;
@@ -74,7 +76,8 @@ impl Sealing {
 
 impl Worker {
     /// Takes out of `outgoing` what has to be sealed, and floods it so, or lets it wait. What is
-    /// left is for the sole neighbor: its link's seal is enough, and NO_FORWARD keeps it there.
+    /// left is for the sole neighbor: its link's seal is enough, and NO_FORWARD keeps it there. Or it is
+    /// for nodes of the open zone, and stays in that (S89).
     pub(super) fn seal(&mut self, now: Instant, snapshot: &Snapshot, ends: &EndSet) {
         let Self {
             shared,
@@ -88,7 +91,8 @@ impl Worker {
             hand,
             ..
         } = self;
-        let sole = snapshot.neighbors.sole();
+        let has_open = snapshot.neighbors.has_open();
+        let sole = snapshot.neighbors.sole().filter(|_| !has_open);
         let alone = snapshot.neighbors.links().len() == 1;
         let mut way = Way {
             shared,
@@ -101,6 +105,10 @@ impl Worker {
         let arena = read.arena();
         sealing.clear();
         outgoing.retain_mut(|packet| {
+            if has_open && ends.is_open(packet.dst) {
+                packet.zones = Zones::Open;
+                return true;
+            }
             if Some(packet.dst) == sole {
                 packet.flags = Flags::NO_FORWARD;
                 packet.alone = alone;
@@ -118,6 +126,9 @@ impl Worker {
                     if sealed.is_err() {
                         shared.counters.count(DropReason::NoSession);
                     }
+                    // Once more in clear, for those that cannot open it.
+                    packet.zones = Zones::Open;
+                    return has_open;
                 }
                 (_, Some(session)) => {
                     let seal = |out: &mut [u8]| session.seal_data_into(us, dst, payload, out);

@@ -225,10 +225,11 @@ impl Sink for Hand {
         self.directory(link.netid, header.src, direct, payload);
     }
 
-    /// What stays on a link needs no other seal than the link's, if it is of who is there.
+    /// What stays on a link needs no other seal than the link's, if it is of who is there. In the open
+    /// zone of a node that has one there is none.
     fn admits(&self, link: &LinkEntry, header: &Header) -> bool {
         let stays = header.flags.no_forward() && link.netid == header.src;
-        !self.is_sealed || stays
+        !self.is_sealed || stays || link.open
     }
 
     fn sealed(&mut self, link: &LinkEntry, packet: Packet, direct: bool) -> bool {
@@ -354,6 +355,7 @@ mod tests {
 
     fn link(netid: u32) -> LinkEntry {
         LinkEntry {
+            open: false,
             id: LinkId(0),
             netid: NetId(netid),
             neighbor: 0,
@@ -409,5 +411,31 @@ mod tests {
         claim(&mut hand, 2);
         assert!(reports.try_recv().is_err());
         assert_eq!(hand.counters.dropped(DropReason::ServiceFull), 1_001);
+    }
+
+    /// S70, S90.
+    #[test]
+    fn data_in_clear_is_taken_over_plain_links_or_from_the_far_end_of_a_sealed_one() {
+        let (mut hand, _reports) = hand();
+        let data = |src, flags| Header {
+            kind: wire::Kind::Data,
+            flags,
+            nonce: 1,
+            src: NetId(src),
+            dst: NetId::ALL,
+        };
+        let (forwarded, stays) = (wire::Flags::NONE, wire::Flags::NO_FORWARD);
+        let sealed = link(2);
+        let open = LinkEntry {
+            open: true,
+            ..link(2)
+        };
+        hand.begin(Instant::ZERO, true);
+        assert!(hand.admits(&open, &data(7, forwarded)));
+        assert!(hand.admits(&sealed, &data(2, stays)));
+        assert!(!hand.admits(&sealed, &data(2, forwarded)));
+        assert!(!hand.admits(&sealed, &data(7, stays)));
+        hand.begin(Instant::ZERO, false);
+        assert!(hand.admits(&sealed, &data(7, forwarded)));
     }
 }

@@ -11,6 +11,7 @@ use super::{ROUNDS, Worker};
 use crate::daemon::port::Sending;
 use crate::daemon::shared::{Shared, Snapshot};
 use crate::link::udp::{Outbound, Sender};
+use crate::node::zone::Zones;
 use crate::pump::count::{DropReason, Total};
 use crate::pump::rx::Span;
 use crate::pump::tx::TxBatch;
@@ -140,6 +141,7 @@ impl Worker {
             span,
             dst: sending.dst,
             flags: sending.flags,
+            zones: Zones::All,
             alone: false,
         });
     }

@@ -116,7 +116,7 @@ impl Sender {
                 *memory = LinkMemory::new(link.id);
             }
             // A session of who is there now, if that is whom the link is of.
-            let seals = sessions.map(|sessions| {
+            let seals = sessions.filter(|_| !link.open).map(|sessions| {
                 let seals = sessions.seals(&link.path.endpoint);
                 seals.filter(|seals| seals.netid == link.netid)
             });
@@ -128,7 +128,7 @@ impl Sender {
             let mut items = tx
                 .items()
                 .iter()
-                .filter(|item| item.except != Some(link.neighbor));
+                .filter(|item| item.except != Some(link.neighbor) && item.zones.have(link.open));
             let socket = sockets.get(path.endpoint.socket);
             loop {
                 // Nothing is sealed that cannot be sent.

@@ -275,6 +275,7 @@ impl Control {
         let mut links = Vec::new();
         for (place, neighbor) in self.neighbors.values().enumerate() {
             links.extend(neighbor.links.iter().map(|link| LinkEntry {
+                open: false,
                 id: link.id,
                 netid: neighbor.netid,
                 neighbor: place as u16,

@@ -134,6 +134,12 @@ impl Control {
         })
     }
 
+    /// Whether an endpoint is dialed that is no link, of our own accord.
+    pub fn is_dialing(&self, endpoint: &Endpoint) -> bool {
+        let candidate = self.candidates.get(endpoint);
+        candidate.is_some_and(|candidate| candidate.origin != Origin::Unsolicited)
+    }
+
     /// Who was refused in the last minute, the oldest first.
     pub fn refused(&self, now: Instant) -> impl Iterator<Item = &RefusedView> {
         self.refused

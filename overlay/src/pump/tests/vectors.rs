@@ -76,6 +76,7 @@ impl Stage {
             let known = links.iter().find(|link| link.netid == netid);
             let next = links.last().map_or(0, |last| last.neighbor + 1);
             links.push(LinkEntry {
+                open: false,
                 id: LinkId(index as u32),
                 netid,
                 neighbor: known.map_or(next, |link| link.neighbor),

@@ -25,6 +25,8 @@ struct Node {
     got: Vec<(NetId, Vec<u8>)>,
     notices: Vec<(NetId, Notice)>,
     dropped: usize,
+    /// Payloads that went to the open zone as they are.
+    in_the_open: Vec<(NetId, Box<[u8]>)>,
 }
 
 /// A payload on its way.
@@ -59,6 +61,7 @@ fn new_node(netid: NetId, life: u8) -> Node {
         got: Vec::new(),
         notices: Vec::new(),
         dropped: 0,
+        in_the_open: Vec::new(),
     }
 }
 
@@ -114,6 +117,7 @@ impl World {
                 match wish {
                     Wish::Publish => {}
                     Wish::Dropped(count) => node.dropped += count,
+                    Wish::InTheOpen(dst, payload) => node.in_the_open.push((dst, payload)),
                     Wish::Notice(netid, notice) => node.notices.push((netid, notice)),
                     Wish::Originate {
                         dst,
@@ -551,4 +555,67 @@ fn ends_change_the_secret_under_a_stream_and_drop_what_was_made_under_the_former
         world.nodes.values().map(|node| node.dropped).sum::<usize>(),
         0
     );
+}
+
+impl World {
+    /// Once a second, as the driver does: `open` are the nodes of A's open zone.
+    fn run_open(&mut self, seconds: u64, open: &[NetId]) {
+        for _ in 0..seconds {
+            let now = self.now;
+            let open = open.iter().copied().collect();
+            self.node(A)
+                .call(|ends, with| ends.set_open(now, with, open));
+            self.carry();
+            self.run(Duration::from_secs(1));
+        }
+    }
+}
+
+/// S89.
+#[test]
+fn data_for_a_node_of_the_open_zone_goes_in_clear_once_it_did_not_answer() {
+    // Nobody has netid 9: a plain node knows no handshakes.
+    let mut world = World::of([1, 2]);
+    let plain = NetId(9);
+    world.run_open(1, &[plain]);
+    world.send(A, plain, &payload(1));
+    world.run_open(5, &[plain]);
+    assert_eq!(world.nodes[&A].in_the_open, []);
+    assert_eq!(world.times(A, EndToEndKind::Init).len(), 3);
+    world.run_open(3, &[plain]);
+    let sent = |world: &World| world.nodes[&A].in_the_open.len();
+    assert_eq!(sent(&world), 1, "what waited");
+    world.send(A, plain, &payload(2));
+    world.carry();
+    assert_eq!(sent(&world), 2);
+    assert!(world.nodes[&A].ends.sessions().is_open(plain));
+    // It is heard in the sealed zone too, or spoke sealed: it waits again.
+    world.run_open(1, &[]);
+    assert!(!world.nodes[&A].ends.sessions().is_open(plain));
+    world.send(A, plain, &payload(3));
+    world.run(Duration::from_secs(600));
+    assert_eq!(sent(&world), 2);
+}
+
+/// S89: it speaks sealed, over whatever links.
+#[test]
+fn data_for_a_node_of_the_open_zone_that_answers_is_sealed() {
+    let mut world = World::of([1, 2]);
+    world.run_open(1, &[B]);
+    world.send(A, B, &payload(0));
+    world.run_open(20, &[B]);
+    assert!(world.is_up(A, B));
+    assert_eq!(world.nodes[&B].got, numbered(1));
+    assert_eq!(world.nodes[&A].in_the_open, []);
+    assert!(!world.nodes[&A].ends.sessions().is_open(B));
+}
+
+/// S89: whom the open zone was never heard to have gets nothing in clear, however long it is silent.
+#[test]
+fn data_for_any_other_node_that_does_not_answer_never_goes_in_clear() {
+    let mut world = World::of([1, 2]);
+    world.send(A, NetId(9), &payload(1));
+    world.run_open(1_000, &[NetId(8)]);
+    assert_eq!(world.nodes[&A].in_the_open, []);
+    assert_eq!(world.nodes[&A].dropped, 1);
 }

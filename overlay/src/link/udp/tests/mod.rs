@@ -34,6 +34,7 @@ fn address_of(sockets: &UdpSockets, socket: SocketId) -> SocketAddr {
 /// One link per path, each to a neighbor of its own.
 fn links(paths: &[Path]) -> NeighborSet {
     let entry = |(index, path): (usize, &Path)| LinkEntry {
+        open: false,
         id: LinkId(10 + index as u32),
         netid: NetId(100 + index as u32),
         neighbor: index as u16,

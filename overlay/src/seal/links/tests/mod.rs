@@ -308,6 +308,7 @@ fn nobody_introduces_another_node_over_a_session() {
     assert_eq!(far.counters.dropped(DropReason::Stranger), 1);
     // Once the link is live, others' messages go on over it; introductions still do not.
     let link = LinkEntry {
+        open: false,
         id: LinkId(1),
         netid: NEAR,
         neighbor: 0,

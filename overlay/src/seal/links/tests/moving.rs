@@ -108,6 +108,7 @@ fn a_size_probe_is_answered_by_the_length_of_its_datagram() {
 fn what_a_neighbor_carries_over_a_session_from_elsewhere_counts_for_its_link() {
     let (near, mut far) = pair();
     let link = |path| LinkEntry {
+        open: false,
         id: LinkId(1),
         netid: NEAR,
         neighbor: 0,
@@ -141,6 +142,7 @@ fn who_came_up_where_another_nodes_link_still_is_introduces_itself_first() {
     let (mut near, mut far) = pair();
     let to = far.path;
     let link = LinkEntry {
+        open: false,
         id: LinkId(1),
         netid: NetId(55),
         neighbor: 0,

@@ -118,6 +118,7 @@ fn heard(rights: u16) -> ([bool; 3], u64) {
         netid: FAR,
         neighbor: 0,
         path: far.path,
+        open: false,
         stats: Arc::default(),
     };
     near.neighbors = NeighborSet::new(vec![link], [], KeyedHasher(1, 2));

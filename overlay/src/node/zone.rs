@@ -1,0 +1,271 @@
+//! Two floods in one node: where some links are sealed and others plain, each sort is a zone.
+//!
+//! ```text
+//!   plain --- open zone ---+---------+--- sealed zone --- sealed
+//!                          | prefers |
+//!   plain -----------------+---------+------------------- prefers
+//! ```
+//!
+//! Only a node that prefers sealed links has both, while its mesh moves from plain to sealed. What
+//! came over a link of one zone goes on in that zone alone, unless the owner wants a [`Bridge`].
+//! Each link carries its zone as one bit ([`LinkEntry::open`](crate::node::snapshot::LinkEntry)); what
+//! is looked up by netid or address is looked up for plain messages alone, and only here.
+//!
+//! The rules are those of SEALED.md, "Plain beside sealed" (S83 to S90).
+
+use std::collections::HashSet;
+use std::net::SocketAddr;
+
+use wire::service::{self, Service};
+use wire::{HEADER_LEN, Header, Kind, NetId};
+
+use crate::keyed::KeyedHasher;
+
+/// Links of which zones a message may go over.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Zones {
+    /// All links: the only choice in a node that has one zone.
+    #[default]
+    All,
+    /// Sealed ones.
+    Sealed,
+    /// Plain ones.
+    Open,
+}
+
+impl Zones {
+    /// The zone of a link alone.
+    pub const fn of(open: bool) -> Self {
+        match open {
+            true => Self::Open,
+            false => Self::Sealed,
+        }
+    }
+
+    /// Whether a link is one of them.
+    pub const fn have(self, open: bool) -> bool {
+        match self {
+            Self::All => true,
+            Self::Sealed => !open,
+            Self::Open => open,
+        }
+    }
+}
+
+/// What goes on from one zone to the other (S88).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Bridge {
+    /// Nothing.
+    #[default]
+    Off,
+    /// Into the open zone only Data that is sealed end to end.
+    Sealed,
+    /// Into the open zone all Data.
+    Clear,
+}
+
+impl Bridge {
+    /// The word for it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Sealed => "on",
+            Self::Clear => "clear",
+        }
+    }
+}
+
+/// What a node with an open zone goes by there: who is known to speak sealed, and is believed nothing
+/// in plain any more. Built by the driver, read by workers, replaced as a whole.
+#[derive(Clone, Debug)]
+pub struct OpenZone {
+    nodes: HashSet<NetId, KeyedHasher>,
+    places: HashSet<SocketAddr, KeyedHasher>,
+    bridge: Bridge,
+}
+
+impl OpenZone {
+    /// A node that knows nobody yet.
+    pub fn new(bridge: Bridge, hasher: KeyedHasher) -> Self {
+        Self {
+            nodes: HashSet::with_hasher(hasher),
+            places: HashSet::with_hasher(hasher),
+            bridge,
+        }
+    }
+
+    /// What goes from zone to zone.
+    pub const fn bridge(&self) -> Bridge {
+        self.bridge
+    }
+
+    /// Whether this node is known to speak sealed.
+    pub fn has_node(&self, netid: NetId) -> bool {
+        self.nodes.contains(&netid)
+    }
+
+    /// Whether a node that speaks sealed is known to be there.
+    pub fn has_place(&self, place: &SocketAddr) -> bool {
+        self.places.contains(place)
+    }
+
+    /// From now on this node is known to speak sealed.
+    pub fn add_node(&mut self, netid: NetId) {
+        self.nodes.insert(netid);
+    }
+
+    /// From now on whoever is there is.
+    pub fn add_place(&mut self, place: SocketAddr) {
+        self.places.insert(place);
+    }
+
+    /// Takes that back.
+    pub fn remove_node(&mut self, netid: NetId) {
+        self.nodes.remove(&netid);
+    }
+
+    /// Takes that back.
+    pub fn remove_place(&mut self, place: &SocketAddr) {
+        self.places.remove(place);
+    }
+
+    /// Whether a plain datagram is not believed: it comes from where a sealed node is, or in the
+    /// name of one. Its name is believed on Data that is sealed end to end, since that is not taken
+    /// for its header's sake (S86).
+    ///
+    /// Cost: two lookups; no lock, no allocation.
+    pub fn refuses(&self, from: &SocketAddr, datagram: &[u8]) -> bool {
+        if self.has_place(from) {
+            return true;
+        }
+        // What is no message is judged, and counted, by the plain rules.
+        Header::parse(datagram).is_ok_and(|header| {
+            self.has_node(header.src) && !is_sealed_data(&header, datagram.get(HEADER_LEN))
+        })
+    }
+
+    /// The zones in which a message goes on that came over a link of the zone `open`; `first` is the
+    /// first byte of its payload.
+    pub fn zones(&self, open: bool, header: &Header, first: Option<&u8>) -> Zones {
+        let crosses = match (self.bridge, open) {
+            (Bridge::Off, _) => false,
+            (Bridge::Sealed, false) => is_sealed_data(header, first),
+            (Bridge::Clear, false) => header.kind == Kind::Data,
+            (_, true) => {
+                let is_let_in = matches!(header.kind, Kind::Data | Kind::Ping | Kind::Pong);
+                is_sealed_data(header, first) || is_let_in && !self.has_node(header.src)
+            }
+        };
+        if crosses { Zones::All } else { Zones::of(open) }
+    }
+}
+
+fn is_sealed_data(header: &Header, first: Option<&u8>) -> bool {
+    let is_sealed = |byte: &u8| service::classify(*byte) == Service::Sealed;
+    header.kind == Kind::Data && first.is_some_and(is_sealed)
+}
+
+#[cfg(test)]
+mod tests {
+    use wire::Flags;
+
+    use super::*;
+
+    const KNOWN: NetId = NetId(0x2a);
+    const OTHER: NetId = NetId(0x2b);
+    const SEALED: u8 = 0xc8;
+    const PACKET: u8 = 0x45;
+
+    fn header(kind: Kind, src: NetId) -> Header {
+        Header {
+            kind,
+            flags: Flags::NONE,
+            nonce: 1,
+            src,
+            dst: NetId::ALL,
+        }
+    }
+
+    fn datagram(kind: Kind, src: NetId, first: u8) -> Vec<u8> {
+        let mut datagram = vec![first; HEADER_LEN + 22];
+        header(kind, src).emit(&mut datagram);
+        datagram
+    }
+
+    fn zone(bridge: Bridge) -> OpenZone {
+        let mut zone = OpenZone::new(bridge, KeyedHasher(1, 2));
+        zone.add_node(KNOWN);
+        zone.add_place(place(1));
+        zone
+    }
+
+    fn place(host: u8) -> SocketAddr {
+        ([192, 0, 2, host], 44_204).into()
+    }
+
+    /// S86; group H: what is said in plain from a latched peer's address, and in its name from
+    /// another.
+    #[test]
+    fn nothing_plain_is_believed_of_who_is_known_to_speak_sealed() {
+        let zone = zone(Bridge::Off);
+        let kinds = [
+            Kind::Hello,
+            Kind::Goodbye,
+            Kind::Ping,
+            Kind::Pong,
+            Kind::Inform,
+            Kind::Data,
+        ];
+        for kind in kinds {
+            assert!(zone.refuses(&place(1), &datagram(kind, OTHER, PACKET)));
+            assert!(zone.refuses(&place(2), &datagram(kind, KNOWN, PACKET)));
+            assert!(!zone.refuses(&place(2), &datagram(kind, OTHER, PACKET)));
+        }
+        assert!(zone.refuses(&place(1), &datagram(Kind::Data, KNOWN, SEALED)));
+        assert!(!zone.refuses(&place(2), &datagram(Kind::Data, KNOWN, SEALED)));
+        // Only Data can be sealed end to end.
+        assert!(zone.refuses(&place(2), &datagram(Kind::Ping, KNOWN, SEALED)));
+        assert!(!zone.refuses(&place(2), b"no message"));
+    }
+
+    /// S87, S88.
+    #[test]
+    fn what_goes_from_zone_to_zone_is_what_the_bridge_says() {
+        let crosses = |bridge, open, kind, src, first: u8| {
+            zone(bridge).zones(open, &header(kind, src), Some(&first)) == Zones::All
+        };
+        for kind in [Kind::Data, Kind::Ping, Kind::Pong, Kind::Hello] {
+            for first in [SEALED, PACKET] {
+                assert!(!crosses(Bridge::Off, false, kind, OTHER, first));
+                assert!(!crosses(Bridge::Off, true, kind, OTHER, first));
+            }
+        }
+        for bridge in [Bridge::Sealed, Bridge::Clear] {
+            let clear = bridge == Bridge::Clear;
+            assert!(crosses(bridge, false, Kind::Data, KNOWN, SEALED));
+            assert_eq!(crosses(bridge, false, Kind::Data, KNOWN, PACKET), clear);
+            for kind in [Kind::Hello, Kind::Goodbye, Kind::Inform] {
+                assert!(!crosses(bridge, false, kind, OTHER, SEALED));
+                assert!(!crosses(bridge, true, kind, OTHER, SEALED));
+            }
+            assert!(crosses(bridge, true, Kind::Data, KNOWN, SEALED));
+            for kind in [Kind::Data, Kind::Ping, Kind::Pong] {
+                assert!(crosses(bridge, true, kind, OTHER, PACKET));
+                assert!(!crosses(bridge, true, kind, KNOWN, PACKET));
+            }
+        }
+        let zone = zone(Bridge::Off);
+        let data = header(Kind::Data, OTHER);
+        assert_eq!(zone.zones(true, &data, None), Zones::Open);
+        assert_eq!(zone.zones(false, &data, None), Zones::Sealed);
+    }
+
+    #[test]
+    fn each_zone_has_its_links() {
+        let have = |zones: Zones| (zones.have(true), zones.have(false));
+        assert_eq!(have(Zones::All), (true, true));
+        assert_eq!(have(Zones::Sealed), (false, true));
+        assert_eq!(have(Zones::Open), (true, false));
+        assert_eq!(Zones::of(true), Zones::Open);
+    }
+}

@@ -1,0 +1,278 @@
+//! To whom plain is spoken, in a node that prefers sealed links (S83 to S86).
+//!
+//! ```text
+//!   dialed ──> INIT, INIT, INIT ── no answer, not latched ──> open ──> INITs again, once a minute
+//!                     └── a session ──> latched: never again              └── a session ──> latched
+//!   came by itself, in plain, not latched ──> answered in plain; open once its address is proved
+//! ```
+//!
+//! An endpoint without an entry is dialed sealed where control wants it, and answered as it came
+//! where it does not: three INITs are 225 times what a forged Hello has.
+
+use super::{Entry, Links, Wish};
+use crate::id::{Endpoint, Path};
+use crate::node::snapshot::{LinkEntry, NeighborSet};
+use crate::seal::effect::PeerId;
+use crate::seal::local::Policy;
+use crate::seal::peer::{Kind, State};
+use crate::seal::prefer::{Latches, Prefer};
+use crate::time::{Duration, Instant};
+use wire::{Header, Kind as MessageKind, NetId};
+
+/// How long after it gave up an open endpoint is dialed again.
+const AGAIN: Duration = Duration::from_secs(60);
+
+/// An endpoint that is spoken to in plain.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Open {
+    /// When it is dialed again, if it is wanted by then, and forgotten otherwise.
+    again_at: Instant,
+    /// Whether something was sent there since it gave up.
+    is_wanted: bool,
+    has_link: bool,
+}
+
+impl Open {
+    const fn new(again_at: Instant, has_link: bool) -> Self {
+        Self {
+            again_at,
+            is_wanted: false,
+            has_link,
+        }
+    }
+
+    pub(super) const fn next_timeout(&self) -> Instant {
+        self.again_at
+    }
+}
+
+impl Links {
+    /// The same in a node that prefers sealed links.
+    #[must_use]
+    pub fn preferring(mut self, prefer: Prefer) -> Self {
+        self.local.policy = Policy::Prefer;
+        self.sessions.set_open_zone(Some(prefer.zone().clone()));
+        self.prefer = Some(prefer);
+        self
+    }
+
+    /// What the node remembers of who speaks sealed, if it prefers that and does not insist on it.
+    pub const fn prefer(&self) -> Option<&Prefer> {
+        self.prefer.as_ref()
+    }
+
+    /// The latches, if they changed since the last call.
+    pub fn take_changed_latches(&mut self) -> Option<&Latches> {
+        self.prefer.as_mut()?.take_changed()
+    }
+
+    /// From now on nothing plain is sent or taken any more (S84).
+    pub fn insist(&mut self) {
+        if self.prefer.take().is_none() {
+            return;
+        }
+        self.local.policy = Policy::Sealed;
+        self.sessions.set_open_zone(None);
+        let ids: Vec<PeerId> = self.peers.keys().copied().collect();
+        for id in ids {
+            if let Some(entry) = self.peers.get_mut(&id) {
+                entry.open = None;
+            }
+            self.forget_if_idle(id);
+        }
+        self.wishes.push(Wish::Publish);
+    }
+
+    /// Answers an endpoint that nobody wants to dial: as it came, where that may be, and otherwise
+    /// as [`Self::send`] does.
+    pub fn reply(&mut self, now: Instant, path: &Path, datagram: &[u8]) {
+        let is_known = self.by_endpoint.contains_key(&path.endpoint);
+        let may_open = |prefer: &Prefer| prefer.may_open(&path.endpoint.remote);
+        if !is_known && self.prefer.as_ref().is_some_and(may_open) {
+            return self.send_open(path, datagram);
+        }
+        self.send(now, path, datagram);
+    }
+
+    /// Sends in plain if the endpoint is open; whether it is.
+    pub(super) fn send_if_open(&mut self, path: &Path, datagram: &[u8]) -> bool {
+        let id = self.by_endpoint.get(&path.endpoint).copied();
+        let entry = id.and_then(|id| self.peers.get_mut(&id));
+        let Some(open) = entry.and_then(|entry| entry.open.as_mut()) else {
+            return false;
+        };
+        open.is_wanted = true;
+        self.send_open(path, datagram);
+        true
+    }
+
+    /// Nobody in the open zone is told of who is in the other, nor the other way round.
+    fn send_open(&mut self, path: &Path, datagram: &[u8]) {
+        if !self.names_other_zone(true, datagram) {
+            self.wishes.push(Wish::Send(*path, datagram.into()));
+        }
+    }
+
+    /// Whether an Inform for somebody in the zone `open` names an endpoint of the other.
+    pub(super) fn names_other_zone(&self, open: bool, datagram: &[u8]) -> bool {
+        let is_inform = |header: Header| header.kind == MessageKind::Inform;
+        if self.prefer.is_none() || !Header::parse(datagram).is_ok_and(is_inform) {
+            return false;
+        }
+        let Ok((_, wire::Message::Inform(inform))) = wire::Message::parse(datagram) else {
+            return false;
+        };
+        let is_there = |entry: &&Entry| entry.path.endpoint.remote == inform.endpoint;
+        let is_open = |entry: &Entry| entry.peer.current().is_none();
+        let subject = self.peers.values().find(is_there);
+        subject.is_some_and(|entry| is_open(entry) != open)
+    }
+
+    /// Gives each live link its zone, in a node that has two. What a latched node's plain link was
+    /// is no link any more: nothing goes over it, and it dies by silence.
+    pub fn sort(&mut self, now: Instant, set: NeighborSet) -> NeighborSet {
+        let Some(prefer) = &mut self.prefer else {
+            return set;
+        };
+        for entry in self.peers.values_mut() {
+            if let Some(open) = &mut entry.open {
+                open.has_link = false;
+            }
+        }
+        for link in set.links() {
+            let (endpoint, place) = (link.path.endpoint, link.path.endpoint.remote);
+            if prefer.zone().has_node(link.netid) && !prefer.zone().has_place(&place) {
+                prefer.latch_place(link.netid, place);
+                self.sessions.set_open_zone(Some(prefer.zone().clone()));
+                self.wishes.push(Wish::Publish);
+            }
+            let id = self.by_endpoint.get(&endpoint);
+            if let Some(entry) = id.and_then(|id| self.peers.get_mut(id))
+                && prefer.zone().has_place(&place)
+            {
+                entry.open = None;
+            }
+        }
+        let (zone, sessions) = (prefer.zone().clone(), &self.sessions);
+        let is_open = |link: &LinkEntry| {
+            let endpoint = &link.path.endpoint;
+            !zone.has_node(link.netid)
+                && !zone.has_place(&endpoint.remote)
+                && sessions.seals(endpoint).is_none()
+        };
+        let set = set.zoned(zone.clone(), is_open);
+        let open: Vec<Path> = set
+            .links()
+            .iter()
+            .filter(|link| link.open)
+            .map(|link| link.path)
+            .collect();
+        for path in open {
+            self.keep_open(now, &path);
+        }
+        set
+    }
+
+    /// A live link is of the open zone: it is asked again and again whether it speaks sealed by now.
+    fn keep_open(&mut self, now: Instant, path: &Path) {
+        if let Some(id) = self.find_or_add(path, Kind::Informed)
+            && let Some(entry) = self.peers.get_mut(&id)
+        {
+            // Whoever came by itself is asked at once, now that its address is proved.
+            let fresh = Open::new(now, true);
+            entry.open.get_or_insert(fresh).has_link = true;
+        }
+    }
+
+    /// An endpoint did not answer: plain is spoken to it from now on, if that may be.
+    pub(super) fn fall(&mut self, now: Instant, id: PeerId) {
+        let Some(entry) = self.peers.get_mut(&id) else {
+            return;
+        };
+        let place = &entry.path.endpoint.remote;
+        if !self.prefer.as_ref().is_some_and(|p| p.may_open(place)) {
+            return;
+        }
+        let has_link = entry.open.is_some_and(|open| open.has_link);
+        entry.open = Some(Open::new(now + AGAIN, has_link));
+        let path = entry.path;
+        for datagram in std::mem::take(&mut entry.waiting) {
+            self.send_open(&path, &datagram);
+        }
+    }
+
+    /// A node came up sealed at an endpoint.
+    pub(super) fn latch(&mut self, id: PeerId, netid: NetId, static_key: [u8; 32]) {
+        let (Some(prefer), Some(entry)) = (&mut self.prefer, self.peers.get_mut(&id)) else {
+            return;
+        };
+        entry.open = None;
+        prefer.latch(netid, static_key, Some(entry.path.endpoint.remote));
+        self.sessions.set_open_zone(Some(prefer.zone().clone()));
+    }
+
+    /// A node came up sealed end to end; in plain it is not believed from now on.
+    pub fn latch_end(&mut self, netid: NetId, static_key: [u8; 32]) {
+        if let Some(prefer) = &mut self.prefer {
+            prefer.latch(netid, static_key, None);
+            self.publish_zone();
+        }
+    }
+
+    /// The owner's peer of this name is a latched node, and has these addresses.
+    pub fn latch_peer(&mut self, netid: NetId, peer: &str, places: &[std::net::SocketAddr]) {
+        if let Some(prefer) = &mut self.prefer {
+            prefer.latch_peer(netid, peer);
+            prefer.resolved(peer, places);
+            self.publish_zone();
+        }
+    }
+
+    /// The owner's peer of this name has these addresses now.
+    pub fn resolved(&mut self, peer: &str, places: &[std::net::SocketAddr]) {
+        if let Some(prefer) = &mut self.prefer {
+            prefer.resolved(peer, places);
+            self.publish_zone();
+        }
+    }
+
+    /// Forgets that a node speaks sealed, and says which key it had.
+    pub(super) fn unlatch(&mut self, netid: NetId) -> Option<[u8; 32]> {
+        let key = self.prefer.as_mut()?.forget(netid);
+        self.publish_zone();
+        key
+    }
+
+    fn publish_zone(&mut self) {
+        if let Some(prefer) = &self.prefer {
+            self.sessions.set_open_zone(Some(prefer.zone().clone()));
+            self.wishes.push(Wish::Publish);
+        }
+    }
+
+    /// Dials an open endpoint again, or forgets it.
+    pub(super) fn look_after_open(&mut self, now: Instant, id: PeerId) {
+        let Some(entry) = self.peers.get_mut(&id) else {
+            return;
+        };
+        let Some(open) = entry.open.as_mut().filter(|open| open.again_at <= now) else {
+            return;
+        };
+        // One that a neighbor told of, and that answered neither, is left alone (S41).
+        if !open.has_link && !open.is_wanted {
+            entry.open = None;
+            return;
+        }
+        open.again_at = now + AGAIN;
+        if entry.peer.state() == State::Idle {
+            self.with(now, id, |peer, turn| peer.dial(turn, NetId::ANY));
+        }
+    }
+
+    /// Whether plain is spoken to whoever is there, or would be.
+    pub fn is_open(&self, endpoint: &Endpoint) -> bool {
+        let id = self.by_endpoint.get(endpoint);
+        let entry = id.and_then(|id| self.peers.get(id));
+        entry.is_some_and(|entry| entry.open.is_some())
+    }
+}
