@@ -6,6 +6,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use overlay::pump::fair;
 use overlay::seal::aead::Aead;
 use overlay::seal::cookie::{COOKIE_LIFETIME, SECRET_LIFETIME};
 use overlay::seal::door::Limits;
@@ -215,6 +216,10 @@ fn every_number_of_the_sealed_constants_is_the_codes() {
         (
             "half-open in all; per prefix",
             format!("{}; {}", limits.half_open, limits.half_open_per_prefix),
+        ),
+        (
+            "neighbors with a share; sources of each; shares opened",
+            format!("{}; {}; {}", fair::NEIGHBORS, fair::PLACES, fair::OPENED),
         ),
     ];
     let expected: Vec<_> = expected

@@ -317,6 +317,12 @@ fn neighbor_notes(neighbor: &NeighborReport) -> impl Iterator<Item = String> {
                 text::count(link.tx_errors, "datagram")
             ));
         }
+        if link.unfair_share > 0 {
+            problems.push(format!(
+                "{} above its fair share dropped",
+                text::count(link.unfair_share, "datagram")
+            ));
+        }
         if link.fragmented > 0 {
             problems.push(format!(
                 "{} sent in fragments",

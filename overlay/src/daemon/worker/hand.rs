@@ -26,6 +26,7 @@ use crate::daemon::shared::{CONTROL_LEN, ENDS, EndReport, NEAR, Report, Reports,
 use crate::id::{NetId, Path};
 use crate::node::snapshot::LinkEntry;
 use crate::pump::count::{Counters, DropReason};
+use crate::pump::fair::Sieve;
 use crate::pump::{Arrival, Packet, Sink};
 use crate::seal::effect::Owned;
 use crate::seal::opening::Porter;
@@ -77,10 +78,18 @@ pub(super) struct Hand {
     mixed_at: Option<Instant>,
     now: Instant,
     services: Buckets<NetId>,
+    /// Who has which share of a saturated node.
+    pub(super) sieve: Sieve,
 }
 
 impl Hand {
-    pub(super) fn new(now: Instant, reports: Reports, counters: Arc<Counters>) -> Self {
+    /// `has_sessions` if links are sealed.
+    pub(super) fn new(
+        now: Instant,
+        reports: Reports,
+        counters: Arc<Counters>,
+        has_sessions: bool,
+    ) -> Self {
         Self {
             reports,
             counters,
@@ -91,6 +100,7 @@ impl Hand {
             mixed_at: None,
             now,
             services: Buckets::new(Rate::every(SERVICE_INTERVAL, SERVICE_BURST), RATIONED),
+            sieve: Sieve::new(has_sessions),
         }
     }
 
@@ -273,6 +283,7 @@ impl Sink for Hand {
     }
 
     fn heard(&mut self, origin: NetId, via: NetId) {
+        self.sieve.fair.heard(self.now, origin, via);
         // No datagram is lost with it, so nothing is counted.
         if self.reports.near.capacity() > SPARE_FOR_CONTROL {
             let _ = self.reports.near.try_send(Report::Heard { origin, via });
@@ -332,7 +343,10 @@ mod tests {
             ends,
         };
         let counters = Arc::new(Counters::default());
-        (Hand::new(Instant::ZERO, reports_of, counters), reports)
+        (
+            Hand::new(Instant::ZERO, reports_of, counters, false),
+            reports,
+        )
     }
 
     fn path() -> Path {
