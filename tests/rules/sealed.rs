@@ -8,9 +8,11 @@ use std::process::Command;
 
 use overlay::pump::fair;
 use overlay::seal::aead::Aead;
+use overlay::seal::broadcast::{IN_ALL, PER_BRINGER};
 use overlay::seal::cookie::{COOKIE_LIFETIME, SECRET_LIFETIME};
 use overlay::seal::door::Limits;
 use overlay::seal::invitation::{PEERS_LIMIT, TEXT_LIMIT};
+use overlay::seal::links::ENDPOINTS_PER_KEY;
 use overlay::seal::members::{PINS_LIMIT, pulling};
 use overlay::seal::peer::Timers;
 use overlay::seal::replay::{LEAP, WINDOW};
@@ -216,6 +218,11 @@ fn every_number_of_the_sealed_constants_is_the_codes() {
         (
             "half-open in all; per prefix",
             format!("{}; {}", limits.half_open, limits.half_open_per_prefix),
+        ),
+        ("endpoints of one S", n(ENDPOINTS_PER_KEY)),
+        (
+            "verifications: in all; besides, of each neighbor",
+            format!("{}/s; {}/s", n(IN_ALL as usize), n(PER_BRINGER as usize)),
         ),
         (
             "neighbors with a share; sources of each; shares opened",

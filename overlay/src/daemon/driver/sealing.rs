@@ -196,6 +196,8 @@ impl Driver {
                     tracing::error!(%netid, %link, suppressed, "a neighbor came with another key while its link is up; refused");
                 }
             }
+            // Told as Refused.
+            Notice::Peer(Event::NotAdmitted { .. }) => {}
             Notice::Moved { to } => {
                 if let Some(suppressed) = self.limiter.pass(now, "moved") {
                     tracing::info!(%link, %to, suppressed, "a far end has another address");
