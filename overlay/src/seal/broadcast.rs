@@ -214,15 +214,17 @@ impl Broadcasts {
         let (body, signature) = rest.split_at_mut(body_len);
         if let Ok(signature) = <&[u8; SIGNATURE_LEN]>::try_from(&*signature) {
             match self.signers.load().get(&src) {
-                Some(_) if !self.rate.take(now) && !is_reserved() => {
-                    return Err(DropReason::BroadcastRate);
-                }
-                Some(key) if verify(key, &self.signed(src, &bytes, body), signature) => {
+                Some(key) => {
+                    if !self.rate.take(now) && !is_reserved() {
+                        return Err(DropReason::BroadcastRate);
+                    }
+                    if !verify(key, &self.signed(src, &bytes, body), signature) {
+                        return Err(DropReason::Forged);
+                    }
                     if found.is_some_and(|origin| !origin.level.take(now, ORIGIN_RATE)) {
                         return Err(DropReason::BroadcastRate);
                     }
                 }
-                Some(_) => return Err(DropReason::Forged),
                 None if strict => return Err(DropReason::Unsigned),
                 // Who does not ask for signatures takes what the shared key opens.
                 None => {}

@@ -326,6 +326,27 @@ impl Ends {
         }
     }
 
+    /// What kept this node from coming up is gone: a handshake that is under way with it, and that may be
+    /// repeated only in minutes, begins anew. What waits for it waits on.
+    pub fn begin_anew(&mut self, now: Instant, with: Membership<'_>, netid: NetId) {
+        const SHUTDOWN: u8 = 0;
+        let Some(&id) = self.by_netid.get(&netid) else {
+            return;
+        };
+        let Some(entry) = self.peers.get_mut(&id) else {
+            return;
+        };
+        if entry.wants || !entry.peer.is_dialing() || entry.peer.state() == State::Up {
+            return;
+        }
+        entry.wants = true;
+        self.call(now, with, id, false, |peer, turn| {
+            peer.leave(turn, SHUTDOWN, |_| {});
+        });
+        self.queue.push_back(id);
+        self.look_at(now);
+    }
+
     fn handle_init(
         &mut self,
         now: Instant,

@@ -449,7 +449,7 @@ impl Links {
                 let elsewhere = up.get(&claim.static_key).copied().unwrap_or(0);
                 let crowds = elsewhere >= ENDPOINTS_PER_KEY && key != Some(claim.static_key);
                 let why = members.judge(claim).err();
-                let why = why.or(crowds.then_some(Refusal::Crowding));
+                let why = why.or_else(|| crowds.then_some(Refusal::Crowding));
                 why.filter(|_| !planted::is(Mistake::IgnorePins))
             },
             random: &mut self.random,

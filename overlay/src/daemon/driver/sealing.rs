@@ -147,6 +147,7 @@ impl Driver {
         self.leave_ends(now, REPLACED, |_, remote| {
             remote.netid == netid && remote.static_key == key
         });
+        self.with_ends(|ends, with| ends.begin_anew(now, with, netid));
         let key = key_text(&key);
         tracing::info!(%netid, key, "the key of a node was forgotten, as asked");
         Reply::Forgotten(ForgottenReport { netid, key })

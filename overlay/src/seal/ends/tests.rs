@@ -555,3 +555,30 @@ fn whom_membership_takes_back_is_left_at_once_and_does_not_come_back() {
     assert!(!world.is_up(A, B));
     assert!(world.nodes[&B].got.is_empty());
 }
+
+#[test]
+fn who_is_refused_no_longer_comes_up_at_once_and_gets_what_waited() {
+    let mut world = World::of([1, 2]);
+    let key = *world.nodes[&B].local.identity.public();
+    world.node(A).banned.push(key);
+    world.send(A, B, &payload(0));
+    // The attempt goes on, with minutes between its E-INITs.
+    world.run(Duration::from_secs(60));
+    assert!(!world.is_up(A, B));
+    assert_eq!(world.times(A, EndToEndKind::Init).len(), 4);
+    world.node(A).banned.clear();
+    let now = world.now;
+    world
+        .node(A)
+        .call(|ends, with| ends.begin_anew(now, with, B));
+    world.run(Duration::from_secs(1));
+    assert!(world.is_up(A, B));
+    assert_eq!(world.nodes[&B].got, numbered(1));
+    // It is no news where nothing is under way.
+    let now = world.now;
+    for netid in [B, C] {
+        let a = world.node(A);
+        a.call(|ends, with| ends.begin_anew(now, with, netid));
+    }
+    assert!(world.is_up(A, B));
+}

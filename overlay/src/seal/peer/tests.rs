@@ -161,7 +161,7 @@ impl End {
             }
             SealedKind::Resp if owner(8) => {
                 self.call(now, |peer, turn| {
-                    peer.handle_resp(turn, from, datagram, |_| {})
+                    peer.handle_resp(turn, from, datagram, |_| {});
                 })
                 .1
             }
@@ -777,7 +777,7 @@ fn shake_hands(near: &mut End, far: &mut End, now: Instant, init: &[u8]) -> Vec<
         .1;
     let fin = near
         .call(now, |peer, turn| {
-            peer.handle_resp(turn, nowhere, &resp[0], |_| {})
+            peer.handle_resp(turn, nowhere, &resp[0], |_| {});
         })
         .1;
     let mut empty = far
@@ -852,7 +852,7 @@ fn answered_by(near: &mut End, key: u8, now: Instant, init: &[u8]) -> Vec<Vec<u8
         .call(now, |peer, turn| peer.handle_init(turn, &checked, nowhere))
         .1;
     near.call(now, |peer, turn| {
-        peer.handle_resp(turn, nowhere, &resp[0], |_| {})
+        peer.handle_resp(turn, nowhere, &resp[0], |_| {});
     })
     .1
 }
@@ -911,7 +911,7 @@ fn who_ends_a_handshake_and_may_not_come_up_leaves_it_as_it_was() {
         .1;
     let fin = near
         .call(now, |peer, turn| {
-            peer.handle_resp(turn, nowhere, &resp[0], |_| {})
+            peer.handle_resp(turn, nowhere, &resp[0], |_| {});
         })
         .1;
     let mut ended = 0;
@@ -941,7 +941,7 @@ fn who_ends_a_handshake_and_may_not_come_up_leaves_it_as_it_was() {
         .1;
     let fin = again
         .call(later, |peer, turn| {
-            peer.handle_resp(turn, nowhere, &resp[0], |_| {})
+            peer.handle_resp(turn, nowhere, &resp[0], |_| {});
         })
         .1;
     far.end = None;
@@ -969,7 +969,7 @@ fn who_is_revoked_between_resp_and_the_first_payload_does_not_come_up() {
         .call(now, |peer, turn| peer.handle_init(turn, &checked, nowhere))
         .1;
     near.call(now, |peer, turn| {
-        peer.handle_resp(turn, nowhere, &resp[0], |_| {})
+        peer.handle_resp(turn, nowhere, &resp[0], |_| {});
     });
     let index = *near.sessions.keys().next().unwrap();
     near.banned.push(*far.local.identity.public());
