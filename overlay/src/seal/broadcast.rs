@@ -39,7 +39,7 @@ use crate::time::Instant;
 pub const OVERHEAD_MAX: usize = overhead(true);
 /// Signed broadcasts of one origin a second (S61): each costs a verification.
 pub const PER_ORIGIN: u32 = 200;
-/// Verifications a second, whoever brings them.
+/// Verifications a second, whoever brings them (S101).
 pub const IN_ALL: u32 = 2_000;
 /// Verifications a second besides, for what one neighbor brings.
 pub const PER_BRINGER: u32 = 200;

@@ -368,8 +368,8 @@ impl Links {
             return false;
         };
         let mut answered = Ok(None);
-        // The answer goes to where it came from, wherever the link is by now: whoever asks there is to
-        // hear it.
+        // The answer goes to where it came from, wherever the link is by now (S102): whoever asks there is
+        // to hear it.
         self.with_answer(now, id, Some(*path), |peer, turn| {
             answered = peer.handle_init(turn, &checked, from);
         });

@@ -1,4 +1,5 @@
-//! Fair shares of a saturated node: who brings more than its share loses the excess, nobody else.
+//! Fair shares of a saturated node (SEALED.md S98): who brings more than its share loses the excess,
+//! nobody else.
 //!
 //! A node that cannot handle all that comes loses messages whatever it does: the kernel drops those
 //! that find the socket's buffer full, of each sender in proportion to what it sends. So one member
@@ -50,8 +51,8 @@ pub const NEIGHBORS: usize = 256;
 pub const PLACES: usize = 32;
 /// A source that was not heard for so long gives its place to another.
 const KEPT: Duration = Duration::from_secs(60);
-/// What a datagram costs beside its bytes, in bytes: one of 64 bytes takes about as long as half of
-/// one of 1,400 (BENCHMARKS.md).
+/// What a datagram costs beside its bytes, in bytes. A guess, that one of 64 bytes takes about a third
+/// of the time of one of 1,400; the benchmarks `pump` and `seal` at both sizes would settle it.
 const DATAGRAM: u32 = 512;
 /// What is opened of a neighbor's datagrams, in shares: enough for its sources to be told apart,
 /// little enough that opening does not become the flood's work.
