@@ -15,7 +15,8 @@ use overlay::node::hash::{Algorithm, MessageHasher};
 use overlay::node::seen::SeenConfig;
 use overlay::node::snapshot::{LinkEntry, NeighborSet};
 use overlay::node::zone::{Bridge, OpenZone, Zones};
-use overlay::pump::count::{Counters, Total};
+use overlay::pump::count::{Counters, DropReason, Total};
+use overlay::pump::fair::{Sieve, Sifting};
 use overlay::pump::rx::{RX_BUFFER_LEN, RX_BUFFERS, RxBatch, RxMessage, Span};
 use overlay::pump::tx::TxBatch;
 use overlay::pump::{Arrival, Outgoing, Packet, Pump, Scene, Sink};
@@ -174,6 +175,29 @@ fn receive_within(neighbors: &NeighborSet) {
     assert_eq!(counters.total(Total::Received), 50 * 1024);
     assert!(counters.total(Total::Forwarded) > 0);
     assert!(sink.delivered > 0 && sink.control > 0);
+}
+
+#[test]
+fn sharing_out_a_saturated_node_allocates_nothing() {
+    let (neighbors, counters) = (neighbors(), Counters::default());
+    let mut sieve = Sieve::new(false);
+    let mut rx = RxBatch::default().with_all_messages();
+    sieve.fair.settle(Instant::ZERO, 1.0, true);
+    for round in 1..50 {
+        fill(&mut rx, round);
+        let before = allocations();
+        let now = Instant(u64::from(round) * 1_000);
+        let by = Sifting {
+            now,
+            neighbors: &neighbors,
+            counters: &counters,
+        };
+        sieve.fair.heard(now, NetId(round), NetId(round));
+        sieve.sift_messages(by, true, &mut rx);
+        sieve.fair.settle(now, 1.0, true);
+        assert_eq!(allocations(), before, "round {round}");
+    }
+    assert!(counters.dropped(DropReason::UnfairShare) > 0);
 }
 
 #[test]

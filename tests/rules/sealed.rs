@@ -6,13 +6,14 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use overlay::pump::fair;
 use overlay::seal::aead::Aead;
-use overlay::seal::broadcast;
+use overlay::seal::broadcast::{self, IN_ALL, PER_BRINGER};
 use overlay::seal::cookie::{COOKIE_LIFETIME, SECRET_LIFETIME};
 use overlay::seal::door::Limits;
 use overlay::seal::ends;
 use overlay::seal::invitation::{PEERS_LIMIT, TEXT_LIMIT};
-use overlay::seal::links::{FORMER_LASTS, TRY_AGAIN};
+use overlay::seal::links::{ENDPOINTS_PER_KEY, FORMER_LASTS, TRY_AGAIN};
 use overlay::seal::members::{PINS_LIMIT, pulling};
 use overlay::seal::peer::Timers;
 use overlay::seal::replay::{LEAP, WINDOW};
@@ -271,6 +272,15 @@ fn every_number_of_the_sealed_constants_is_the_codes() {
                 power(sealed::COUNTER_LIMIT)
             ),
         ),
+        ("endpoints of one S", n(ENDPOINTS_PER_KEY)),
+        (
+            "verifications: in all; besides, of each neighbor",
+            format!("{}/s; {}/s", n(IN_ALL as usize), n(PER_BRINGER as usize)),
+        ),
+        (
+            "neighbors with a share; sources of each; shares opened",
+            format!("{}; {}; {}", fair::NEIGHBORS, fair::PLACES, fair::OPENED),
+        ),
     ];
     let expected: Vec<_> = expected
         .iter()
@@ -306,7 +316,7 @@ fn sealed_rules_are_numbered_without_gaps_and_only_those_are_cited() {
         .filter_map(|line| line.split_once(".**")?.0.parse().ok())
         .collect();
     rules.sort_unstable();
-    assert_eq!(rules, (1..=90).collect::<Vec<_>>());
+    assert_eq!(rules, (1..=102).collect::<Vec<_>>());
     let known: BTreeSet<_> = rules.into_iter().collect();
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let mut found = vec![("SEALED.md".to_owned(), SEALED.to_owned())];

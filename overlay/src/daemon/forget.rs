@@ -142,6 +142,9 @@ pub(super) fn advice(name: &str, netid: NetId, key: &[u8; 32], why: Refusal) -> 
         Refusal::NotCertified => {
             "a node is refused, since it shows no certificate (floodmesh ca sign makes one)".into()
         }
+        Refusal::Crowding => {
+            "a node is refused at one more address, since its key is up at too many already".into()
+        }
         Refusal::Revoked => "a node is refused, since its key or certificate is revoked".into(),
         Refusal::Early(_) => {
             "a node is refused, since its certificate is not valid yet (check both clocks)".into()

@@ -1,5 +1,7 @@
 //! What an operator should know at a glance: alarms of the last five minutes.
 
+use std::collections::BTreeMap;
+
 use crate::id::NetId;
 use crate::pump::count::{Counters, DropReason};
 use crate::route::directory::Alarm;
@@ -19,6 +21,10 @@ pub struct Alarms {
     bridge_loop: Option<(Instant, Option<NetId>)>,
     wrong_mode: Option<(Instant, NetId)>,
     storm: Option<(Instant, u64)>,
+    /// The neighbor that most was dropped of as more than its share, and how much within a second.
+    flood: Option<(Instant, NetId, u64)>,
+    /// What was dropped so by each neighbor.
+    unfair: BTreeMap<NetId, u64>,
     /// A netid that came with another key, and what to do about it.
     other_key: Option<(Instant, NetId, String)>,
 }
@@ -56,6 +62,23 @@ impl Alarms {
         let before = self.storm.map_or(0, |(_, dropped)| dropped);
         if dropped > before {
             self.storm = Some((now, dropped));
+        }
+    }
+
+    /// Notes who brought more than its fair share since the last call. Once a second; `dropped` has
+    /// what was dropped so far of each link.
+    pub fn look_at_shares(&mut self, now: Instant, dropped: impl Iterator<Item = (NetId, u64)>) {
+        let mut sums = BTreeMap::new();
+        for (netid, dropped) in dropped.filter(|(_, dropped)| *dropped > 0) {
+            *sums.entry(netid).or_default() += dropped;
+        }
+        let before = std::mem::replace(&mut self.unfair, sums);
+        let grown = self.unfair.iter().map(|(netid, sum)| {
+            let former = before.get(netid).copied().unwrap_or(0);
+            (sum.saturating_sub(former), *netid)
+        });
+        if let Some((dropped @ 1.., netid)) = grown.max() {
+            self.flood = Some((now, netid, dropped));
         }
     }
 
@@ -111,6 +134,15 @@ impl Alarms {
             let text = format!("storm control dropped {dropped} frames so far");
             lines.push(line(Level::Warning, "storm", text));
         }
+        if let Some((at, netid, dropped)) = self.flood
+            && recent(at)
+        {
+            let text = format!(
+                "more comes than this node can handle, most of it through neighbor {netid}; \
+                 {dropped} datagrams a second above its fair share were dropped"
+            );
+            lines.push(line(Level::Warning, "unfair_share", text));
+        }
         lines
     }
 }
@@ -164,5 +196,25 @@ mod tests {
         alarms.look_at(Instant::from_secs(20), &counters);
         assert_eq!(codes(&alarms, Instant::from_secs(309)), ["storm"]);
         assert!(codes(&alarms, Instant::from_secs(310)).is_empty());
+    }
+
+    #[test]
+    fn a_flood_is_told_with_the_neighbor_that_brings_it() {
+        let mut alarms = Alarms::default();
+        let (few, many) = (NetId(8), NetId(9));
+        let at = Instant::from_secs;
+        alarms.look_at_shares(at(1), [(few, 0), (many, 0)].into_iter());
+        assert!(codes(&alarms, at(1)).is_empty());
+        // Two links of one neighbor count together.
+        alarms.look_at_shares(at(2), [(few, 60), (many, 50), (many, 50)].into_iter());
+        let text = &alarms.lines(at(2))[0].text;
+        assert!(
+            text.contains("00000009") && text.contains("100 datagrams"),
+            "{text}"
+        );
+        // Nothing more was dropped: it is shown for five minutes still.
+        alarms.look_at_shares(at(3), [(few, 60), (many, 100)].into_iter());
+        assert_eq!(codes(&alarms, at(301)), ["unfair_share"]);
+        assert!(codes(&alarms, at(302)).is_empty());
     }
 }

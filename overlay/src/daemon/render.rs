@@ -378,6 +378,12 @@ fn neighbor_notes(neighbor: &NeighborReport, are_alike: bool) -> impl Iterator<I
                 text::count(link.tx_errors, "datagram")
             ));
         }
+        if link.unfair_share > 0 {
+            problems.push(format!(
+                "{} above its fair share dropped",
+                text::count(link.unfair_share, "datagram")
+            ));
+        }
         if link.fragmented > 0 {
             problems.push(format!(
                 "{} sent in fragments",

@@ -95,6 +95,7 @@ fn link() -> LinkReport {
         duplicates: 5,
         tx_errors: 1,
         fragmented: 0,
+        unfair_share: 0,
         path_mtu_bytes: Some(1_444),
         largest_packet_bytes: 1_444,
         security: Security::None,

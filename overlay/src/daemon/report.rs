@@ -450,6 +450,10 @@ pub struct LinkReport {
     pub tx_errors: u64,
     /// Datagrams sent in fragments, larger than the path takes whole.
     pub fragmented: u64,
+    /// Datagrams received that were dropped as more than the neighbor's, or their source's, fair
+    /// share while the node was saturated.
+    #[serde(default)]
+    pub unfair_share: u64,
     /// The largest IP packet that was shown to arrive whole; `null` while nothing is known. No
     /// larger one is tried than the next field says.
     pub path_mtu_bytes: Option<u32>,

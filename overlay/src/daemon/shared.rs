@@ -185,6 +185,8 @@ pub enum EndReport {
     Handshake {
         /// Whose.
         src: NetId,
+        /// The neighbor that brought it.
+        by: NetId,
         /// It came over a link of `src` itself and goes no further.
         direct: bool,
         /// From its first byte, `c8`.
@@ -192,8 +194,8 @@ pub enum EndReport {
     },
     /// The first payload opened on the session of this index.
     Confirmed(u32),
-    /// This node seals with a session that we do not have.
-    Unknown(NetId),
+    /// This node seals with a session that we do not have; the neighbor that brought it.
+    Unknown(NetId, NetId),
     /// A payload for a node without a session.
     Waiting(NetId, Box<[u8]>),
 }

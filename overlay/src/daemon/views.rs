@@ -358,6 +358,7 @@ impl Driver {
                 duplicates: 0,
                 tx_errors: 0,
                 fragmented: 0,
+                unfair_share: 0,
                 path_mtu_bytes: None,
                 largest_packet_bytes: packet_len(
                     candidate.endpoint.remote,
@@ -590,6 +591,7 @@ fn link_report(
         duplicates: load(&stats.duplicates),
         tx_errors: load(&stats.tx_errors),
         fragmented: load(&stats.fragmented),
+        unfair_share: load(&stats.unfair),
         path_mtu_bytes: link
             .carries
             .map(|size| packet_len(remote, size.saturating_add(carriage.overhead))),

@@ -6,7 +6,8 @@
 //! 1. Wait for a socket, the device, a command, a held packet's deadline, a beacon's time.
 //! 2. Read the clock once; load the snapshot once.
 //! 3. Each readable socket: receive, pump, write to the device, forward. At most
-//!    `ROUNDS` batches, so that a flood from outside cannot starve the device.
+//!    `ROUNDS` batches, so that a flood from outside cannot starve the device. Where the kernel drops
+//!    all the same, shares count from then on ([`fair`](crate::pump::fair)).
 //! 4. The device: read, decide where to, originate, flood. At most `ROUNDS` batches.
 //! 5. Packets that waited for a claim, the beacon, commands.
 //!
@@ -37,6 +38,8 @@ use super::port::Port;
 use super::shared::{Command, Phase, Reports, Seat, Shared, Snapshot};
 use crate::id::SocketId;
 use crate::link::udp::{MAX_SOCKETS, Outbound, Receiver, Sender};
+use crate::pump::count::Total;
+use crate::pump::fair::Sifting;
 use crate::pump::rx::RxBatch;
 use crate::pump::tx::TxBatch;
 use crate::pump::{Outgoing, Pump, Scene};
@@ -74,6 +77,8 @@ pub struct Worker {
     outgoing: Vec<Outgoing>,
     /// Packets of the batch that may go to the device.
     delivery: Delivery,
+    /// Datagrams that the kernel dropped, as far as shares were settled.
+    kernel_drops: u64,
     /// Packets of `read` that were too long and are counted.
     truncated: u64,
     /// What the device no longer merges, as far as the driver was told.
@@ -121,15 +126,18 @@ impl Worker {
             nonces,
         } = parts;
         let now = clock.now();
-        let (mut rx, mut sender) = (RxBatch::with_buffers(batch), Sender::with_chunk(batch));
-        if shared.snapshot.load().sessions.is_some() {
-            (rx, sender) = (rx.with_all_messages(), sender.sealing());
+        // Both what is opened and what shares are taken out of comes apart.
+        let rx = RxBatch::with_buffers(batch).with_all_messages();
+        let mut sender = Sender::with_chunk(batch);
+        let has_sessions = shared.snapshot.load().sessions.is_some();
+        if has_sessions {
+            sender = sender.sealing();
         }
         let sealing = match shared.snapshot.load().ends {
             Some(_) => Sealing::with_room(),
             None => Sealing::default(),
         };
-        let hand = Hand::new(now, reports, shared.counters.clone());
+        let hand = Hand::new(now, reports, shared.counters.clone(), has_sessions);
         let mut worker = Self {
             shared,
             seat,
@@ -150,6 +158,7 @@ impl Worker {
             read: ReadBatch::new(1, wire::HEADER_LEN, 1),
             outgoing: Vec::with_capacity(TX_ITEMS),
             delivery: Delivery::default(),
+            kernel_drops: 0,
             truncated: 0,
             merging_ended: MergingEnded::default(),
             last_seen: None,
@@ -198,6 +207,7 @@ impl Worker {
                     .drain_errors(socket, &snapshot.neighbors, &shared.counters);
             }
         }
+        self.settle(now, &shared);
         // 4.
         if ready.device && shared.phase() == Phase::Running {
             self.originate(now, &snapshot);
@@ -297,10 +307,18 @@ impl Worker {
                 }
             };
             let device_index = self.device.as_ref().map_or(0, |device| device.info().index);
+            let by = Sifting {
+                now,
+                neighbors: &snapshot.neighbors,
+                counters,
+            };
             if let Some(sessions) = &snapshot.sessions {
+                hand.sieve.sift_sealed(by, sessions, rx);
                 let at = (&*snapshot.neighbors, device_index);
                 opening.open(now, sessions, at, rx, counters, hand);
             }
+            let in_clear = snapshot.sessions.is_none();
+            hand.sieve.sift_messages(by, in_clear, rx);
             let scene = Scene {
                 flood: &shared.flood,
                 neighbors: &snapshot.neighbors,
@@ -321,6 +339,22 @@ impl Worker {
             if received < self.rx.buffers() {
                 return;
             }
+        }
+    }
+
+    /// Settles who has which share, if the kernel drops what comes.
+    ///
+    /// Cost: a test, unless it does.
+    fn settle(&mut self, now: Instant, shared: &Shared) {
+        if !self.seat.duty.reads_sockets() {
+            return;
+        }
+        let drops = shared.counters.total(Total::SocketDrops);
+        let lost = drops != std::mem::replace(&mut self.kernel_drops, drops);
+        let fair = &mut self.hand.sieve.fair;
+        if lost || fair.is_saturated() {
+            let filled = shared.sockets.iter().map(|(_, socket)| socket.filled());
+            fair.settle(now, filled.fold(0.0, f64::max), lost);
         }
     }
 

@@ -39,6 +39,9 @@ pub struct LinkStats {
     pub duplicates: AtomicU64,
     /// Datagrams above the path MTU, sent in fragments.
     pub fragmented: AtomicU64,
+    /// Datagrams of the neighbor that were dropped since it, or their source, brought more than its
+    /// fair share.
+    pub unfair: AtomicU64,
     /// The largest datagram that the path is known to carry whole, in bytes; 0 is no limit known.
     /// Written by control.
     pub whole: AtomicU32,

@@ -46,6 +46,7 @@ counted! {
         UnknownSession = "unknown_session": "sealed datagram or payload of a session that we do not have, or no longer",
         Replayed = "replayed": "sealed datagram or payload that had come before, or is too old to tell",
         Forged = "forged": "sealed datagram or payload that is not authentic",
+        UnfairShare = "unfair_share": "datagram above its neighbor's or its source's fair share while more comes than can be handled",
         FramesFull = "frames_full": "message in a sealed datagram that held too many",
         Handshake = "handshake": "handshake refused: form, mac, rate, room, or an unknown partner",
         NotAdmitted = "not_admitted": "handshake of a member that pins, the list of trusted keys or its certificate keep out",

@@ -20,6 +20,7 @@
 //! [`flood::JUDGED`]: crate::node::flood::JUDGED
 
 pub mod count;
+pub mod fair;
 mod heard;
 pub mod rx;
 #[cfg(test)]

@@ -1,8 +1,8 @@
 //! What is for all nodes: sealed under the key that all members share (SEALED.md S59 to S61, S71).
 //!
 //! ```text
-//! E-BCAST ──> replay, by src and boot id ─> rate ─> signature ─> open      where all are signed
-//!         └─────────────────────────────────────────────────────> open      where none is
+//! E-BCAST ─> replay, by src and boot id ─> rate ─> signature ─> rate of src ─> open   where all are signed
+//!         └──────────────────────────────────────────────────────────────────> open   where none is
 //! ```
 //!
 //! Relays and strangers differ in nothing here: whoever is no member reads nothing and can make
@@ -39,8 +39,10 @@ use crate::time::Instant;
 pub const OVERHEAD_MAX: usize = overhead(true);
 /// Signed broadcasts of one origin a second (S61): each costs a verification.
 pub const PER_ORIGIN: u32 = 200;
-/// Signed broadcasts a second in all.
+/// Verifications a second, whoever brings them (S101).
 pub const IN_ALL: u32 = 2_000;
+/// Verifications a second besides, for what one neighbor brings.
+pub const PER_BRINGER: u32 = 200;
 /// Origins whose broadcasts are taken; 2 KiB each.
 const ORIGINS: usize = 4_096;
 /// Bytes of the associated data: src, dst, kind, header.
@@ -221,7 +223,8 @@ impl Broadcasts {
         Ok(len)
     }
 
-    /// Opens a broadcast of `src` in place, and gives the length of what lies behind its header.
+    /// Opens a broadcast of `src` in place, and gives the length of what lies behind its header. Where the
+    /// verifications for all are used up, `is_reserved` says whether who brought it has one left.
     ///
     /// State: remembered, if it opens and all are signed.
     /// Calls: of two with one message, one gets it.
@@ -230,7 +233,13 @@ impl Broadcasts {
     /// # Errors
     /// `Malformed`, `UnknownSession` (another epoch), `Unsigned`, `BroadcastRate`, `Replayed`,
     /// `Forged`.
-    pub fn open(&self, now: Instant, src: NetId, payload: &mut [u8]) -> Result<usize, DropReason> {
+    pub fn open(
+        &self,
+        now: Instant,
+        src: NetId,
+        payload: &mut [u8],
+        is_reserved: impl FnOnce() -> bool,
+    ) -> Result<usize, DropReason> {
         const ORIGIN_RATE: Rate = Rate::per_second(PER_ORIGIN, PER_ORIGIN);
         let header = BroadcastHeader::parse(payload).map_err(|_| DropReason::Malformed)?;
         let ring = self.ring.load();
@@ -257,14 +266,8 @@ impl Broadcasts {
         if let Some(origin) = &known {
             fresh(origin.window.peek(header.sequence))?;
         }
-        // 2. Rate, where each costs a verification.
-        if header.signed {
-            let may = found.is_none_or(|origin| origin.level.take(now, ORIGIN_RATE));
-            if !may || !self.rate.take(now) {
-                return Err(DropReason::BroadcastRate);
-            }
-        }
-        // 3. Signature.
+        // 2. Rate and 3. signature: rationed is what costs a verification, by whoever brings it. What is
+        //    not of its src takes nothing of that one's ration.
         let bytes = header.to_bytes();
         let rest = payload
             .get_mut(BROADCAST_HEADER_LEN..)
@@ -276,8 +279,17 @@ impl Broadcasts {
         let (body, signature) = rest.split_at_mut(body_len);
         if let Ok(signature) = <&[u8; SIGNATURE_LEN]>::try_from(&*signature) {
             match self.signers.load().get(&src) {
-                Some(key) if verify(key, &self.signed(src, &bytes, body), signature) => {}
-                Some(_) => return Err(DropReason::Forged),
+                Some(key) => {
+                    if !self.rate.take(now) && !is_reserved() {
+                        return Err(DropReason::BroadcastRate);
+                    }
+                    if !verify(key, &self.signed(src, &bytes, body), signature) {
+                        return Err(DropReason::Forged);
+                    }
+                    if found.is_some_and(|origin| !origin.level.take(now, ORIGIN_RATE)) {
+                        return Err(DropReason::BroadcastRate);
+                    }
+                }
                 None if strict => return Err(DropReason::Unsigned),
                 // Who does not ask for signatures takes what the shared key opens.
                 None => {}
@@ -444,7 +456,7 @@ mod tests {
 
     fn opened(by: &Broadcasts, src: NetId, payload: &[u8]) -> Result<Vec<u8>, DropReason> {
         let mut payload = payload.to_vec();
-        let len = by.open(NOW, src, &mut payload)?;
+        let len = by.open(NOW, src, &mut payload, || false)?;
         Ok(payload[24..24 + len].to_vec())
     }
 
@@ -503,7 +515,7 @@ mod tests {
             hear_each_other("all have");
             // Three minutes later the former secret opens nothing.
             let old = sealed(&of(40, NetId(4), 1 << 32, false));
-            let open = |now| all[0].open(now, NetId(4), &mut old.clone());
+            let open = |now| all[0].open(now, NetId(4), &mut old.clone(), || false);
             assert_eq!(open(until), Err(DropReason::UnknownSession));
             if !signed {
                 assert_eq!(open(NOW), Ok(TEXT.len()));
@@ -605,5 +617,37 @@ mod tests {
             let taken = taken.count();
             assert!((most..=most + 1).contains(&taken), "{taken}");
         }
+    }
+
+    #[test]
+    fn forged_ones_take_nothing_of_the_ration_of_whom_they_name() {
+        let (near, far) = (near(1, true), far(true));
+        far.note(NEAR, near.boot, signing_key());
+        assert!(opened(&far, NEAR, &sealed(&near)).is_ok(), "it is known");
+        for _ in 0..1_000 {
+            let mut forged = sealed(&near);
+            *forged.last_mut().unwrap() ^= 1;
+            assert_eq!(opened(&far, NEAR, &forged), Err(DropReason::Forged));
+        }
+        assert!(opened(&far, NEAR, &sealed(&near)).is_ok());
+    }
+
+    #[test]
+    fn forged_ones_of_one_neighbor_leave_the_others_their_verifications() {
+        let (near, far) = (near(1, true), far(true));
+        far.note(NEAR, near.boot, signing_key());
+        let forged = (0..IN_ALL + 100).map(|_| {
+            let mut forged = sealed(&near);
+            *forged.last_mut().unwrap() ^= 1;
+            opened(&far, NEAR, &forged).err()
+        });
+        let refused = forged.filter(|error| *error == Some(DropReason::BroadcastRate));
+        assert!(refused.count() > 0);
+        let mut payload = sealed(&near);
+        assert!(far.open(NOW, NEAR, &mut payload, || true).is_ok());
+        // Nobody's verifications are used for whom they cannot help.
+        let mut payload = sealed(&near);
+        let unknown = far.open(NOW, NetId(9), &mut payload, || panic!("asked"));
+        assert_eq!(unknown, Err(DropReason::Unsigned));
     }
 }

@@ -99,6 +99,8 @@ pub struct Door {
     /// Half-open handshakes by prefix.
     half_open: BTreeMap<u64, usize>,
     half_open_count: usize,
+    /// Those of configured endpoints, which count against nobody.
+    reserved: BTreeMap<SocketAddr, usize>,
     second: Instant,
     in_second: u32,
     loaded_until: Option<Instant>,
@@ -112,6 +114,7 @@ impl Door {
             rates: Buckets::new(limits.rate, limits.prefixes),
             half_open: BTreeMap::new(),
             half_open_count: 0,
+            reserved: BTreeMap::new(),
             second: now,
             in_second: 0,
             loaded_until: None,
@@ -168,8 +171,20 @@ impl Door {
         self.half_open_count += 1;
     }
 
-    /// Counts its end, good or bad.
+    /// Notes a half-open handshake of a configured endpoint, whose place is reserved.
+    pub fn enter_reserved(&mut self, from: SocketAddr) {
+        *self.reserved.entry(from).or_default() += 1;
+    }
+
+    /// Counts the end of a half-open handshake, good or bad.
     pub fn leave(&mut self, from: SocketAddr) {
+        if let Some(count) = self.reserved.get_mut(&from) {
+            *count -= 1;
+            if *count == 0 {
+                self.reserved.remove(&from);
+            }
+            return;
+        }
         let prefix = room_prefix(from);
         if let Some(count) = self.half_open.get_mut(&prefix) {
             *count -= 1;

@@ -9,6 +9,7 @@ use wire::sealed::Control;
 
 use crate::seal::handshake::HandshakeError;
 use crate::seal::local::Local;
+use crate::seal::members::{Claim, Refusal};
 use crate::seal::payload::Remote;
 use crate::seal::session::Session;
 use crate::time::Instant;
@@ -23,6 +24,8 @@ pub struct Turn<'t> {
     pub now: Instant,
     /// This node.
     pub local: &'t Local,
+    /// Why somebody may not come up, if so (S34, S76).
+    pub refuses: &'t dyn Fn(&Claim<'_>) -> Option<Refusal>,
     /// A cryptographic generator: seeds, indices, challenges, jitter.
     pub random: &'t mut dyn Rng,
     /// All indices of this node.
@@ -45,10 +48,8 @@ pub enum Effect {
         session: Arc<Session>,
         /// The netid that its handshake proved, as far as a key can.
         netid: NetId,
-        /// The key.
-        static_key: [u8; 32],
-        /// The certificate, if it showed one.
-        certificate: Option<Vec<u8>>,
+        /// What its certificate lets it do (S38); everything without one.
+        rights: u16,
     },
     /// None may come any more: drop every reference to the session of this local index.
     Close(u32),
@@ -88,6 +89,16 @@ pub enum Event {
     GaveUp,
     /// A handshake datagram for us was refused.
     Refused(HandshakeError),
+    /// A handshake ended with a node that may not come up. Nothing has changed by it, unless a session
+    /// with this node was up: that has ended.
+    NotAdmitted {
+        /// The netid that it goes by.
+        netid: NetId,
+        /// Its key.
+        static_key: [u8; 32],
+        /// Why.
+        why: Refusal,
+    },
     /// A handshake ended with another key while a session is up: refused (S51).
     OtherKey {
         /// The netid that it goes by.

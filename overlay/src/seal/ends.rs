@@ -48,6 +48,8 @@ pub const INITS: u32 = 5;
 pub const RESPS: u32 = 10;
 /// E-INITs of one neighbor, over its link: those of the retries, and some more.
 const DIRECT: Rate = Rate::per_second(1, 4);
+/// E-RESPs besides, to what one neighbor brings: so many are answered whatever the others bring (S99).
+pub const BROUGHT: Rate = Rate::per_second(1, 4);
 /// Neighbors whose rate is kept.
 const NEIGHBORS: usize = 1_024;
 /// How soon it is looked again whether there is a ration for who waits for one.
@@ -131,6 +133,9 @@ pub struct Ends {
     inits: Bucket,
     resps: Bucket,
     direct: Buckets<NetId>,
+    /// E-RESPs, and then E-INITs for unknown sessions, by the neighbor that brought the cause.
+    brought: Buckets<NetId>,
+    unknown: Buckets<NetId>,
     sessions: EndSet,
     /// Bytes that wait, for all ends.
     waiting: usize,
@@ -158,6 +163,8 @@ impl Ends {
             inits: Bucket::per_second(INITS, INITS),
             resps: Bucket::per_second(RESPS, RESPS),
             direct: Buckets::new(DIRECT, NEIGHBORS),
+            brought: Buckets::new(BROUGHT, NEIGHBORS),
+            unknown: Buckets::new(BROUGHT, NEIGHBORS),
             sessions: EndSet::new(hasher),
             waiting: 0,
             arrivals: 0,
@@ -212,20 +219,20 @@ impl Ends {
         }
     }
 
-    /// Takes the payload of a handshake from `src` to us; `direct` if it came over a link of
-    /// `src` itself and goes no further.
+    /// Takes the payload of a handshake from `src` to us that the neighbor `by` brought; `direct` if it
+    /// came over a link of `src` itself and goes no further.
     ///
     /// Returns whether it was of use to somebody.
     pub fn handle(
         &mut self,
         now: Instant,
         with: Membership<'_>,
-        src: NetId,
+        (src, by): (NetId, NetId),
         direct: bool,
         payload: &[u8],
     ) -> bool {
         match EndToEndKind::of(payload) {
-            Ok(EndToEndKind::Init) => self.handle_init(now, with, src, direct, payload),
+            Ok(EndToEndKind::Init) => self.handle_init(now, with, (src, by), direct, payload),
             Ok(kind @ (EndToEndKind::Resp | EndToEndKind::Fin)) => {
                 let owner = self.indices.owner_at(payload, 8);
                 let is_whose = |id: &PeerId| self.peers.get(id).is_some_and(|e| e.netid == src);
@@ -234,9 +241,9 @@ impl Ends {
                 };
                 self.call(now, with, id, false, |peer, turn| {
                     if kind == EndToEndKind::Resp {
-                        peer.handle_resp(turn, NOWHERE, payload);
+                        peer.handle_resp(turn, NOWHERE, payload, |_| {});
                     } else {
-                        peer.handle_fin(turn, payload);
+                        peer.handle_fin(turn, payload, |_| {});
                     }
                 });
                 true
@@ -249,18 +256,24 @@ impl Ends {
     pub fn handle_confirmed(&mut self, now: Instant, with: Membership<'_>, index: u32) {
         if let Some(id) = self.indices.owner(index) {
             self.call(now, with, id, false, |peer, turn| {
-                peer.handle_confirmed(turn, index);
+                peer.handle_confirmed(turn, index, |_| {});
             });
         }
     }
 
-    /// Takes the notice that an end seals with a session that we do not have: after a start of
-    /// ours it cannot know better. A handshake tells it (S66).
-    pub fn handle_unknown(&mut self, now: Instant, with: Membership<'_>, src: NetId) {
+    /// Takes the notice that an end seals with a session that we do not have, in a message that the
+    /// neighbor `by` brought: after a start of ours it cannot know better. A handshake tells it (S66).
+    pub fn handle_unknown(
+        &mut self,
+        now: Instant,
+        with: Membership<'_>,
+        (src, by): (NetId, NetId),
+    ) {
         // While others wait for their turn it can wait as well: it comes again with the next message.
         let is_known = self.by_netid.contains_key(&src);
         if self.sessions.seals(src).is_none()
             && (is_known || self.queue.is_empty())
+            && self.unknown.take(now, by)
             && let Some(id) = self.find_or_add(src)
         {
             self.dial(now, with, id);
@@ -335,11 +348,32 @@ impl Ends {
         }
     }
 
+    /// What kept this node from coming up is gone: a handshake that is under way with it, and that may be
+    /// repeated only in minutes, begins anew. What waits for it waits on.
+    pub fn begin_anew(&mut self, now: Instant, with: Membership<'_>, netid: NetId) {
+        const SHUTDOWN: u8 = 0;
+        let Some(&id) = self.by_netid.get(&netid) else {
+            return;
+        };
+        let Some(entry) = self.peers.get_mut(&id) else {
+            return;
+        };
+        if entry.wants || !entry.peer.is_dialing() || entry.peer.state() == State::Up {
+            return;
+        }
+        entry.wants = true;
+        self.call(now, with, id, false, |peer, turn| {
+            peer.leave(turn, SHUTDOWN, |_| {});
+        });
+        self.queue.push_back(id);
+        self.look_at(now);
+    }
+
     fn handle_init(
         &mut self,
         now: Instant,
         with: Membership<'_>,
-        src: NetId,
+        (src, by): (NetId, NetId),
         direct: bool,
         payload: &[u8],
     ) -> bool {
@@ -353,7 +387,7 @@ impl Ends {
         };
         let has_ration = match direct {
             true => self.direct.take(now, src),
-            false => self.resps.take(now),
+            false => self.brought.take(now, by) || self.resps.take(now),
         };
         if !has_ration {
             return false;
@@ -494,26 +528,14 @@ impl Ends {
         let mut turn = Turn {
             now,
             local: with.local,
+            refuses: with.refuses,
             random: &mut self.random,
             indices: &mut self.indices,
             effects: &mut effects,
         };
         let repeats = entry.peer.is_dialing();
         call(&mut entry.peer, &mut turn);
-        // 1. Nobody comes up, nor stays up with new keys, whom membership refuses.
-        let refused = turn.effects.as_slice().iter().find_map(|effect| {
-            let claim = Claim::in_effect(effect)?;
-            Some((claim.static_key, (with.refuses)(&claim)?))
-        });
-        if let Some((static_key, why)) = refused {
-            // Only what lets go of older sessions stays.
-            turn.effects
-                .retain(|effect| matches!(effect, Effect::Close(_)));
-            entry.peer.leave(&mut turn, why.reason(), |_| {});
-            let notice = Notice::Refused { static_key, why };
-            self.wishes.push(Wish::Notice(entry.netid, notice));
-        }
-        // 2. The rest, in order.
+        // 1. What it wants, in order.
         let (dst, us) = (entry.netid, with.local.netid);
         let (mut changed, mut came_up, mut went_down, mut gave_up) = (false, false, false, false);
         for effect in effects.drain() {
@@ -559,6 +581,12 @@ impl Ends {
                     self.sessions.seal(dst, session);
                     changed = true;
                 }
+                Effect::Event(Event::NotAdmitted {
+                    static_key, why, ..
+                }) => {
+                    let notice = Notice::Refused { static_key, why };
+                    self.wishes.push(Wish::Notice(dst, notice));
+                }
                 Effect::Event(event) => {
                     came_up |= matches!(event, Event::Up(_));
                     went_down |= matches!(event, Event::Down(_));
@@ -571,7 +599,7 @@ impl Ends {
         if changed {
             self.wishes.push(Wish::Publish);
         }
-        // 3. What waited for this session, behind the news of it.
+        // 2. What waited for this session, behind the news of it.
         if let Some(session) = self.sessions.seals(dst) {
             while let Some(payload) = entry.waiting.pop() {
                 self.waiting -= payload.len();

@@ -11,12 +11,13 @@
 //!
 //! Identity: whom [`Members`] refuses does not come up (S34).
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::net::SocketAddr;
 
 use rand_chacha::ChaCha12Rng;
 use rand_core::Rng;
 use wire::NetId;
-use wire::sealed::{Certificate, Control, Frame, LINK_HEADER_LEN, RIGHTS, SealedKind, TAG_LEN};
+use wire::sealed::{Control, Frame, LINK_HEADER_LEN, SealedKind, TAG_LEN};
 
 use crate::budget::Level;
 use crate::id::{Endpoint, Path};
@@ -50,6 +51,10 @@ pub use rotating::{FORMER_LASTS, Rotation, TRY_AGAIN};
 const WAITING: usize = 8;
 /// Endpoints at once; further ones are neither answered nor dialed. Idle ones are forgotten.
 const ENDPOINTS: usize = 2_048;
+
+/// Endpoints of one key that are up at once (S100): twice the links of a neighbor, so that one that has
+/// started anew comes up while its former links fade.
+pub const ENDPOINTS_PER_KEY: usize = 8;
 
 /// Why a session is closed (S24).
 pub const REPLACED: u8 = 2;
@@ -99,6 +104,8 @@ struct Entry {
     requests: Level,
     /// Whether plain is spoken to it.
     open: Option<Open>,
+    /// The key that is up here.
+    key: Option<[u8; 32]>,
 }
 
 /// The machine. Calls: by one owner.
@@ -111,6 +118,10 @@ pub struct Links {
     peers: BTreeMap<PeerId, Entry>,
     by_endpoint: HashMap<Endpoint, PeerId, KeyedHasher>,
     next_id: u32,
+    /// Addresses that the owner named: their places are reserved (S31).
+    configured: BTreeSet<SocketAddr>,
+    /// At how many endpoints each key is up.
+    up: BTreeMap<[u8; 32], usize>,
     members: Members,
     pulling: Pulling,
     /// Where sealed links are preferred and not insisted on.
@@ -146,6 +157,8 @@ impl Links {
             peers: BTreeMap::new(),
             by_endpoint: HashMap::with_hasher(hasher),
             next_id: 0,
+            configured: BTreeSet::new(),
+            up: BTreeMap::new(),
             members: Members::default(),
             pulling: Pulling::default(),
             prefer: None,
@@ -203,6 +216,12 @@ impl Links {
     /// What workers are to use.
     pub fn sessions(&self) -> &SessionSet {
         &self.sessions
+    }
+
+    /// These are the addresses that the owner named.
+    pub fn set_configured(&mut self, addresses: impl Iterator<Item = SocketAddr>) {
+        let canonical = |at: SocketAddr| SocketAddr::new(at.ip().to_canonical(), at.port());
+        self.configured = addresses.map(canonical).collect();
     }
 
     /// Endpoints known, and indices given out: what strangers would fill if they could.
@@ -263,17 +282,11 @@ impl Links {
                 let Some(id) = self.indices.owner_at(datagram, at) else {
                     return false;
                 };
-                let mut ended = None;
-                self.with(now, id, |peer, turn| match kind {
-                    SealedKind::Resp => peer.handle_resp(turn, from, datagram),
-                    SealedKind::Fin => ended = peer.handle_fin(turn, datagram),
+                self.ending(now, id, |peer, turn, ended| match kind {
+                    SealedKind::Resp => peer.handle_resp(turn, from, datagram, ended),
+                    SealedKind::Fin => peer.handle_fin(turn, datagram, ended),
                     _ => peer.handle_cookie(turn, datagram),
                 });
-                if let Some(from) = ended {
-                    self.door.leave(from);
-                }
-                // Whom membership refused.
-                self.forget_if_idle(id);
                 true
             }
             _ => false,
@@ -283,7 +296,9 @@ impl Links {
     /// Takes the notice that a session's first datagram was opened.
     pub fn handle_confirmed(&mut self, now: Instant, index: u32) {
         if let Some(id) = self.indices.owner(index) {
-            self.with(now, id, |peer, turn| peer.handle_confirmed(turn, index));
+            self.ending(now, id, |peer, turn, ended| {
+                peer.handle_confirmed(turn, index, ended);
+            });
         }
     }
 
@@ -311,14 +326,9 @@ impl Links {
         for id in due {
             self.ask_again(now, id);
             self.look_after_open(now, id);
-            let mut ended = Vec::new();
-            self.with(now, id, |peer, turn| {
-                peer.handle_timeout(turn, |from| ended.push(from));
+            self.ending(now, id, |peer, turn, ended| {
+                peer.handle_timeout(turn, ended);
             });
-            for from in ended {
-                self.door.leave(from);
-            }
-            self.forget_if_idle(id);
         }
     }
 
@@ -345,9 +355,19 @@ impl Links {
     }
 
     fn leave_one(&mut self, now: Instant, id: PeerId, reason: u8) {
+        self.ending(now, id, |peer, turn, ended| peer.leave(turn, reason, ended));
+    }
+
+    /// Calls a peer that may end half-open handshakes, which the door counts, or everything.
+    fn ending(
+        &mut self,
+        now: Instant,
+        id: PeerId,
+        call: impl FnOnce(&mut Peer, &mut Turn<'_>, &mut dyn FnMut(SocketAddr)),
+    ) {
         let mut ended = Vec::new();
         self.with(now, id, |peer, turn| {
-            peer.leave(turn, reason, |from| ended.push(from));
+            call(peer, turn, &mut |from| ended.push(from));
         });
         for from in ended {
             self.door.leave(from);
@@ -359,7 +379,7 @@ impl Links {
         let from = path.endpoint.remote;
         let arrival = Arrival {
             from,
-            is_configured: false,
+            is_configured: self.configured.contains(&from),
             waiting,
             datagram,
         };
@@ -378,11 +398,16 @@ impl Links {
             return false;
         };
         let mut answered = Ok(None);
-        self.with(now, id, |peer, turn| {
+        // The answer goes to where it came from, wherever the link is by now (S102): whoever asks there is
+        // to hear it.
+        self.with_answer(now, id, Some(*path), |peer, turn| {
             answered = peer.handle_init(turn, &checked, from);
         });
         if let Ok(displaced) = &answered {
-            self.door.enter(from);
+            match arrival.is_configured {
+                true => self.door.enter_reserved(from),
+                false => self.door.enter(from),
+            }
             if let Some(displaced) = displaced {
                 self.door.leave(*displaced);
             }
@@ -396,7 +421,8 @@ impl Links {
         if let Some(id) = self.by_endpoint.get(&path.endpoint) {
             return Some(*id);
         }
-        if self.peers.len() >= ENDPOINTS {
+        let is_configured = self.configured.contains(&path.endpoint.remote);
+        if self.peers.len() >= ENDPOINTS && !is_configured {
             return None;
         }
         let id = PeerId(self.next_id);
@@ -408,6 +434,7 @@ impl Links {
             waiting: VecDeque::new(),
             requests: Level::default(),
             open: None,
+            key: None,
         };
         self.peers.insert(id, entry);
         self.by_endpoint.insert(path.endpoint, id);
@@ -430,55 +457,47 @@ impl Links {
 
     /// Calls a peer, and carries out what comes of it.
     fn with(&mut self, now: Instant, id: PeerId, call: impl FnOnce(&mut Peer, &mut Turn<'_>)) {
+        self.with_answer(now, id, None, call);
+    }
+
+    /// As [`Self::with`]; handshakes that it sends go to `answer_to`, if that is given.
+    fn with_answer(
+        &mut self,
+        now: Instant,
+        id: PeerId,
+        answer_to: Option<Path>,
+        call: impl FnOnce(&mut Peer, &mut Turn<'_>),
+    ) {
         let Some(entry) = self.peers.get_mut(&id) else {
             return;
         };
-        let was_up = entry.peer.current().is_some();
+        let (members, up, key) = (&self.members, &self.up, entry.key);
         let mut effects = std::mem::take(&mut self.effects);
         let mut turn = Turn {
             now,
             local: &self.local,
+            refuses: &|claim| {
+                let elsewhere = up.get(&claim.static_key).copied().unwrap_or(0);
+                let crowds = elsewhere >= ENDPOINTS_PER_KEY && key != Some(claim.static_key);
+                let why = members.judge(claim).err();
+                let why = why.or_else(|| crowds.then_some(Refusal::Crowding));
+                why.filter(|_| !planted::is(Mistake::IgnorePins))
+            },
             random: &mut self.random,
             indices: &mut self.indices,
             effects: &mut effects,
         };
         call(&mut entry.peer, &mut turn);
-        // 1. Nobody comes up, nor stays up with new keys, whom membership refuses.
-        let members = &mut self.members;
-        let refused = turn.effects.as_slice().iter().find_map(|effect| {
-            let claim = Claim::in_effect(effect)?;
-            let why = members.judge(&claim).err()?;
-            if planted::is(Mistake::IgnorePins) {
-                return None;
-            }
-            Some((claim.netid, claim.static_key, why))
-        });
-        if let Some((netid, static_key, why)) = refused {
-            // Only what lets go of older sessions stays.
-            turn.effects
-                .retain(|effect| matches!(effect, Effect::Close(_)));
-            entry
-                .peer
-                .leave(&mut turn, why.reason(), |from| self.door.leave(from));
-            if !was_up {
-                // Nothing is sealed with it, not even that it is refused.
-                let lets_go =
-                    |effect: &Effect| matches!(effect, Effect::Close(_) | Effect::Use(None));
-                turn.effects.retain(lets_go);
-            }
-            let notice = Notice::Refused {
-                netid,
-                static_key,
-                why,
-                is_news: members.is_news(static_key),
-            };
-            self.wishes.push(Wish::Notice(entry.path.endpoint, notice));
-        }
-        // 2. The rest, in order.
+        // 1. What it wants, in order.
         let mut changed = false;
         let told = effects.as_slice().iter().find_map(Self::list_told);
         let (came_up, gave_up) = (came_up(&effects), gave_up(&effects));
         for effect in effects.drain() {
+            if let (Effect::Send(datagram), Some(path)) = (&effect, answer_to) {
+                self.wishes.push(Wish::Send(path, datagram.clone()));
+                continue;
+            }
+            note_up(&mut self.up, entry, &effect);
             changed |= carry_out(
                 now,
                 effect,
@@ -493,7 +512,7 @@ impl Links {
             self.wishes.push(Wish::Publish);
         }
         let is_rotating = changed && self.local.next.is_some();
-        // 3. What waited for this session, behind the news of it.
+        // 2. What waited for this session, behind the news of it.
         if let Some(seals) = self.sessions.seals(&entry.path.endpoint) {
             for datagram in entry.waiting.drain(..) {
                 let sealed = seal_message(now, &seals.session, &datagram);
@@ -537,6 +556,28 @@ fn gave_up(effects: &Effects) -> bool {
     effects.as_slice().iter().any(is_it)
 }
 
+/// Keeps count of the endpoints at which each key is up.
+fn note_up(up: &mut BTreeMap<[u8; 32], usize>, entry: &mut Entry, effect: &Effect) {
+    match effect {
+        Effect::Event(Event::Up(remote)) => {
+            entry.key = Some(remote.static_key);
+            *up.entry(remote.static_key).or_default() += 1;
+        }
+        Effect::Event(Event::Down(_)) => {
+            let Some(key) = entry.key.take() else {
+                return;
+            };
+            if let Some(count) = up.get_mut(&key) {
+                *count -= 1;
+                if *count == 0 {
+                    up.remove(&key);
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
 /// One effect; whether it changed the sessions.
 fn carry_out(
     now: Instant,
@@ -557,19 +598,14 @@ fn carry_out(
         Effect::Open {
             session,
             netid,
-            certificate,
-            ..
+            rights,
         } => {
-            let certificate = certificate.as_deref().map(Certificate::parse);
             sessions.open(Opens {
                 session,
                 path: name,
                 from: path.endpoint,
                 netid,
-                rights: match certificate {
-                    Some(Ok(certificate)) => certificate.rights,
-                    _ => RIGHTS,
-                },
+                rights,
             });
             return true;
         }
@@ -589,6 +625,19 @@ fn carry_out(
             });
             sessions.seal(name.endpoint, seals);
             return true;
+        }
+        Effect::Event(Event::NotAdmitted {
+            netid,
+            static_key,
+            why,
+        }) => {
+            let notice = Notice::Refused {
+                netid,
+                static_key,
+                why,
+                is_news: members.is_news(static_key),
+            };
+            wishes.push(Wish::Notice(name.endpoint, notice));
         }
         Effect::Event(event) => {
             if let Event::Up(remote) = &event {

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use wire::NetId;
-use wire::sealed::{Certificate, RecordType, Records, emit_record};
+use wire::sealed::{Certificate, RIGHTS, RecordType, Records, emit_record};
 
 use crate::seal::aead::Aead;
 use crate::seal::handshake::HandshakeError;
@@ -50,6 +50,17 @@ pub struct Remote {
     pub receive_size: Option<u16>,
     /// Its start; 0 if it told none.
     pub boot: u64,
+}
+
+impl Remote {
+    /// What its certificate lets it do (S38); everything without one.
+    pub fn rights(&self) -> u16 {
+        let certificate = self.certificate.as_deref().map(Certificate::parse);
+        match certificate {
+            Some(Ok(certificate)) => certificate.rights,
+            _ => RIGHTS,
+        }
+    }
 }
 
 /// Writes message 1's payload.

@@ -250,7 +250,9 @@ fn broadcasts() {
             let mut sealed = vec![0; PACKET.len() + broadcast::overhead(signed)];
             origin.seal(PACKET, &mut sealed).unwrap();
             text.hex(&format!("broadcast_{sequence}"), &sealed);
-            let len = other.open(Instant::ZERO, NEAR, &mut sealed).unwrap();
+            let len = other
+                .open(Instant::ZERO, NEAR, &mut sealed, || false)
+                .unwrap();
             assert_eq!(sealed[24..24 + len], *PACKET);
         }
     }

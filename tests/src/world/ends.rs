@@ -42,7 +42,7 @@ pub struct Ending {
     pub refused: BTreeMap<&'static str, u64>,
     broadcasts: Broadcasts,
     /// What the pump found for us in the batch at hand.
-    found: Vec<(Packet, bool)>,
+    found: Vec<(NetId, Packet, bool)>,
 }
 
 impl Ending {
@@ -59,9 +59,10 @@ impl Ending {
         }
     }
 
-    /// Notes a payload that begins with `c8`, to be opened when the batch is judged.
-    pub(super) fn note(&mut self, packet: Packet, direct: bool) {
-        self.found.push((packet, direct));
+    /// Notes a payload that begins with `c8` and that the neighbor `by` brought, to be opened when
+    /// the batch is judged.
+    pub(super) fn note(&mut self, by: NetId, packet: Packet, direct: bool) {
+        self.found.push((by, packet, direct));
     }
 
     fn refuse(&mut self, reason: DropReason) {
@@ -109,7 +110,7 @@ fn open(
             Ok((LINK_HEADER_LEN, len))
         }
         Ok(EndToEndKind::Broadcast) if dst == NetId::ALL => {
-            let len = ending.broadcasts.open(now, origin, payload)?;
+            let len = ending.broadcasts.open(now, origin, payload, || true)?;
             Ok((BROADCAST_HEADER_LEN, len))
         }
         _ => Err(DropReason::Malformed),
@@ -192,13 +193,13 @@ impl World {
         let found = sealing.ending.as_mut().map(|e| mem::take(&mut e.found));
         let found = found.into_iter().flatten();
         // A copy: what is opened here is still to be forwarded as it came.
-        let found: Vec<(Packet, bool, Vec<u8>)> = found
-            .map(|(packet, direct)| {
+        let found: Vec<(NetId, Packet, bool, Vec<u8>)> = found
+            .map(|(by, packet, direct)| {
                 let payload = packet.payload.of(self.rx.arena());
-                (packet, direct, payload.to_vec())
+                (by, packet, direct, payload.to_vec())
             })
             .collect();
-        for (packet, direct, mut payload) in found {
+        for (by, packet, direct, mut payload) in found {
             let payload = &mut payload[..];
             let Some(sealing) = &mut self.nodes[node].sealing else {
                 return;
@@ -209,7 +210,7 @@ impl World {
                 let is_ours = dst == us;
                 let is_of_use = is_ours
                     && with_ends(sealing, |ends, with| {
-                        ends.handle(now, with, origin, direct, payload)
+                        ends.handle(now, with, (origin, by), direct, payload)
                     })
                     .unwrap_or(false);
                 if let (false, Some(ending)) = (is_of_use, &mut sealing.ending) {
@@ -225,7 +226,9 @@ impl World {
                 }
                 Err(reason) => {
                     if reason == DropReason::UnknownSession {
-                        with_ends(sealing, |ends, with| ends.handle_unknown(now, with, origin));
+                        with_ends(sealing, |ends, with| {
+                            ends.handle_unknown(now, with, (origin, by));
+                        });
                     }
                     if let Some(ending) = &mut sealing.ending {
                         ending.refuse(reason);

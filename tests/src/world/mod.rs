@@ -882,9 +882,9 @@ impl Sink for Deliver<'_> {
         self.ending.is_none() || stays
     }
 
-    fn sealed(&mut self, _link: &LinkEntry, packet: Packet, direct: bool) -> bool {
+    fn sealed(&mut self, link: &LinkEntry, packet: Packet, direct: bool) -> bool {
         if let Some(ending) = &mut self.ending {
-            ending.note(packet, direct);
+            ending.note(link.netid, packet, direct);
         }
         self.ending.is_some()
     }

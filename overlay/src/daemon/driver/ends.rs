@@ -61,15 +61,16 @@ impl Driver {
         let is_of_use = self.with_ends(|ends, with| match report {
             EndReport::Handshake {
                 src,
+                by,
                 direct,
                 payload,
-            } => ends.handle(now, with, src, direct, &payload),
+            } => ends.handle(now, with, (src, by), direct, &payload),
             EndReport::Confirmed(index) => {
                 ends.handle_confirmed(now, with, index);
                 true
             }
-            EndReport::Unknown(src) => {
-                ends.handle_unknown(now, with, src);
+            EndReport::Unknown(src, by) => {
+                ends.handle_unknown(now, with, (src, by));
                 true
             }
             EndReport::Waiting(dst, payload) => {
@@ -181,6 +182,8 @@ impl Driver {
                     tracing::error!(%netid, suppressed, "a node came with another key while it is sealed end to end; refused");
                 }
             }
+            // Told by the next.
+            Notice::Peer(Event::NotAdmitted { .. }) => {}
             Notice::Refused { static_key, why } => {
                 let refused = Refused {
                     link: None,

@@ -1,6 +1,7 @@
 //! The driver's housekeeping: once a second, and what clients wait for.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use super::super::admin::Reply;
 use super::super::clock;
@@ -24,6 +25,9 @@ impl Driver {
         self.learned.sweep(now);
         self.keep_switch(now);
         self.alarms.look_at(now, &self.shared.counters);
+        let links = self.control.links();
+        let dropped = links.map(|link| (link.netid, link.stats.unfair.load(Relaxed)));
+        self.alarms.look_at_shares(now, dropped);
         self.remembering.begin(now, &self.proven());
         self.tell_of_lines_left_out(now);
     }

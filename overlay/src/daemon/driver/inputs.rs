@@ -177,6 +177,10 @@ impl Driver {
         let trusted = self.config.links.is_trusted(peer);
         self.control
             .set_peer(now, peer, &sane, trusted, &mut self.effects);
+        if let Some(links) = &mut self.links {
+            let addresses = self.peers.iter().flat_map(|(_, addresses, _)| addresses);
+            links.set_configured(addresses.copied());
+        }
     }
 
     pub(super) fn on_change(&mut self, change: std::io::Result<Change>, watch: &mut Option<Watch>) {

@@ -158,6 +158,7 @@ impl Driver {
         self.leave_ends(now, REPLACED, |_, remote| {
             remote.netid == netid && remote.static_key == key
         });
+        self.with_ends(|ends, with| ends.begin_anew(now, with, netid));
         let key = key_text(&key);
         tracing::info!(%netid, key, "the key of a node was forgotten, as asked");
         Reply::Forgotten(ForgottenReport { netid, key })
@@ -213,6 +214,8 @@ impl Driver {
                     tracing::error!(%netid, %link, suppressed, "a neighbor came with another key while its link is up; refused");
                 }
             }
+            // Told as Refused.
+            Notice::Peer(Event::NotAdmitted { .. }) => {}
             Notice::Moved { to } => {
                 if let Some(suppressed) = self.limiter.pass(now, "moved") {
                     tracing::info!(%link, %to, suppressed, "a far end has another address");

@@ -162,7 +162,7 @@ impl Worker {
                 Ok(EndToEndKind::Init | EndToEndKind::Resp | EndToEndKind::Fin)
                     if packet.dst == shared.netid =>
                 {
-                    hand.introduce(origin, direct, payload);
+                    hand.introduce((origin, by), direct, payload);
                 }
                 Ok(EndToEndKind::Data) => match open(now, ends, packet, payload) {
                     Ok((index, len)) => {
@@ -174,7 +174,7 @@ impl Worker {
                     Err(reason) => {
                         shared.counters.count(reason);
                         if reason == DropReason::UnknownSession {
-                            hand.end_unknown(origin);
+                            hand.end_unknown(origin, by);
                         }
                     }
                 },
@@ -182,7 +182,9 @@ impl Worker {
                     let Some(broadcasts) = &shared.broadcasts else {
                         continue;
                     };
-                    match broadcasts.open(now, origin, payload) {
+                    let verifications = &mut hand.verifications;
+                    let is_reserved = || verifications.take(now, by);
+                    match broadcasts.open(now, origin, payload, is_reserved) {
                         Ok(len) => {
                             let inner = inner(packet, BROADCAST_HEADER_LEN, len as u32);
                             hand.opened(by, inner, rx.arena());
@@ -191,7 +193,7 @@ impl Worker {
                             shared.counters.count(reason);
                             // A handshake tells its key.
                             if reason == DropReason::Unsigned {
-                                hand.end_unknown(origin);
+                                hand.end_unknown(origin, by);
                             }
                         }
                     }

@@ -21,12 +21,14 @@ use wire::sealed::{Control, Frame};
 use wire::service::{self, Service};
 
 use super::TX_ITEMS;
-use crate::budget::{Bucket, Buckets, Rate};
+use crate::budget::{Buckets, Rate};
 use crate::daemon::shared::{CONTROL_LEN, ENDS, EndReport, NEAR, Report, Reports, SealReport};
 use crate::id::{NetId, Path};
 use crate::node::snapshot::LinkEntry;
 use crate::pump::count::{Counters, DropReason};
+use crate::pump::fair::Sieve;
 use crate::pump::{Arrival, Packet, Sink};
+use crate::seal::broadcast::PER_BRINGER;
 use crate::seal::effect::Owned;
 use crate::seal::opening::Porter;
 use crate::time::{Duration, Instant};
@@ -45,8 +47,8 @@ const SPARE_FOR_CONTROL: usize = NEAR / 2;
 const SERVICE_INTERVAL: Duration = Duration::from_millis(1);
 /// Directory payloads of a neighbor at once: what a mesh of a thousand nodes claims after a change.
 const SERVICE_BURST: u32 = 2_000;
-/// Notices a second that a node seals with a session that we do not have: a session that ended is
-/// sealed with for a while, and anybody in the mesh can make up one.
+/// Notices a second, for each neighbor, that a node seals with a session that we do not have: a
+/// session that ended is sealed with for a while, and anybody in the mesh can make up one.
 const UNKNOWN: u32 = 20;
 /// Places kept for handshakes between ends, before packets that wait for them.
 const SPARE_FOR_HANDSHAKES: usize = ENDS / 2;
@@ -72,25 +74,37 @@ pub(super) struct Hand {
     pub(super) sealed: Vec<Sealed>,
     /// Whether Data in clear is refused.
     pub(super) is_sealed: bool,
-    unknown: Bucket,
+    unknown: Buckets<NetId>,
+    /// Verifications of broadcasts, reserved for what each neighbor brings.
+    pub(super) verifications: Buckets<NetId>,
     /// When the driver was last told of a node of another device mode.
     mixed_at: Option<Instant>,
     now: Instant,
     services: Buckets<NetId>,
+    /// Who has which share of a saturated node.
+    pub(super) sieve: Sieve,
 }
 
 impl Hand {
-    pub(super) fn new(now: Instant, reports: Reports, counters: Arc<Counters>) -> Self {
+    /// `has_sessions` if links are sealed.
+    pub(super) fn new(
+        now: Instant,
+        reports: Reports,
+        counters: Arc<Counters>,
+        has_sessions: bool,
+    ) -> Self {
         Self {
             reports,
             counters,
             packets: Vec::with_capacity(TX_ITEMS),
             sealed: Vec::with_capacity(TX_ITEMS),
             is_sealed: false,
-            unknown: Bucket::per_second(UNKNOWN, UNKNOWN),
+            unknown: Buckets::new(Rate::per_second(UNKNOWN, UNKNOWN), RATIONED),
+            verifications: Buckets::new(Rate::per_second(PER_BRINGER, PER_BRINGER), RATIONED),
             mixed_at: None,
             now,
             services: Buckets::new(Rate::every(SERVICE_INTERVAL, SERVICE_BURST), RATIONED),
+            sieve: Sieve::new(has_sessions),
         }
     }
 
@@ -102,11 +116,12 @@ impl Hand {
         self.sealed.clear();
     }
 
-    /// A payload of a handshake between ends.
-    pub(super) fn introduce(&self, src: NetId, direct: bool, payload: &[u8]) {
+    /// A payload of a handshake between ends, of `src`, that the neighbor `by` brought.
+    pub(super) fn introduce(&self, (src, by): (NetId, NetId), direct: bool, payload: &[u8]) {
         let payload = payload.into();
         self.end(EndReport::Handshake {
             src,
+            by,
             direct,
             payload,
         });
@@ -117,10 +132,10 @@ impl Hand {
         self.end(EndReport::Confirmed(index));
     }
 
-    /// A node seals with a session that we do not have.
-    pub(super) fn end_unknown(&self, src: NetId) {
-        if self.unknown.take(self.now) {
-            self.end(EndReport::Unknown(src));
+    /// A node seals with a session that we do not have; the neighbor `by` brought it.
+    pub(super) fn end_unknown(&mut self, src: NetId, by: NetId) {
+        if self.unknown.take(self.now, by) {
+            self.end(EndReport::Unknown(src, by));
         }
     }
 
@@ -274,6 +289,7 @@ impl Sink for Hand {
     }
 
     fn heard(&mut self, origin: NetId, via: NetId) {
+        self.sieve.fair.heard(self.now, origin, via);
         // No datagram is lost with it, so nothing is counted.
         if self.reports.near.capacity() > SPARE_FOR_CONTROL {
             let _ = self.reports.near.try_send(Report::Heard { origin, via });
@@ -333,7 +349,10 @@ mod tests {
             ends,
         };
         let counters = Arc::new(Counters::default());
-        (Hand::new(Instant::ZERO, reports_of, counters), reports)
+        (
+            Hand::new(Instant::ZERO, reports_of, counters, false),
+            reports,
+        )
     }
 
     fn path() -> Path {

@@ -73,6 +73,25 @@ pub(super) fn set_option(
     Errno::result(result).map(drop)
 }
 
+/// Bytes of the receive buffer in use, and how many there are, as the kernel counts them.
+pub(super) fn receive_buffer(fd: BorrowedFd<'_>) -> Result<(u32, u32), Errno> {
+    const USED: usize = libc::SK_MEMINFO_RMEM_ALLOC as usize;
+    const SIZE: usize = libc::SK_MEMINFO_RCVBUF as usize;
+    let mut words = [0_u32; 16];
+    let mut len = size_of_val(&words) as libc::socklen_t;
+    // SAFETY: `words` and `len` outlive the call, and `len` says how many bytes may be written.
+    let result = unsafe {
+        libc::getsockopt(
+            fd.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_MEMINFO,
+            words.as_mut_ptr().cast(),
+            &raw mut len,
+        )
+    };
+    Errno::result(result).map(|_| (words[USED], words[SIZE]))
+}
+
 // ---- receiving ------------------------------------------------------------------------------
 
 /// Where the kernel notes the senders and details of one round of receiving. Allocated once.

@@ -243,6 +243,16 @@ impl UdpSocket {
         ))
     }
 
+    /// How full the receive buffer is, 0 to 1; 0 where the kernel does not say.
+    ///
+    /// Cost: a system call.
+    pub fn filled(&self) -> f64 {
+        match linux::receive_buffer(self.as_fd()) {
+            Ok((used, size)) if size > 0 => f64::from(used) / f64::from(size),
+            _ => 0.0,
+        }
+    }
+
     /// Sends some datagrams, with fragmentation allowed or not.
     fn send(
         &self,

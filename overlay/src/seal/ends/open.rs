@@ -40,7 +40,7 @@ impl Ends {
         let unknown: Vec<NetId> = unknown.copied().collect();
         for netid in unknown {
             if !self.sessions.is_open(netid) {
-                self.handle_unknown(now, with, netid);
+                self.handle_unknown(now, with, (netid, netid));
             }
         }
     }

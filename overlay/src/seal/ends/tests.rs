@@ -14,6 +14,7 @@ const DELAY: Duration = Duration::from_millis(10);
 const A: NetId = NetId(1);
 const B: NetId = NetId(2);
 const C: NetId = NetId(3);
+const RELAY: NetId = NetId(0x4e1a);
 
 /// One node, with the part of a worker that this is about.
 struct Node {
@@ -49,6 +50,8 @@ struct World {
     /// Everything that was originated.
     log: Vec<Carried>,
     lose: Box<Lose>,
+    /// The neighbor that brings what a node sends, where that is not [`RELAY`].
+    bringers: BTreeMap<NetId, NetId>,
 }
 
 fn new_node(netid: NetId, life: u8) -> Node {
@@ -88,6 +91,7 @@ impl World {
             on_the_way: Vec::new(),
             log: Vec::new(),
             lose: Box::new(|_, _| false),
+            bringers: BTreeMap::new(),
         }
     }
 
@@ -145,17 +149,21 @@ impl World {
     fn arrive(&mut self, carried: Carried) {
         let now = self.now;
         let (src, dst) = (carried.src, carried.dst);
+        let by = match carried.direct {
+            true => src,
+            false => self.bringers.get(&src).copied().unwrap_or(RELAY),
+        };
         let Some(node) = self.nodes.get_mut(&dst) else {
             return;
         };
         let mut payload = carried.payload;
         if EndToEndKind::of(&payload) != Ok(EndToEndKind::Data) {
-            node.call(|ends, with| ends.handle(now, with, src, carried.direct, &payload));
+            node.call(|ends, with| ends.handle(now, with, (src, by), carried.direct, &payload));
             return;
         }
         let index = endtoend::parse_data(&payload).unwrap().receiver;
         let Some(session) = node.ends.sessions().opens(src, index).cloned() else {
-            return node.call(|ends, with| ends.handle_unknown(now, with, src));
+            return node.call(|ends, with| ends.handle_unknown(now, with, (src, by)));
         };
         let opened = session.open_data(src, dst, &mut payload).unwrap();
         session.note_heard(now, true);
@@ -360,9 +368,43 @@ fn answers_to_many_at_once_are_rationed() {
         world.send(NetId(end), A, &payload(0));
     }
     world.run(Duration::from_millis(15));
-    assert_eq!(world.times(A, EndToEndKind::Resp).len(), RESPS as usize);
+    // Those for all, and those of the neighbor that brings them.
+    assert_eq!(world.times(A, EndToEndKind::Resp).len(), RESPS as usize + 4);
     world.run(Duration::from_secs(100));
     assert!((2..=41).all(|end| world.is_up(A, NetId(end))));
+}
+
+#[test]
+fn what_one_neighbor_brings_uses_up_nobody_elses_answers() {
+    let mut world = World::of(1..=61);
+    let other = NetId(61);
+    world.bringers.insert(other, NetId(0x0ba1));
+    // Made-up handshakes come all the time.
+    for end in 2..=60 {
+        world.send(NetId(end), A, &payload(0));
+    }
+    world.run(Duration::from_millis(15));
+    let answers = world.times(A, EndToEndKind::Resp).len();
+    world.send(other, A, &payload(0));
+    world.run(Duration::from_millis(50));
+    assert_eq!(world.times(A, EndToEndKind::Resp).len(), answers + 1);
+    assert!(world.is_up(A, other));
+}
+
+#[test]
+fn unknown_sessions_that_one_neighbor_brings_begin_few_handshakes() {
+    let mut world = World::of([1]);
+    let notice = |world: &mut World, src: u32, by: NetId| {
+        let now = world.now;
+        let begun = world.times(A, EndToEndKind::Init).len();
+        let a = world.node(A);
+        a.call(|ends, with| ends.handle_unknown(now, with, (NetId(src), by)));
+        world.carry();
+        world.times(A, EndToEndKind::Init).len() - begun
+    };
+    let begun: usize = (100..200).map(|src| notice(&mut world, src, RELAY)).sum();
+    assert_eq!(begun, 4);
+    assert_eq!(notice(&mut world, 200, NetId(0x0ba1)), 1);
 }
 
 #[test]
@@ -398,23 +440,23 @@ fn whoever_has_not_even_the_mac_key_changes_nothing() {
         changed[at] ^= 0x01;
         let b = world.node(B);
         assert!(
-            !b.call(|ends, with| ends.handle(START, with, A, false, &changed)),
+            !b.call(|ends, with| ends.handle(START, with, (A, A), false, &changed)),
             "{at}"
         );
         assert!(b.ends.peers.is_empty() && b.ends.wishes.is_empty());
     }
     // The same bytes on a message of another src.
     let b = world.node(B);
-    assert!(!b.call(|ends, with| ends.handle(START, with, C, false, &init)));
-    assert!(b.call(|ends, with| ends.handle(START, with, A, false, &init)));
+    assert!(!b.call(|ends, with| ends.handle(START, with, (C, C), false, &init)));
+    assert!(b.call(|ends, with| ends.handle(START, with, (A, A), false, &init)));
     // An answer on a message of another src.
     world.carry();
     let resp = world.on_the_way.pop().unwrap().payload;
     let a = world.node(A);
-    assert!(!a.call(|ends, with| ends.handle(START, with, C, false, &resp)));
+    assert!(!a.call(|ends, with| ends.handle(START, with, (C, C), false, &resp)));
     assert!(a.ends.wishes.is_empty());
-    assert!(!a.call(|ends, with| ends.handle(START, with, A, false, &resp)));
-    assert!(a.call(|ends, with| ends.handle(START, with, B, false, &resp)));
+    assert!(!a.call(|ends, with| ends.handle(START, with, (A, A), false, &resp)));
+    assert!(a.call(|ends, with| ends.handle(START, with, (B, B), false, &resp)));
 }
 
 #[test]
@@ -618,4 +660,31 @@ fn data_for_any_other_node_that_does_not_answer_never_goes_in_clear() {
     world.run_open(1_000, &[NetId(8)]);
     assert_eq!(world.nodes[&A].in_the_open, []);
     assert_eq!(world.nodes[&A].dropped, 1);
+}
+
+#[test]
+fn who_is_refused_no_longer_comes_up_at_once_and_gets_what_waited() {
+    let mut world = World::of([1, 2]);
+    let key = *world.nodes[&B].local.identity.public();
+    world.node(A).banned.push(key);
+    world.send(A, B, &payload(0));
+    // The attempt goes on, with minutes between its E-INITs.
+    world.run(Duration::from_secs(60));
+    assert!(!world.is_up(A, B));
+    assert_eq!(world.times(A, EndToEndKind::Init).len(), 4);
+    world.node(A).banned.clear();
+    let now = world.now;
+    world
+        .node(A)
+        .call(|ends, with| ends.begin_anew(now, with, B));
+    world.run(Duration::from_secs(1));
+    assert!(world.is_up(A, B));
+    assert_eq!(world.nodes[&B].got, numbered(1));
+    // It is no news where nothing is under way.
+    let now = world.now;
+    for netid in [B, C] {
+        let a = world.node(A);
+        a.call(|ends, with| ends.begin_anew(now, with, netid));
+    }
+    assert!(world.is_up(A, B));
 }

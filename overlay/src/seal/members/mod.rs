@@ -26,7 +26,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use wire::NetId;
 use wire::sealed::Certificate;
 
-use crate::seal::effect::{Effect, Event};
 use crate::seal::payload::Remote;
 
 pub use afar::AfarPins;
@@ -100,6 +99,8 @@ pub enum Refusal {
     Expired(u64),
     /// Its certificate or its key is revoked.
     Revoked,
+    /// Its key is up at as many endpoints as one may have.
+    Crowding,
 }
 
 impl Refusal {
@@ -337,24 +338,6 @@ impl<'c> Claim<'c> {
             netid: remote.netid,
             static_key: remote.static_key,
             certificate: remote.certificate.as_deref(),
-        }
-    }
-
-    /// The claim that an effect would make good, if it is one of those that let somebody in.
-    pub fn in_effect(effect: &'c Effect) -> Option<Self> {
-        match effect {
-            Effect::Open {
-                netid,
-                static_key,
-                certificate,
-                ..
-            } => Some(Self {
-                netid: *netid,
-                static_key: *static_key,
-                certificate: certificate.as_deref(),
-            }),
-            Effect::Event(Event::Up(remote) | Event::Rekeyed(remote)) => Some(Self::of(remote)),
-            _ => None,
         }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use wire::sealed::INIT_LEN;
 
-use super::{Attempt, HALF_OPEN_MAX, HalfOpen, Peer, open, seed};
+use super::{Attempt, HALF_OPEN_MAX, HalfOpen, Peer, erase, open, seed};
 use crate::planted::{self, Mistake};
 use crate::seal::cookie;
 use crate::seal::effect::{Effect, Event, Owned, Turn};
@@ -65,8 +65,15 @@ impl Peer {
         Ok(displaced.map(|oldest| oldest.from))
     }
 
-    /// Reads a RESP. State: unchanged, unless it is the right one.
-    pub fn handle_resp(&mut self, turn: &mut Turn<'_>, from: SocketAddr, resp: &[u8]) {
+    /// Reads a RESP. State: unchanged, unless it is the right one, of somebody who may come up. Gives
+    /// where from half-open handshakes were that ended, for the door's count.
+    pub fn handle_resp(
+        &mut self,
+        turn: &mut Turn<'_>,
+        from: SocketAddr,
+        resp: &[u8],
+        ended: impl FnMut(SocketAddr),
+    ) {
         let Some(Attempt::InitSent { initiation, .. }) = &mut self.attempt else {
             return;
         };
@@ -76,7 +83,7 @@ impl Peer {
                 Ok(completed) => completed,
                 Err(error) => return turn.effects.event(Event::Refused(error)),
             };
-        if !self.is_same_key(&remote, turn) {
+        if !self.is_same_key(&remote, turn) || !self.is_admitted(&remote, turn, ended) {
             return;
         }
         let index = session.local_index();
@@ -93,38 +100,45 @@ impl Peer {
             repeated: 0,
         });
         if planted::is(Mistake::SealAtFin) {
-            self.handle_confirmed(turn, index);
+            self.handle_confirmed(turn, index, |_| {});
         }
     }
 
-    /// Reads a FIN; gives where from the handshake was that it ended, for the door's count. State:
-    /// unchanged, unless it is the right one.
-    pub fn handle_fin(&mut self, turn: &mut Turn<'_>, fin: &[u8]) -> Option<SocketAddr> {
+    /// Reads a FIN; gives where from handshakes were that it ended, for the door's count. State:
+    /// unchanged, unless it is the right one, of somebody who may come up.
+    pub fn handle_fin(
+        &mut self,
+        turn: &mut Turn<'_>,
+        fin: &[u8],
+        mut ended: impl FnMut(SocketAddr),
+    ) {
         if let Some(up) = &self.current
             && up.fin.as_deref() == Some(fin)
         {
             let session = Arc::clone(&up.session);
             turn.effects
                 .push(Effect::Control(session, Owned::Keepalive));
-            return None;
+            return;
         }
-        let receiver = u32::from_be_bytes(fin.get(8..12)?.try_into().ok()?);
-        let at = self
-            .answers
-            .iter()
-            .position(|half| half.answering.index() == receiver)?;
-        let half = self.answers.get_mut(at)?;
+        let receiver = fin.get(8..12).and_then(|bytes| bytes.try_into().ok());
+        let Some(receiver) = receiver.map(u32::from_be_bytes) else {
+            return;
+        };
+        let is_its = |half: &HalfOpen| half.answering.index() == receiver;
+        let Some(half) = self.answers.iter_mut().find(|half| is_its(half)) else {
+            return;
+        };
         let (session, remote) = match half.answering.finish(turn.local, turn.now, fin) {
             Ok(finished) => finished,
-            Err(error) => {
-                turn.effects.event(Event::Refused(error));
-                return None;
-            }
+            Err(error) => return turn.effects.event(Event::Refused(error)),
         };
-        if !self.is_same_key(&remote, turn) {
-            return None;
+        if !self.is_same_key(&remote, turn) || !self.is_admitted(&remote, turn, &mut ended) {
+            return;
         }
-        let half = self.answers.remove(at)?;
+        let at = self.answers.iter().position(is_its);
+        let Some(half) = at.and_then(|at| self.answers.remove(at)) else {
+            return;
+        };
         let session = Arc::new(session);
         turn.effects.push(open(&session, &remote));
         // An INIT of ours that waits for its answer has become needless.
@@ -132,7 +146,7 @@ impl Peer {
             self.give_up_attempt(turn);
         }
         self.promote(turn, session, Box::new(remote), Some(fin.into()));
-        Some(half.from)
+        ended(half.from);
     }
 
     /// Reads a COOKIE (S30): the next INIT carries it.
@@ -164,15 +178,25 @@ impl Peer {
     }
 
     /// The first datagram opened on a session (`Opened::is_first`): the far end has it too, and an
-    /// initiator seals with it from now on.
-    pub fn handle_confirmed(&mut self, turn: &mut Turn<'_>, index: u32) {
+    /// initiator seals with it from now on. Gives where from half-open handshakes were that ended.
+    pub fn handle_confirmed(
+        &mut self,
+        turn: &mut Turn<'_>,
+        index: u32,
+        ended: impl FnMut(SocketAddr),
+    ) {
         if let Some(Attempt::FinSent { session, .. }) = &self.attempt
             && session.local_index() == index
             && let Some(Attempt::FinSent {
                 session, remote, ..
             }) = self.attempt.take()
         {
-            self.promote(turn, session, remote, None);
+            // Since its RESP it may have been revoked.
+            if self.is_admitted(&remote, turn, ended) {
+                self.promote(turn, session, remote, None);
+            } else {
+                erase(turn, &session);
+            }
         }
     }
 

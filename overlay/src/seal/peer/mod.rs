@@ -27,6 +27,7 @@ use wire::sealed::INIT_LEN;
 use crate::seal::cookie;
 use crate::seal::effect::{Effect, Event, Gone, Owned, PeerId, Turn};
 use crate::seal::handshake::{Answering, Initiation, Scope, Seed};
+use crate::seal::members::Claim;
 use crate::seal::payload::Remote;
 use crate::seal::session::Session;
 use crate::time::{Duration, Instant};
@@ -317,6 +318,29 @@ impl Peer {
         is_same
     }
 
+    /// Whether a handshake ended with somebody who may come up (S76). Where not, everything is as
+    /// before (S16): who answers first under another's netid does not keep that one out. But a session
+    /// that is up with who may not any more ends, with all that is under way.
+    fn is_admitted(
+        &mut self,
+        remote: &Remote,
+        turn: &mut Turn<'_>,
+        ended: impl FnMut(SocketAddr),
+    ) -> bool {
+        let Some(why) = (turn.refuses)(&Claim::of(remote)) else {
+            return true;
+        };
+        turn.effects.event(Event::NotAdmitted {
+            netid: remote.netid,
+            static_key: remote.static_key,
+            why,
+        });
+        if self.current.is_some() {
+            self.leave(turn, why.reason(), ended);
+        }
+        false
+    }
+
     /// Whether a session of ours opens under this index.
     fn opens(&self, index: u32) -> bool {
         let waiting = match &self.attempt {
@@ -372,8 +396,7 @@ fn open(session: &Arc<Session>, remote: &Remote) -> Effect {
     Effect::Open {
         session: Arc::clone(session),
         netid: remote.netid,
-        static_key: remote.static_key,
-        certificate: remote.certificate.clone(),
+        rights: remote.rights(),
     }
 }
 

@@ -14,6 +14,7 @@ use crate::seal::handshake::check_init;
 use crate::seal::handshake::tests::{FAR, NEAR, node};
 use crate::seal::keys::Key;
 use crate::seal::local::Local;
+use crate::seal::members::Refusal;
 
 const DELAY: Duration = Duration::from_millis(20);
 
@@ -35,6 +36,8 @@ struct End {
     half_open: i64,
     /// The other end's netid, where this is no link.
     end: Option<NetId>,
+    /// Keys that may not come up.
+    banned: Vec<[u8; 32]>,
 }
 
 impl End {
@@ -53,6 +56,7 @@ impl End {
             jar: None,
             half_open: 0,
             end: None,
+            banned: Vec::new(),
         }
     }
 
@@ -81,9 +85,14 @@ impl End {
         call: impl FnOnce(&mut Peer, &mut Turn<'_>) -> R,
     ) -> (R, Vec<Vec<u8>>) {
         let mut effects = Effects::default();
+        let banned = &self.banned;
         let mut turn = Turn {
             now,
             local: &self.local,
+            refuses: &|claim| {
+                let is_banned = banned.contains(&claim.static_key);
+                is_banned.then_some(Refusal::NotListed)
+            },
             random: &mut self.random,
             indices: &mut self.indices,
             effects: &mut effects,
@@ -151,12 +160,17 @@ impl End {
                 out
             }
             SealedKind::Resp if owner(8) => {
-                self.call(now, |peer, turn| peer.handle_resp(turn, from, datagram))
-                    .1
+                self.call(now, |peer, turn| {
+                    peer.handle_resp(turn, from, datagram, |_| {});
+                })
+                .1
             }
             SealedKind::Fin if owner(8) => {
-                let (ended, out) = self.call(now, |peer, turn| peer.handle_fin(turn, datagram));
-                self.half_open -= i64::from(ended.is_some());
+                let mut ended = 0;
+                let (_, out) = self.call(now, |peer, turn| {
+                    peer.handle_fin(turn, datagram, |_| ended += 1);
+                });
+                self.half_open -= ended;
                 out
             }
             SealedKind::Cookie if owner(4) => {
@@ -180,7 +194,7 @@ impl End {
         let mut out = Vec::new();
         if opened.is_first {
             out = self
-                .call(now, |peer, turn| peer.handle_confirmed(turn, index))
+                .call(now, |peer, turn| peer.handle_confirmed(turn, index, |_| {}))
                 .1;
         }
         let mut has_message = false;
@@ -762,10 +776,12 @@ fn shake_hands(near: &mut End, far: &mut End, now: Instant, init: &[u8]) -> Vec<
         .call(now, |peer, turn| peer.handle_init(turn, &checked, nowhere))
         .1;
     let fin = near
-        .call(now, |peer, turn| peer.handle_resp(turn, nowhere, &resp[0]))
+        .call(now, |peer, turn| {
+            peer.handle_resp(turn, nowhere, &resp[0], |_| {});
+        })
         .1;
     let mut empty = far
-        .call(now, |peer, turn| peer.handle_fin(turn, &fin[0]))
+        .call(now, |peer, turn| peer.handle_fin(turn, &fin[0], |_| {}))
         .1
         .remove(0);
     let index = u32::from_be_bytes(empty[4..8].try_into().unwrap());
@@ -774,7 +790,7 @@ fn shake_hands(near: &mut End, far: &mut End, now: Instant, init: &[u8]) -> Vec<
         .open_data(far.local.netid, near.local.netid, &mut empty)
         .unwrap();
     assert!(opened.is_first && opened.plaintext.is_empty());
-    near.call(now, |peer, turn| peer.handle_confirmed(turn, index))
+    near.call(now, |peer, turn| peer.handle_confirmed(turn, index, |_| {}))
         .1
 }
 
@@ -823,12 +839,151 @@ fn two_ends_come_up_stay_up_in_silence_and_rekey_by_the_hour() {
     assert_eq!(near.events.last(), Some(&Event::Down(Gone::Silent)));
 }
 
+/// One answer to an INIT of `near` under the netid of `far`, by whoever has this key; the FIN, if any.
+fn answered_by(near: &mut End, key: u8, now: Instant, init: &[u8]) -> Vec<Vec<u8>> {
+    let mut answers = End::far_apart(key, FAR, NEAR, Kind::Incoming);
+    let nowhere: SocketAddr = "[::]:0".parse().unwrap();
+    let scope = Scope::EndToEnd {
+        initiator: NEAR,
+        responder: FAR,
+    };
+    let checked = check_init(&answers.local.keys, scope, init).unwrap();
+    let resp = answers
+        .call(now, |peer, turn| peer.handle_init(turn, &checked, nowhere))
+        .1;
+    near.call(now, |peer, turn| {
+        peer.handle_resp(turn, nowhere, &resp[0], |_| {});
+    })
+    .1
+}
+
+#[test]
+fn who_answers_first_under_anothers_netid_is_refused_and_does_not_end_the_attempt() {
+    let mut near = End::far_apart(10, NEAR, FAR, Kind::Configured);
+    let mut far = End::far_apart(20, FAR, NEAR, Kind::Incoming);
+    let insider = *node(1, 30, FAR, true).identity.public();
+    near.banned.push(insider);
+    let start = Instant::from_secs(100);
+    let init = near
+        .call(start, |peer, turn| peer.dial(turn, FAR))
+        .1
+        .remove(0);
+    let before = near.peer.next_timeout();
+    // However often: S16.
+    for _ in 0..3 {
+        assert!(
+            answered_by(&mut near, 30, start, &init).is_empty(),
+            "no FIN"
+        );
+        near.check();
+    }
+    let refused = Event::NotAdmitted {
+        netid: FAR,
+        static_key: insider,
+        why: Refusal::NotListed,
+    };
+    assert_eq!(near.count(|event| *event == refused), 3);
+    assert_eq!(near.peer.state(), State::InitSent);
+    assert_eq!(near.peer.next_timeout(), before);
+    // The right one comes up by the very same INIT.
+    shake_hands(&mut near, &mut far, start, &init);
+    assert_eq!(near.peer.state(), State::Up);
+}
+
+#[test]
+fn who_ends_a_handshake_and_may_not_come_up_leaves_it_as_it_was() {
+    let nowhere: SocketAddr = "[::]:0".parse().unwrap();
+    let mut near = End::far_apart(10, NEAR, FAR, Kind::Configured);
+    let mut far = End::far_apart(20, FAR, NEAR, Kind::Incoming);
+    far.banned.push(*near.local.identity.public());
+    let now = Instant::from_secs(100);
+    let init = near
+        .call(now, |peer, turn| peer.dial(turn, FAR))
+        .1
+        .remove(0);
+    let scope = Scope::EndToEnd {
+        initiator: NEAR,
+        responder: FAR,
+    };
+    let checked = check_init(&far.local.keys, scope, &init).unwrap();
+    let resp = far
+        .call(now, |peer, turn| peer.handle_init(turn, &checked, nowhere))
+        .1;
+    let fin = near
+        .call(now, |peer, turn| {
+            peer.handle_resp(turn, nowhere, &resp[0], |_| {});
+        })
+        .1;
+    let mut ended = 0;
+    let (_, out) = far.call(now, |peer, turn| {
+        peer.handle_fin(turn, &fin[0], |_| ended += 1);
+    });
+    assert!(out.is_empty());
+    assert_eq!((ended, far.peer.state()), (0, State::RespSent));
+    assert!(far.sessions.is_empty());
+    // Where the reason is gone before the handshake is forgotten, it goes on.
+    far.banned.clear();
+    far.call(now, |peer, turn| peer.handle_fin(turn, &fin[0], |_| {}));
+    assert_eq!(far.peer.state(), State::Up);
+    // Who is up and may not stay so with new keys is not up any more.
+    far.banned.push(*near.local.identity.public());
+    let later = now + Duration::from_secs(60);
+    let mut again = End::far_apart(10, NEAR, FAR, Kind::Configured);
+    let init = again
+        .call(later, |peer, turn| peer.dial(turn, FAR))
+        .1
+        .remove(0);
+    let checked = check_init(&far.local.keys, scope, &init).unwrap();
+    let resp = far
+        .call(later, |peer, turn| {
+            peer.handle_init(turn, &checked, nowhere)
+        })
+        .1;
+    let fin = again
+        .call(later, |peer, turn| {
+            peer.handle_resp(turn, nowhere, &resp[0], |_| {});
+        })
+        .1;
+    far.end = None;
+    far.call(later, |peer, turn| peer.handle_fin(turn, &fin[0], |_| {}));
+    assert_eq!(far.peer.state(), State::Idle);
+    assert!(far.sessions.is_empty());
+}
+
+#[test]
+fn who_is_revoked_between_resp_and_the_first_payload_does_not_come_up() {
+    let nowhere: SocketAddr = "[::]:0".parse().unwrap();
+    let mut near = End::far_apart(10, NEAR, FAR, Kind::Configured);
+    let mut far = End::far_apart(20, FAR, NEAR, Kind::Incoming);
+    let now = Instant::from_secs(100);
+    let init = near
+        .call(now, |peer, turn| peer.dial(turn, FAR))
+        .1
+        .remove(0);
+    let scope = Scope::EndToEnd {
+        initiator: NEAR,
+        responder: FAR,
+    };
+    let checked = check_init(&far.local.keys, scope, &init).unwrap();
+    let resp = far
+        .call(now, |peer, turn| peer.handle_init(turn, &checked, nowhere))
+        .1;
+    near.call(now, |peer, turn| {
+        peer.handle_resp(turn, nowhere, &resp[0], |_| {});
+    });
+    let index = *near.sessions.keys().next().unwrap();
+    near.banned.push(*far.local.identity.public());
+    near.call(now, |peer, turn| peer.handle_confirmed(turn, index, |_| {}));
+    assert!(near.using.is_none() && near.sessions.is_empty());
+    near.check();
+}
+
 #[test]
 fn an_initiator_never_takes_an_empty_datagram_for_a_copy_of_a_fin_it_got() {
     let mut world = World::up();
     let now = world.now;
     let out = world.ends[0]
-        .call(now, |peer, turn| peer.handle_fin(turn, &[]))
+        .call(now, |peer, turn| peer.handle_fin(turn, &[], |_| {}))
         .1;
     assert!(out.is_empty());
 }
@@ -864,8 +1019,8 @@ proptest! {
         let (sessions, now) = (world.sessions(), world.now);
         for end in &mut world.ends {
             let out = end.call(now, |peer, turn| {
-                peer.handle_resp(turn, from, &bytes);
-                peer.handle_fin(turn, &bytes);
+                peer.handle_resp(turn, from, &bytes, |_| {});
+                peer.handle_fin(turn, &bytes, |_| {});
                 peer.handle_cookie(turn, &bytes);
             }).1;
             prop_assert!(out.is_empty());

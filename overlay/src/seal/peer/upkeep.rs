@@ -47,7 +47,7 @@ impl Peer {
             self.answers.pop_front();
         }
         // 2. Our own handshake.
-        self.keep_attempt(turn);
+        self.keep_attempt(turn, ended);
         self.keep_dial(turn);
         // 3. Sessions, which workers note things on.
         if self.current.is_some() && turn.now >= self.looked_at + self.timers.look {
@@ -57,7 +57,7 @@ impl Peer {
     }
 
     /// FIN: the first LINK ends it; until then it is repeated, and given up at last.
-    fn keep_attempt(&mut self, turn: &mut Turn<'_>) {
+    fn keep_attempt(&mut self, turn: &mut Turn<'_>, ended: impl FnMut(std::net::SocketAddr)) {
         let Some(Attempt::FinSent {
             session,
             fin,
@@ -71,7 +71,7 @@ impl Peer {
         // The notice of its first LINK may have been lost on the way to us.
         if session.is_confirmed() {
             let index = session.local_index();
-            return self.handle_confirmed(turn, index);
+            return self.handle_confirmed(turn, index, ended);
         }
         if turn.now >= *sent_at + self.timers.fin_lifetime {
             self.give_up_attempt(turn);

@@ -547,6 +547,33 @@ fn what_the_kernel_drops_before_we_read_is_counted_apart() {
 }
 
 #[test]
+fn a_socket_says_how_full_its_receive_buffer_is() {
+    let node = Node::new(bind(&["127.0.0.1:0"]));
+    let socket = node.sockets.get(FIRST).unwrap();
+    socket.socket.set_recv_buffer_size(200_000).unwrap();
+    assert_eq!(socket.filled(), 0.0);
+    let peer = StdSocket::bind("127.0.0.1:0").unwrap();
+    let fill = |datagrams: usize| {
+        for _ in 0..datagrams {
+            peer.send_to(&[7; 1_000], socket.local()).unwrap();
+        }
+    };
+    fill(20);
+    // Loopback may take a moment to hand over.
+    let some = within(PATIENCE, || {
+        Some(socket.filled()).filter(|filled| *filled > 0.0)
+    });
+    let some = some.expect("something waits");
+    assert!(some < 1.0, "{some}");
+    // Until nothing finds room any more.
+    let more = within(PATIENCE, || {
+        fill(100);
+        Some(socket.filled()).filter(|filled| *filled > 0.8)
+    });
+    assert!(more.is_some(), "{}", socket.filled());
+}
+
+#[test]
 fn the_kernels_count_of_drops_wraps_and_an_older_count_adds_nothing() {
     let sockets = bind(&["127.0.0.1:0"]);
     let socket = sockets.get(FIRST).unwrap();

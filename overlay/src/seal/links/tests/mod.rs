@@ -413,11 +413,12 @@ fn a_thousand_strangers_leave_no_endpoint_behind() {
     assert_eq!(near.links.door.half_open(), 0);
 }
 
-/// Lets `near` dial, and says whether both came up.
-fn meets(near: &mut End, far: &mut End) -> bool {
+/// Lets `near` dial, or dial again, and says whether both came up.
+fn meets(now: Instant, near: &mut End, far: &mut End) -> bool {
     let to = far.path;
-    near.links.send(NOW, &to, &hello(NEAR));
-    settle(NOW, near, far);
+    near.links.send(now, &to, &hello(NEAR));
+    near.links.handle_timeout(now);
+    settle(now, near, far);
     near.is_up(far) && far.is_up(near)
 }
 
@@ -426,22 +427,29 @@ fn a_forgotten_key_gives_way_to_the_next_and_its_link_ends() {
     let (mut near, mut far) = (near(), far());
     // Another key under the same netid, from elsewhere.
     let mut thief = end(1, 30, FAR, 3);
-    assert!(meets(&mut near, &mut far));
+    assert!(meets(NOW, &mut near, &mut far));
     assert!(near.links.members().take_changed().is_some());
-    assert!(!meets(&mut near, &mut thief));
+    assert!(!meets(NOW, &mut near, &mut thief));
     assert!(near.is_up(&far) && !near.links.indices.is_empty());
     let key = *far.links.local.identity.public();
     assert_eq!(near.links.forget(NOW, FAR), Some(key));
     assert_eq!(near.links.forget(NOW, FAR), None);
     assert!(!near.is_up(&far));
-    assert!(meets(&mut near, &mut thief));
+    // The attempt goes on (S16): its next INIT brings the link up.
+    let now = NOW + Duration::from_secs(2);
+    assert!(meets(now, &mut near, &mut thief));
     // And now it is the former one that stays outside, told of again.
     near.notices.clear();
-    far.links.leave(NOW);
+    far.links.leave(now);
     far.take();
-    assert!(!meets(&mut near, &mut far));
+    assert!(!meets(now, &mut near, &mut far));
     let told = |notice: &Notice| matches!(notice, Notice::Refused { is_news: true, .. });
     assert!(near.notices.iter().any(told));
+    // Nothing of it stays when the attempt is given up.
+    for second in 0..20 {
+        near.links.handle_timeout(now + Duration::from_secs(second));
+        near.take();
+    }
     assert_eq!(near.links.peers.len(), 1);
 }
 
@@ -453,4 +461,78 @@ fn pair() -> (End, End) {
     settle(NOW, &mut near, &mut far);
     far.messages.clear();
     (near, far)
+}
+
+/// Brings the node of this key up at another address of the far end.
+fn come_up(now: Instant, far: &mut End, key: u8, last: u8) -> bool {
+    let mut near = end(1, key, NEAR, last);
+    let to = far.path;
+    near.links.send(now, &to, &hello(NEAR));
+    settle(now, &mut near, far);
+    near.is_up(far) && far.is_up(&near)
+}
+
+#[test]
+fn a_member_comes_up_at_eight_endpoints_and_no_more() {
+    let mut far = far();
+    // As many configured ones as needed, so that no ration of a prefix decides.
+    far.links
+        .set_configured((10..30).map(|last| path(last).endpoint.remote));
+    for last in 0..ENDPOINTS_PER_KEY as u8 {
+        assert!(come_up(NOW, &mut far, 10, 10 + last), "{last}");
+    }
+    assert!(!come_up(NOW, &mut far, 10, 20));
+    let refused = far.notices.iter().any(|notice| {
+        matches!(
+            notice,
+            Notice::Refused {
+                why: Refusal::Crowding,
+                ..
+            }
+        )
+    });
+    assert!(refused);
+    // Another node is not concerned, and a further key of those that are up is none more.
+    let mut other = end(1, 40, NetId(0x40), 21);
+    let to = far.path;
+    other.links.send(NOW, &to, &hello(NetId(0x40)));
+    settle(NOW, &mut other, &mut far);
+    assert!(far.is_up(&other));
+    assert!(
+        come_up(NOW, &mut far, 10, 10),
+        "it starts anew where it was"
+    );
+    // What has ended makes room.
+    far.links.leave(NOW);
+    assert!(far.links.up.is_empty());
+}
+
+#[test]
+fn configured_endpoints_have_places_whatever_others_fill() {
+    let mut far = far();
+    let to = far.path;
+    let inits = |far: &mut End, last: u8| {
+        let mut near = near();
+        near.links.send(NOW, &to, &hello(NEAR));
+        let (_, init) = near.take().remove(0);
+        far.links.handle(NOW, &path(last), &init, 0)
+    };
+    // Four of one prefix are half-open, and that is all.
+    let answered = (10..20).filter(|last| inits(&mut far, *last)).count();
+    assert_eq!(answered, 4);
+    far.links
+        .set_configured([path(50).endpoint.remote].into_iter());
+    for _ in 0..8 {
+        assert!(inits(&mut far, 50));
+    }
+    assert!(!inits(&mut far, 51));
+    assert_eq!(far.links.door.half_open(), 4);
+    // Its handshakes end without taking part in the count.
+    let mut now = NOW;
+    for _ in 0..10 {
+        now = now + Duration::from_secs(1);
+        far.links.handle_timeout(now);
+    }
+    assert_eq!(far.links.door.half_open(), 0);
+    assert!(far.links.peers.is_empty());
 }

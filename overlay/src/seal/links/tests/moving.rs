@@ -175,3 +175,23 @@ fn of_many_controls_in_one_datagram_two_are_heard() {
     far.receive(NOW, near.path, &datagram);
     assert_eq!(far.take().len(), 2);
 }
+
+#[test]
+fn an_init_is_answered_where_it_came_from_whatever_link_has_moved() {
+    let (mut near, mut far) = pair();
+    let (home, away, to) = (near.path, path(7), far.path);
+    near.path = away;
+    near.links.send(NOW, &to, &hello(NEAR));
+    settle(NOW, &mut near, &mut far);
+    assert_eq!(destination(&far, home), away);
+    far.take();
+    // The same node starts anew, first at its old address, then at the new one.
+    for at in [home, away] {
+        let mut again = super::near();
+        again.links.send(NOW, &to, &hello(NEAR));
+        let (_, init) = again.take().remove(0);
+        far.receive(NOW, at, &init);
+        let answers: Vec<Path> = far.take().into_iter().map(|(to, _)| to).collect();
+        assert_eq!(answers, [at]);
+    }
+}
