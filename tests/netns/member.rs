@@ -175,7 +175,7 @@ fn a_second_implementation_joins_a_sealed_mesh_and_answers_pings_whoever_dialed(
         is_data(event, 'a', "link")
     });
     // 2. Our daemon dials: it is the initiator.
-    let t = Member::start(&mesh, 't', &[]);
+    let t = Member::start(&mesh, 't', &["--aes"]);
     has('t');
     wait_answer(&mesh, 'a', 't');
     t.wait("they shook hands end to end", |event| {
@@ -217,7 +217,7 @@ fn a_second_implementation_and_ours_speak_end_to_end_over_a_relay_of_ours() {
     start_dialing(&mut mesh, 'c', &['b']);
     let to_b = |name: &str| endpoint(&mesh, &format!("b{name}"));
     let mut s = Member::start(&mesh, 's', &["--peer", &to_b("s")]);
-    let t = Member::start(&mesh, 't', &["--peer", &to_b("t")]);
+    let t = Member::start(&mesh, 't', &["--aes", "--peer", &to_b("t")]);
     for name in ['s', 't', 'c'] {
         mesh.node('b').wait("has all links", LONG, |node| {
             node.live_links().contains(&netid(name))

@@ -3,7 +3,8 @@
 import hashlib
 import struct
 
-from primitives import mac, open_extended, seal, seal_extended, sign, verify
+from primitives import mac, open_extended, seal_extended, sign, verify
+from sealed import aead
 
 ALL_NODES = 0xFFFFFFFF
 DATA = 0x10
@@ -34,9 +35,10 @@ def associated(src: int, dst: int, header: bytes) -> bytes:
     return struct.pack(">IIB", src, dst, DATA) + header
 
 
-def data(key: bytes, src: int, dst: int, receiver: int, counter: int, payload: bytes) -> bytes:
+def data(number: int, key: bytes, src: int, dst: int, receiver: int, counter: int, payload: bytes) -> bytes:
+    """E-DATA under an AEAD of S19."""
     header = struct.pack(">BBBBIQ", 0xC8, 4, 0, 0, receiver, counter)
-    return header + seal(key, counter, associated(src, dst, header), payload)
+    return header + aead(number)[0](key, counter, associated(src, dst, header), payload)
 
 
 def _nonce(src: int, boot: bytes, sequence: int) -> bytes:

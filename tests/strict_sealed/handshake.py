@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import endtoend
 import sealed
-from primitives import mac, open_, public, seal, verify
+from primitives import mac, public, verify
 
-CHACHA = 1
+CHACHA, AES = 1, 2
 COUNTER_LIMIT = 2**44
 WINDOW, LEAP = 8_192, 2**24
 # Keys that agree on nothing (S13), as little-endian numbers without their top bit.
@@ -42,6 +42,8 @@ class Local:
     x25519: bytes
     ed25519: bytes
     boot: bytes
+    # What it offers to seal with, best first (S19).
+    aeads: tuple[int, ...] = (CHACHA,)
 
     def __post_init__(self):
         self.s = public(self.x25519)
@@ -202,15 +204,15 @@ class Half:
             raise Refused("another's netid")
         return Remote(netid, s, v, found[10])
 
-    def session(self, receiver: int, remote: Remote) -> "Session":
+    def session(self, receiver: int, aead: int, remote: Remote) -> "Session":
         ours, theirs = (self.index, receiver) if self.is_initiator else (receiver, self.index)
         keys = [
-            sealed.derive(key, self.scope.info + struct.pack(">BII", CHACHA, ours, theirs))
+            sealed.derive(key, self.scope.info + struct.pack(">BII", aead, ours, theirs))
             for key in self.noise.split()
         ]
         if not self.is_initiator:
             keys.reverse()
-        return Session(self.scope, self.index, receiver, *keys, remote)
+        return Session(self.scope, aead, (self.index, receiver), *keys, remote)
 
 
 class Initiator(Half):
@@ -218,7 +220,7 @@ class Initiator(Half):
 
     def __init__(self, local: Local, scope, index: int, called: int):
         super().__init__(local, scope, index, index, True)
-        payload = sealed.record(1, bytes([CHACHA])) + sealed.record(5, b"\1")
+        payload = sealed.record(1, bytes(local.aeads)) + sealed.record(5, b"\1")
         payload += sealed.record(7, struct.pack(">I", called))
         self.datagram = scope.init(index, self.noise.write(sealed.FIRST, payload))
 
@@ -232,11 +234,12 @@ class Initiator(Half):
         if receiver != self.index:
             raise Refused("index")
         found = self.read(2, message)
-        if found[3] != bytes([CHACHA]):
+        aead = found[3][0]
+        if aead not in self.local.aeads:
             raise Refused("an AEAD that was not offered")
         remote = self.remote(found)
         fin = self.scope.answer(3, self.index, sender, self.noise.write(sealed.THIRD, self.own()))
-        return fin, self.session(sender, remote)
+        return fin, self.session(sender, aead, remote)
 
 
 class Responder(Half):
@@ -250,9 +253,11 @@ class Responder(Half):
         called = int.from_bytes(found.get(7, b""), "big")
         if called not in (0, local.netid):
             raise Refused("another is called")
-        if CHACHA not in found[1]:
+        common = [aead for aead in found[1] if aead in local.aeads]
+        if not common:
             raise Refused("no common AEAD")
-        payload = sealed.record(3, bytes([CHACHA])) + sealed.record(5, b"\1") + self.own()
+        self.aead = common[0]
+        payload = sealed.record(3, bytes([self.aead])) + sealed.record(5, b"\1") + self.own()
         self.ephemeral = self.noise.re
         self.datagram = scope.answer(2, index, sender, self.noise.write(sealed.SECOND, payload))
 
@@ -262,7 +267,7 @@ class Responder(Half):
         if (sender, receiver) != (self.receiver, self.index):
             raise Refused("index")
         found = self.read(3, message)
-        session = self.session(sender, self.remote(found))
+        session = self.session(sender, self.aead, self.remote(found))
         self.fin = datagram
         return session
 
@@ -277,15 +282,17 @@ def link_form(datagram: bytes, flags: int = 1) -> None:
 class Session:
     """Two keys, two indices, two counters (S20 to S23)."""
 
-    def __init__(self, scope, local: int, remote_index: int, sends: bytes, receives: bytes, remote: Remote):
-        self.scope, self.local, self.index, self.remote = scope, local, remote_index, remote
+    def __init__(self, scope, aead: int, indices: tuple[int, int], sends: bytes, receives: bytes, remote: Remote):
+        self.scope, self.aead, self.remote = scope, aead, remote
+        self.local, self.index = indices
+        self._seal, self._open = sealed.aead(aead)
         self.sends, self.receives = sends, receives
         self.counter, self.highest, self.opened = 0, -1, set()
 
     def seal(self, text: bytes, flags: int = 0) -> bytes:
         kind = 5 if self.scope.first == 0xAE else 4
         header = struct.pack(">BBBBIQ", self.scope.first, kind, flags, 0, self.index, self.counter)
-        sealed_ = seal(self.sends, self.counter, self.scope.associated(header, True), text)
+        sealed_ = self._seal(self.sends, self.counter, self.scope.associated(header, True), text)
         self.counter += 1
         return header + sealed_
 
@@ -297,7 +304,7 @@ class Session:
         if counter in self.opened or counter <= self.highest - WINDOW:
             raise Refused("replayed")
         try:
-            text = open_(self.receives, counter, self.scope.associated(header, False), datagram[16:])
+            text = self._open(self.receives, counter, self.scope.associated(header, False), datagram[16:])
         except ValueError as error:
             raise Refused("forged") from error
         if counter > self.highest + LEAP:

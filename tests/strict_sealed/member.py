@@ -102,7 +102,8 @@ class Member:
 
     def _link_up(self, endpoint, channel: Channel) -> None:
         netid = channel.current.remote.netid
-        self.report({"event": "link", "netid": name(netid), "endpoint": str(endpoint)})
+        aead = channel.current.aead
+        self.report({"event": "link", "netid": name(netid), "endpoint": str(endpoint), "aead": aead})
         self.say_on(endpoint, self.message(HELLO, netid, flags=NO_FORWARD))
         # Neighbors complete a handshake between ends at once (S68).
         self._end(netid).dial(self.clock())
@@ -219,14 +220,14 @@ class Member:
 
             self.ends[netid] = Channel(
                 self.local, self.end_indices, scope, lambda payload: self._send_to(netid, payload),
-                lambda _channel: self._end_up(netid),
+                lambda channel: self._end_up(netid, channel),
                 called=netid, retry=END_RETRY, lifetime=END_LIFETIME,
             )
         return self.ends[netid]
 
-    def _end_up(self, netid: int) -> None:
+    def _end_up(self, netid: int, channel: Channel) -> None:
         self.ways.pop(netid, None)
-        self.report({"event": "end", "netid": name(netid)})
+        self.report({"event": "end", "netid": name(netid), "aead": channel.current.aead})
 
     def _send_to(self, netid: int, payload: bytes) -> None:
         """Over the neighbor's link alone, or the way that its E-INIT came; else to all links."""

@@ -9,6 +9,7 @@ import hashlib
 import hmac
 import struct
 
+import aes
 from primitives import blake3, mac, open_, public, seal, sign, verifying, x25519
 
 # Noise_XXpsk0_25519_ChaChaPoly_BLAKE2s (revision 34)
@@ -270,6 +271,11 @@ def session_key(split: bytes, aead: int, initiator: int, responder: int) -> byte
     return derive(split, b"link-aead v1" + struct.pack(">BII", aead, initiator, responder))
 
 
-def link(key: bytes, receiver: int, counter: int, frames: bytes) -> bytes:
+def aead(number: int):
+    """What seals and what opens under an AEAD of S19: (key, counter, associated data, bytes)."""
+    return {1: (seal, open_), 2: (aes.seal, aes.open_)}[number]
+
+
+def link(number: int, key: bytes, receiver: int, counter: int, frames: bytes) -> bytes:
     header = struct.pack(">BBBBIQ", 0xAE, 5, 0, 0, receiver, counter)
-    return header + seal(key, counter, header, frames)
+    return header + aead(number)[0](key, counter, header, frames)

@@ -15,7 +15,7 @@ import time
 
 import sealed
 from endtoend import ALL_NODES
-from handshake import Local
+from handshake import AES, CHACHA, Local
 from member import Member, name
 from packet import echo_request
 
@@ -34,6 +34,7 @@ def arguments(argv=None) -> argparse.Namespace:
     add("--netid", type=lambda text: int(text, 16), required=True, metavar="HEX")
     add("--listen", type=endpoint, required=True, metavar="ADDR:PORT")
     add("--peer", type=endpoint, default=[], action="append", metavar="ADDR:PORT", help="dialed; repeatable")
+    add("--aes", action="store_true", help="offer AES-256-GCM first, as whoever has instructions for it")
     add("--log", required=True, metavar="FILE")
     add("--duration", type=float, default=60.0, metavar="SECONDS")
     return parser.parse_args(argv)
@@ -72,8 +73,9 @@ def main() -> int:
 
     with open(options.token, encoding="ascii") as file:
         mesh = sealed.Mesh(sealed.token(file.read().strip())["secret"])
+    aeads = (AES, CHACHA) if options.aes else (CHACHA,)
     boot = struct.pack(">I4s", int(time.time()), os.urandom(4))
-    local = Local(mesh, options.netid, os.urandom(32), os.urandom(32), boot)
+    local = Local(mesh, options.netid, os.urandom(32), os.urandom(32), boot, aeads)
     sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     sock.setblocking(False)
     sock.bind(options.listen)

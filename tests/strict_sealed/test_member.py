@@ -5,14 +5,16 @@ import unittest
 
 import packet
 import sealed
-from handshake import LinkScope, Local
+from handshake import AES, CHACHA, LinkScope, Local
 from member import DATA, Member
 
 MESH = sealed.Mesh(bytes(range(32)))
 
 
 def local(netid: int) -> Local:
-    return Local(MESH, netid, bytes([netid]) * 32, bytes([netid + 100]) * 32, struct.pack(">II", 1, netid))
+    """Those with an even netid have AES instructions, say."""
+    aeads = (AES, CHACHA) if netid % 2 == 0 else (CHACHA,)
+    return Local(MESH, netid, bytes([netid]) * 32, bytes([netid + 100]) * 32, struct.pack(">II", 1, netid), aeads)
 
 
 class Net:
@@ -71,6 +73,21 @@ class Members(unittest.TestCase):
         net.run(1)
         self.assertEqual(len(net.data(1)), 1)
         self.assertEqual(len(net.data(2)), 1)
+
+    def test_two_that_have_instructions_for_aes_seal_with_it_and_others_do_not(self):
+        net = Net([(2, 4), (4, 5)])
+        net.run(1)
+        for near, far in ((2, 4), (4, 2), (5, 4), (4, 5)):
+            net.members[near].send_data(far, b"\xcfhi")
+        net.run(1)
+        aeads = {
+            (e["event"], near, int(e["netid"], 16)): e["aead"]
+            for near, events in net.events.items() for e in events if e["event"] in ("link", "end")
+        }
+        for kind in ("link", "end"):
+            self.assertEqual((aeads[kind, 2, 4], aeads[kind, 4, 2]), (AES, AES))
+            self.assertEqual((aeads[kind, 5, 4], aeads[kind, 4, 5]), (CHACHA, CHACHA))
+        self.assertEqual((len(net.data(2)), len(net.data(4)), len(net.data(5))), (1, 2, 1))
 
     def test_ends_of_a_line_speak_over_a_relay_that_sees_only_c8(self):
         net = Net([(1, 2), (2, 3)])

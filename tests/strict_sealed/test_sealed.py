@@ -65,34 +65,37 @@ class Keys(unittest.TestCase):
 
 
 class Handshake(unittest.TestCase):
-    scene = scenes("handshake.txt")["with ChaCha20-Poly1305"]
-
-    def noise(self, name, initiator):
+    def noise(self, scene, name, initiator):
         static = field(KEYS[name], "x25519_secret")
-        ephemeral = field(self.scene, f"{'initiator' if initiator else 'responder'}_ephemeral_secret")
+        ephemeral = field(scene, f"{'initiator' if initiator else 'responder'}_ephemeral_secret")
         start = sealed.prologue(field(MESH, "mesh_id"), 0x0A0B0C0D)
         return sealed.Noise(field(MESH, "link_psk"), start, static, ephemeral, initiator)
 
     def test_both_sides_arrive_at_the_same_bytes_and_keys(self):
+        for scene in scenes("handshake.txt").values():
+            self.shake(scene, int(scene["aead"]))
+
+    def shake(self, scene, aead):
         mac1 = field(MESH, "mac1_key")
-        near, far = self.noise("a node", True), self.noise("another node", False)
+        near, far = self.noise(scene, "a node", True), self.noise(scene, "another node", False)
         a, b = KEYS["a node"], KEYS["another node"]
         ours, theirs = 0x0A0B0C0D, 0x01020304
 
         # INIT: offer, policy, the netid that is called.
-        payload = sealed.record(1, b"\1") + sealed.record(5, b"\1") + sealed.record(7, field(b, "netid"))
+        payload = sealed.record(1, bytes(range(aead, 0, -1))) + sealed.record(5, b"\1")
+        payload += sealed.record(7, field(b, "netid"))
         message = near.write(sealed.FIRST, payload)
-        self.assertEqual(sealed.init(mac1, ours, message), field(self.scene, "init"))
+        self.assertEqual(sealed.init(mac1, ours, message), field(scene, "init"))
         self.assertEqual(far.read(sealed.FIRST, message), payload)
 
         # RESP: choice, policy, netid, binding, where the initiator is seen, boot.
         seen = bytes(10) + b"\xff\xff" + bytes([192, 0, 2, 5]) + struct.pack(">H", 44204)
-        payload = sealed.record(3, b"\1") + sealed.record(5, b"\1") + sealed.record(9, field(b, "netid"))
+        payload = sealed.record(3, bytes([aead])) + sealed.record(5, b"\1") + sealed.record(9, field(b, "netid"))
         payload += sealed.record(13, field(b, "binding")) + sealed.record(6, seen)
         payload += sealed.record(10, struct.pack(">II", 1, 0x80))
         message = far.write(sealed.SECOND, payload)
-        self.assertEqual(sealed.answer(mac1, 2, theirs, ours, message), field(self.scene, "resp"))
-        self.assertEqual(sealed.records(near.read(sealed.SECOND, message))[3], b"\1")
+        self.assertEqual(sealed.answer(mac1, 2, theirs, ours, message), field(scene, "resp"))
+        self.assertEqual(sealed.records(near.read(sealed.SECOND, message))[3], bytes([aead]))
         self.assertEqual(near.rs, field(b, "s"))
 
         # FIN: netid, binding, where the responder is seen, boot.
@@ -100,20 +103,21 @@ class Handshake(unittest.TestCase):
         payload = sealed.record(9, field(a, "netid")) + sealed.record(13, field(a, "binding"))
         payload += sealed.record(6, seen) + sealed.record(10, struct.pack(">II", 1, 0x40))
         message = near.write(sealed.THIRD, payload)
-        self.assertEqual(sealed.answer(mac1, 3, ours, theirs, message), field(self.scene, "fin"))
+        self.assertEqual(sealed.answer(mac1, 3, ours, theirs, message), field(scene, "fin"))
         self.assertEqual(far.read(sealed.THIRD, message), payload)
         self.assertEqual(far.rs, field(a, "s"))
 
         # The session: a message one way, a keepalive the other.
         self.assertEqual(near.split(), far.split())
-        first, second = (sealed.session_key(key, 1, ours, theirs) for key in near.split())
-        hello = field(self.scene, "message")
+        first, second = (sealed.session_key(key, aead, ours, theirs) for key in near.split())
+        hello = field(scene, "message")
         frames = struct.pack(">H", len(hello)) + hello
         for counter in (0, 1):
-            made = sealed.link(first, theirs, counter, frames)
-            self.assertEqual(made, field(self.scene, f"link_{counter}_of_initiator"))
-        keepalive = field(self.scene, "keepalive_of_responder")
-        self.assertEqual(primitives.open_(second, 0, keepalive[:16], keepalive[16:]), b"\x80\1\0\0")
+            made = sealed.link(aead, first, theirs, counter, frames)
+            self.assertEqual(made, field(scene, f"link_{counter}_of_initiator"))
+        keepalive = field(scene, "keepalive_of_responder")
+        opened = sealed.aead(aead)[1](second, 0, keepalive[:16], keepalive[16:])
+        self.assertEqual(opened, b"\x80\1\0\0")
 
 
 class Reading(unittest.TestCase):
@@ -144,7 +148,10 @@ class Ends(unittest.TestCase):
     src, dst, ours, theirs = 0x2A, 0x07, 0x0A0B0C0D, 0x01020304
 
     def test_both_ends_arrive_at_the_same_payloads(self):
-        scene = scenes("endtoend.txt")["with ChaCha20-Poly1305"]
+        for scene in scenes("endtoend.txt").values():
+            self.shake(scene, int(scene["aead"]))
+
+    def shake(self, scene, aead):
         mac1, mesh_id = field(MESH, "end_to_end_mac1_key"), field(MESH, "mesh_id")
         a, b = KEYS["a node"], KEYS["another node"]
         start = endtoend.prologue(mesh_id, self.src, self.dst, self.ours)
@@ -155,11 +162,11 @@ class Ends(unittest.TestCase):
             return sealed.Noise(field(MESH, "end_to_end_psk"), start, static, ephemeral, side == "initiator")
 
         near, far = noise(a, "initiator"), noise(b, "responder")
-        payload = sealed.record(1, b"\1") + sealed.record(5, b"\1") + sealed.record(7, field(b, "netid"))
+        payload = sealed.record(1, bytes(range(aead, 0, -1))) + sealed.record(5, b"\1") + sealed.record(7, field(b, "netid"))
         message = near.write(sealed.FIRST, payload)
         self.assertEqual(endtoend.init(mac1, self.src, self.dst, self.ours, message), field(scene, "init"))
         self.assertEqual(far.read(sealed.FIRST, message), payload)
-        payload = sealed.record(3, b"\1") + sealed.record(5, b"\1") + sealed.record(9, field(b, "netid"))
+        payload = sealed.record(3, bytes([aead])) + sealed.record(5, b"\1") + sealed.record(9, field(b, "netid"))
         payload += sealed.record(13, field(b, "binding")) + sealed.record(10, struct.pack(">II", 1, 0x80))
         message = far.write(sealed.SECOND, payload)
         made = endtoend.answer(mac1, self.dst, self.src, 2, self.theirs, self.ours, message)
@@ -171,12 +178,12 @@ class Ends(unittest.TestCase):
         made = endtoend.answer(mac1, self.src, self.dst, 3, self.ours, self.theirs, message)
         self.assertEqual(made, field(scene, "fin"))
         self.assertEqual(far.read(sealed.THIRD, message), payload)
-        info = endtoend.INFO + struct.pack(">BII", 1, self.ours, self.theirs)
+        info = endtoend.INFO + struct.pack(">BII", aead, self.ours, self.theirs)
         first, second = (sealed.derive(key, info) for key in near.split())
         packet = field(scene, "payload")
-        made = endtoend.data(first, self.src, self.dst, self.theirs, 0, packet)
+        made = endtoend.data(aead, first, self.src, self.dst, self.theirs, 0, packet)
         self.assertEqual(made, field(scene, "data_of_initiator"))
-        made = endtoend.data(second, self.dst, self.src, self.ours, 0, packet)
+        made = endtoend.data(aead, second, self.dst, self.src, self.ours, 0, packet)
         self.assertEqual(made, field(scene, "data_of_responder"))
 
     def test_broadcasts_signed_and_not(self):
@@ -234,15 +241,16 @@ class Files(unittest.TestCase):
 
 class Session(unittest.TestCase):
     def test_from_the_keys_of_split_to_a_datagram(self):
-        scene = scenes("session.txt")["ChaCha20-Poly1305"]
-        keys = [
-            sealed.session_key(field(scene, f"split_{side}"), 1, 0x0A0B0C0D, 0x01020304)
-            for side in ("initiator", "responder")
-        ]
-        self.assertEqual(keys, [field(scene, "key_of_initiator"), field(scene, "key_of_responder")])
-        for counter in (0, 1):
-            made = sealed.link(keys[0], 0x01020304, counter, b"\0\2hi")
-            self.assertEqual(made, field(scene, f"link_{counter}"))
+        for scene in scenes("session.txt").values():
+            aead = int(scene["aead"])
+            keys = [
+                sealed.session_key(field(scene, f"split_{side}"), aead, 0x0A0B0C0D, 0x01020304)
+                for side in ("initiator", "responder")
+            ]
+            self.assertEqual(keys, [field(scene, "key_of_initiator"), field(scene, "key_of_responder")])
+            for counter in (0, 1):
+                made = sealed.link(aead, keys[0], 0x01020304, counter, b"\0\2hi")
+                self.assertEqual(made, field(scene, f"link_{counter}"))
 
 
 class Adversary(unittest.TestCase):
@@ -258,7 +266,7 @@ class Adversary(unittest.TestCase):
         for ours, theirs, first in ((0x01020304, 0x0A0B0C0D, 0x10), (0x05060708, 0x0E0F0001, 0x18)):
             splits = (bytes(range(at, at + 32)) for at in (first, first + 32))
             keys = [sealed.session_key(split, 1, ours, theirs) for split in splits]
-            self.sessions[ours] = handshake.Session(self.scope, ours, theirs, *keys, None)
+            self.sessions[ours] = handshake.Session(self.scope, 1, (ours, theirs), *keys, None)
 
     def outcome(self, datagram: bytes) -> str:
         if datagram[:1] == b"\xac":
