@@ -79,7 +79,7 @@ impl Local {
         // One that is lost, or crosses the other side's, must not bring the current one back.
         let takes_next = match is_up {
             true => tries % 3 < 2,
-            false => self.prefers_next == (tries % 2 == 0),
+            false => self.prefers_next == tries.is_multiple_of(2),
         };
         match &self.next {
             Some(next) if takes_next => next,

@@ -227,3 +227,23 @@ fn a_next_secret_that_is_taken_back_leaves_all_as_it_was() {
     assert!(trio.epochs().iter().all(|epoch| *epoch == 0));
     assert_eq!((trio.unsealed, trio.arrived()), (0, trio.sent));
 }
+
+#[test]
+fn a_node_that_starts_in_the_middle_of_a_change_goes_on_with_it() {
+    let (mut near, mut far) = (near(), far());
+    far.links.set_secrets(NOW, keys(0), Some(keys(1)));
+    let mut local = node(1, 10, NEAR, true);
+    local.next = Some(keys(1).into());
+    let random = ChaCha12Rng::from_seed([10; 32]);
+    near.links = Links::new(NOW, local, Timers::default(), KeyedHasher(1, 2), random);
+    let to = far.path;
+    near.links.send(NOW, &to, &hello(NEAR));
+    settle(NOW, &mut near, &mut far);
+    assert!(near.is_up(&far));
+    near.links.handle_timeout(NOW);
+    settle(NOW, &mut near, &mut far);
+    for end in [&near, &far] {
+        let rotation = end.links.rotation().unwrap();
+        assert_eq!((rotation.using, rotation.neighbors), (1, 1));
+    }
+}
