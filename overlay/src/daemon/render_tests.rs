@@ -223,7 +223,6 @@ fn a_node_that_prefers_sealed_links_says_for_how_long_and_how_many_are_not() {
     );
     let links = " 2 nodes never plain again, 1 plain link, no bridge between them\n";
     assert!(page.contains(links), "{page}");
-    assert!(page.lines().all(|line| line.len() <= WIDTH), "{page}");
     (prefer.remaining_seconds, prefer.bridge) = (0, "on".into());
     report.prefer = Some(prefer);
     assert!(status(&report).contains("  sealed only, since 30 days are over"));
