@@ -1,6 +1,6 @@
 //! Other rules of who comes up, and another certificate, while links are up (SEALED.md S96).
 
-use super::Links;
+use super::{Entry, Links, SHUTDOWN};
 use crate::seal::identity::verify_certificate;
 use crate::seal::members::{Claim, Refusal, Trusted};
 use crate::seal::payload::Remote;
@@ -43,6 +43,16 @@ impl Links {
             .collect();
         for (id, why) in &refused {
             self.leave_one(now, *id, why.reason());
+        }
+        // Whom the former rules refused need not wait for the next step of a long schedule.
+        let dialing = |entry: &Entry| entry.peer.is_dialing() && entry.peer.current().is_none();
+        let anew: Vec<_> = self
+            .peers
+            .iter()
+            .filter_map(|(id, entry)| dialing(entry).then_some(*id))
+            .collect();
+        for id in anew {
+            self.leave_one(now, id, SHUTDOWN);
         }
         refused.len()
     }
