@@ -59,6 +59,9 @@ const DATAGRAM: u32 = 512;
 pub const OPENED: f64 = 2.0;
 /// A share is settled this often at most.
 const INTERVAL: Duration = Duration::from_millis(1);
+/// What was brought counts for about so many times of settling: long enough that a burst of who sends
+/// little is not taken for a flood.
+const MEMORY: u64 = 16;
 /// Without a word of the buffer for so long the flood is over.
 const OVER: Duration = Duration::from_millis(500);
 /// How full the buffer is kept while saturated.
@@ -72,6 +75,11 @@ const DAMPING: f64 = 1.0;
 /// The smallest part. A flood that leaves no time for even that is dropped by the kernel: taking
 /// less would end in taking nothing, since what is dropped here was received before.
 const LEAST: f64 = 1.0 / 32.0;
+
+/// What is left of it at the next settling; in the end nothing.
+const fn fade(brought: u64) -> u64 {
+    brought * (MEMORY - 1) / MEMORY
+}
 
 /// No part that is divided by is smaller.
 const SMALLEST: f64 = 1e-6;
@@ -205,6 +213,8 @@ pub struct Fair {
     neighbors: Vec<Neighbor>,
     /// The one that was looked for last.
     last: usize,
+    /// What came of late that is no neighbor's, and is thrown away at little cost.
+    strange: u64,
     scratch: Vec<f64>,
 }
 
@@ -221,6 +231,7 @@ impl Fair {
             filled: 0.0,
             neighbors,
             last: 0,
+            strange: 0,
             scratch: Vec::with_capacity(1 + NEIGHBORS + PLACES),
         }
     }
@@ -260,6 +271,11 @@ impl Fair {
         let neighbor = &mut self.neighbors[place];
         neighbor.brought += u64::from(cost);
         !is_sealed || neighbor.opened.takes(cost)
+    }
+
+    /// Notes a datagram of `bytes` that no neighbor brought, or that is not for the data path.
+    pub fn stranger(&mut self, bytes: u32) {
+        self.strange += u64::from(bytes.saturating_add(DATAGRAM));
     }
 
     /// Whether a message of `bytes` of `origin` that the neighbor `via` brought is to be handled.
@@ -304,16 +320,20 @@ impl Fair {
     /// Nothing is dropped any more.
     fn end(&mut self) {
         self.settled_at = None;
+        self.strange = 0;
         self.neighbors.iter_mut().for_each(Neighbor::reset);
     }
 
-    /// Divides what can be taken; everything if there is room, or nobody to keep room for.
+    /// Divides what can be taken; everything if there is room, nobody to keep room for, or if most of
+    /// what comes is of no neighbor.
     fn divide(&mut self, has_room: bool) {
         let brought: u64 = self.neighbors.iter().map(|n| n.brought).sum();
         let sources = self.neighbors.iter_mut().flat_map(Neighbor::all);
         let contenders = sources.filter(|source| source.brought > 0).count();
-        let is_all = has_room || contenders < 2;
-        if contenders < 2 {
+        // Taking less of what neighbors bring makes no room for what is not theirs.
+        let is_vain = contenders < 2 || self.strange > brought;
+        let is_all = has_room || is_vain;
+        if is_vain {
             self.part = 1.0;
         }
         self.scratch.clear();
@@ -348,11 +368,11 @@ impl Fair {
                 source
                     .part
                     .set(if brings <= share { 1.0 } else { share / brings });
-                // Half of what was counts on: one turn brings few datagrams.
-                source.brought /= 2;
+                source.brought = fade(source.brought);
             }
-            neighbor.brought /= 2;
+            neighbor.brought = fade(neighbor.brought);
         }
+        self.strange = fade(self.strange);
     }
 
     /// The neighbor's place, made if there is room: 0 for all others.

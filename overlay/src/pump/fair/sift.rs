@@ -53,10 +53,12 @@ impl Sieve {
             let is_link = SealedKind::of(datagram) == Ok(SealedKind::Link);
             let header = LinkHeader::parse(datagram).ok().filter(|_| is_link);
             // What no session opens costs nothing more, and is counted as what it is.
+            let bytes = datagram.len() as u32;
             let Some(opens) = header.and_then(|header| sessions.opens(header.receiver)) else {
+                fair.stranger(bytes);
                 return Ok(());
             };
-            match fair.opens(by.now, opens.netid, datagram.len() as u32) {
+            match fair.opens(by.now, opens.netid, bytes) {
                 true => Ok(()),
                 false => Err(by.neighbors.link_of(opens.netid)),
             }
@@ -73,13 +75,17 @@ impl Sieve {
             let link = by.neighbors.find(&message.path.endpoint);
             let link = link.and_then(|index| by.neighbors.links().get(usize::from(index)));
             let bytes = datagram.len() as u32;
-            // Strangers share one share.
-            let via = link.map_or(NetId::ANY, |link| link.netid);
+            let Some(entry) = link else {
+                if in_clear {
+                    fair.stranger(bytes);
+                }
+                return Ok(());
+            };
             if in_clear {
-                fair.opens(by.now, via, bytes);
+                fair.opens(by.now, entry.netid, bytes);
             }
             let origin = Header::parse(datagram).map_or(NetId::ANY, |header| header.src);
-            match fair.takes(by.now, via, origin, bytes) {
+            match fair.takes(by.now, entry.netid, origin, bytes) {
                 true => Ok(()),
                 false => Err(link),
             }

@@ -285,6 +285,53 @@ fn a_burst_that_is_over_when_it_is_known_brings_no_shares() {
 }
 
 #[test]
+fn where_most_of_what_comes_is_of_strangers_no_neighbor_loses_anything() {
+    let mut fair = Fair::new(true);
+    fair.settle(Instant::ZERO, 1.0, true);
+    let mut now = Instant::ZERO;
+    let mut lost = 0;
+    for _ in 0..50 {
+        for via in [FRIEND, RELAY] {
+            for _ in 0..40 {
+                let taken = fair.opens(now, via, LEN) && fair.takes(now, via, via, LEN);
+                lost += u32::from(!taken);
+            }
+        }
+        for _ in 0..100 {
+            fair.stranger(LEN);
+        }
+        now = now + INTERVAL;
+        // Whatever is taken, the buffer stays full.
+        fair.settle(now, 1.0, true);
+    }
+    assert_eq!(lost, 0);
+}
+
+#[test]
+fn a_burst_of_who_sends_little_is_no_flood() {
+    let mut fair = Fair::new(true);
+    fair.heard(Instant::ZERO, FRIEND, FRIEND);
+    fair.settle(Instant::ZERO, 0.6, true);
+    let mut now = Instant::ZERO;
+    let mut taken = 0;
+    for turn in 1..=200 {
+        for _ in 0..640 {
+            let _ = fair.opens(now, INSIDER, LEN) && fair.takes(now, INSIDER, INSIDER, LEN);
+        }
+        // As much as its share of ten turns, at once.
+        for _ in 0..if turn % 20 == 0 { 100 } else { 0 } {
+            let is_taken = fair.opens(now, FRIEND, LEN) && fair.takes(now, FRIEND, FRIEND, LEN);
+            taken += usize::from(is_taken);
+        }
+        now = now + INTERVAL;
+        // Full enough that a twentieth is taken in the end, and then steady.
+        let filled = if fair.part > 0.05 { 0.9 } else { 0.5 };
+        fair.settle(now, filled, false);
+    }
+    assert_eq!(taken, 1_000);
+}
+
+#[test]
 fn tables_are_bounded_and_who_is_beyond_them_shares_a_share() {
     let mut fair = Fair::new(false);
     let room = fair.neighbors.capacity();
