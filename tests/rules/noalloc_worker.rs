@@ -61,8 +61,9 @@ fn through(mode: Mode, rig: Rig, kernel: &OffloadHandle) {
         Mode::Tun => packet.into(),
         Mode::Tap => super_frame((mac(ME), mac(PEER)), &packet).into(),
     };
-    // The loop-detect beacon: at first, and hurried since the same frames come again.
-    let beacons = if mode == Mode::Tap { 10 } else { 0 };
+    // The loop-detect beacon: at first, and hurried since the same frames come again; the more the
+    // longer the turns take. Packets that are not merged are that many in each turn.
+    let beacons = if mode == Mode::Tap { PACKETS as u64 } else { 0 };
     let mut merged = 0;
     rig.run(
         || assert!(kernel.inject(&whole)),

@@ -268,7 +268,7 @@ fn every_number_of_the_sealed_constants_is_the_codes() {
             format!(
                 "{}/s; {}/s; {}",
                 broadcast::PER_ORIGIN,
-                n(broadcast::IN_ALL as usize),
+                n(IN_ALL as usize),
                 power(sealed::COUNTER_LIMIT)
             ),
         ),

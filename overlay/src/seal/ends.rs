@@ -25,6 +25,7 @@ use crate::budget::{Bucket, Buckets, Rate};
 use crate::keyed::KeyedHasher;
 use crate::seal::effect::{Effect, Effects, Event, Indices, Owned, PeerId, Turn};
 use crate::seal::handshake::{Scope, check_init_of};
+use crate::seal::links::SHUTDOWN;
 use crate::seal::local::Local;
 use crate::seal::members::{Claim, Refusal};
 use crate::seal::payload::Remote;
@@ -348,10 +349,18 @@ impl Ends {
         }
     }
 
+    /// Other rules of who comes up are in force: what is under way begins anew, since those before may
+    /// have refused it.
+    pub fn begin_all_anew(&mut self, now: Instant, with: Membership<'_>) {
+        let netids: Vec<NetId> = self.by_netid.keys().copied().collect();
+        for netid in netids {
+            self.begin_anew(now, with, netid);
+        }
+    }
+
     /// What kept this node from coming up is gone: a handshake that is under way with it, and that may be
     /// repeated only in minutes, begins anew. What waits for it waits on.
     pub fn begin_anew(&mut self, now: Instant, with: Membership<'_>, netid: NetId) {
-        const SHUTDOWN: u8 = 0;
         let Some(&id) = self.by_netid.get(&netid) else {
             return;
         };
@@ -641,7 +650,6 @@ impl Ends {
             .filter_map(|(id, entry)| Some((used(entry)?, *id)))
             .min();
         if let Some((_, id)) = oldest {
-            const SHUTDOWN: u8 = 0;
             if let Some(entry) = self.peers.get(&id) {
                 self.near.remove(&entry.netid);
             }

@@ -56,7 +56,9 @@ const ENDPOINTS: usize = 2_048;
 /// started anew comes up while its former links fade.
 pub const ENDPOINTS_PER_KEY: usize = 8;
 
-/// Why a session is closed (S24).
+/// Why a session is closed (S24): this node leaves, or begins anew.
+pub const SHUTDOWN: u8 = 0;
+/// Why a session is closed (S24): somebody else takes its place.
 pub const REPLACED: u8 = 2;
 
 /// What the caller is to do, in order.
@@ -334,7 +336,6 @@ impl Links {
 
     /// Tells every far end that we leave.
     pub fn leave(&mut self, now: Instant) {
-        const SHUTDOWN: u8 = 0;
         let all: Vec<PeerId> = self.peers.keys().copied().collect();
         for id in all {
             self.with(now, id, |peer, turn| peer.leave(turn, SHUTDOWN, |_| {}));

@@ -127,6 +127,7 @@ impl Driver {
         }
         self.note_own_grant(now);
         self.leave_refused_ends(now);
+        self.with_ends(|ends, with| ends.begin_all_anew(now, with));
         tracing::info!(changed = ?report.changed, closed = report.closed, "files were read again, as asked");
         report
     }

@@ -155,21 +155,24 @@ fn a_smaller_mtu_behind_a_router_is_learned_and_costs_the_other_neighbor_nothing
         path(FIRST, address_of(&far.sockets, FIRST)),
         path(FIRST, address_of(&other.sockets, FIRST)),
     ]);
-    // The first datagrams are lost in the router, which says so.
-    for _ in 0..10 {
+    // The first datagrams are lost in the router, which says so, sooner or later.
+    let mut sent = 0;
+    let fragmented = || stats(&neighbors, 0).fragmented.load(Relaxed);
+    while fragmented() < 5 && sent < 500 {
         near.flush(&neighbors, &[&[5; 1_400]]);
         std::thread::sleep(Wait::from_millis(20));
+        sent += 1;
     }
-    let fragmented = stats(&neighbors, 0).fragmented.load(Relaxed);
-    assert!((5..=9).contains(&fragmented), "{fragmented}");
-    assert_eq!(far.settle(FIRST) as u64, fragmented);
+    assert_eq!(fragmented(), 5);
+    assert!(sent > 5, "the first was not lost");
+    assert_eq!(far.expect(FIRST, 5).len(), 5);
     // From then on none is.
     for _ in 0..100 {
         near.flush(&neighbors, &[&[5; 1_400], &[6; 100]]);
         std::thread::sleep(Wait::from_millis(1));
     }
     assert_eq!(far.expect(FIRST, 200).len(), 200);
-    assert_eq!(other.expect(FIRST, 210).len(), 210);
+    assert_eq!(other.expect(FIRST, sent + 200).len(), sent + 200);
     assert_eq!(stats(&neighbors, 1).tx_errors.load(Relaxed), 0);
     assert_eq!(stats(&neighbors, 1).fragmented.load(Relaxed), 0);
 }
