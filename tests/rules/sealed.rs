@@ -199,12 +199,13 @@ fn every_number_of_the_sealed_constants_is_the_codes() {
             ),
         ),
         (
-            "pieces for a request; again; tries; not asked",
+            "pieces for a request; again; tries; not asked: silent; other",
             format!(
-                "{}; {}; {}; {}",
+                "{}; {}; {}; {}; {}",
                 pulling::WINDOW,
                 s(pulling::AGAIN),
                 pulling::TRIES,
+                s(pulling::RESTED),
                 s(pulling::BARRED)
             ),
         ),

@@ -400,7 +400,7 @@ fn a_relay_that_answers_first_under_anothers_netid_gets_nothing_and_cannot_keep_
 }
 
 #[test]
-fn a_revoked_end_is_out_of_the_whole_mesh_in_a_minute_though_relays_lose_a_fifth() {
+fn a_revoked_end_is_out_of_the_whole_mesh_within_ten_seconds_though_relays_lose_a_fifth() {
     for seed in seeds(3, 100) {
         let choices = Choices {
             certified: true,
@@ -420,9 +420,8 @@ fn a_revoked_end_is_out_of_the_whole_mesh_in_a_minute_though_relays_lose_a_fifth
         // The list begins at the far end of the line.
         world.publish_list(0, 1, &[revoked(4)]);
         assert_eq!(world.end_session(0, 4), None, "{}", world.replay());
-        // Of 300 seeds 50 % took 1.6 s, 99 % 7.6 s and one 36 s: who asks six times in vain does not
-        // ask again for 30 s (S80).
-        world.run_for(60 * SECOND);
+        // Of 1,000 seeds 50 % took 1.6 s, 99 % 6.1 s, the longest 8.6 s.
+        world.run_for(10 * SECOND);
         for node in 0..4 {
             assert_eq!(world.end_session(node, 4), None, "{}", world.replay());
         }
