@@ -62,21 +62,27 @@ impl Home {
 
     /// What a node says that is started and after two seconds killed, if it has not ended by then.
     pub(crate) fn starts(&self, name: &str) -> Output {
+        let (out, err) = (self.path("starts.out"), self.path("starts.err"));
         let mut child = command(&["up", "--log", "trace", "--config"])
             .arg(self.path(&format!("{name}.toml")))
             .arg("--control")
             .arg(self.path("c.sock"))
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
+            .stdout(fs::File::create(&out).unwrap())
+            .stderr(fs::File::create(&err).unwrap())
             .spawn()
             .unwrap();
-        let end = Instant::now() + Duration::from_secs(2);
-        while Instant::now() < end && child.try_wait().unwrap().is_none() {
+        let end = Instant::now() + Duration::from_secs(30);
+        let is_ready = || fs::read_to_string(&out).unwrap().contains("ready:");
+        while Instant::now() < end && child.try_wait().unwrap().is_none() && !is_ready() {
             std::thread::sleep(Duration::from_millis(20));
         }
         // It may have ended by itself.
         let _ = child.kill();
-        child.wait_with_output().unwrap()
+        Output {
+            status: child.wait().unwrap(),
+            stdout: fs::read(&out).unwrap(),
+            stderr: fs::read(&err).unwrap(),
+        }
     }
 
     pub(crate) fn does(&self, name: &str, line: &str, input: &str) -> String {

@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use overlay_tests::mesh::Turn;
 
 use crate::may_make_namespaces;
 
@@ -123,6 +124,7 @@ fn a_diamond_loses_nothing_through_both_breaks_within_a_minute() {
     if !may_make_namespaces() {
         return;
     }
+    let _turn = Turn::alone();
     let ground = Ground::new();
     let start = Instant::now();
     let output = ground.run(&["--topology", "diamond", "--json"]);
@@ -143,6 +145,7 @@ fn ctrl_c_ends_a_lab_and_leaves_nothing() {
     if !may_make_namespaces() {
         return;
     }
+    let _turn = Turn::beside();
     let ground = Ground::new();
     let mut lab = ground.start_streaming();
     assert_eq!(ground.processes().len(), 4);
@@ -156,6 +159,7 @@ fn a_killed_lab_leaves_nothing_either() {
     if !may_make_namespaces() {
         return;
     }
+    let _turn = Turn::beside();
     let ground = Ground::new();
     let lab = ground.start_streaming();
     assert_eq!(ground.processes().len(), 4);

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use nix::net::if_::InterfaceFlags;
 use overlay::lab::net::{Namespace, Plug, Side, Wire, Wires, ping};
+use overlay_tests::mesh::Turn;
 
 use crate::may_make_namespaces;
 
@@ -81,6 +82,7 @@ fn a_new_namespace_has_loopback_and_nothing_else() {
     if !may_make_namespaces() {
         return;
     }
+    let _turn = Turn::beside();
     let namespace = Namespace::new("alone").unwrap();
     let interfaces = namespace
         .run(|| nix::net::if_::if_nameindex().unwrap().iter().count())
@@ -96,6 +98,7 @@ fn the_callers_thread_stays_where_it_is() {
     if !may_make_namespaces() {
         return;
     }
+    let _turn = Turn::beside();
     let here = || fs::read_link("/proc/thread-self/ns/net").unwrap();
     let before = here();
     let namespace = Namespace::new("elsewhere").unwrap();
@@ -108,6 +111,7 @@ fn a_program_runs_inside_and_the_path_leads_there() {
     if !may_make_namespaces() {
         return;
     }
+    let _turn = Turn::beside();
     let namespace = Namespace::new("program").unwrap();
     let mut command = Command::new("readlink");
     command.arg("/proc/self/ns/net").stdout(Stdio::piped());
@@ -128,6 +132,7 @@ fn a_wire_carries_both_families_both_ways() {
     if !may_make_namespaces() {
         return;
     }
+    let _turn = Turn::beside();
     let pair = pair();
     assert!(answers(&pair.a, "10.64.1.2", SOON));
     assert!(answers(&pair.b, "10.64.1.1", SOON));
@@ -141,6 +146,7 @@ fn a_cut_is_silent_and_a_restored_wire_carries_again() {
     if !may_make_namespaces() {
         return;
     }
+    let _turn = Turn::beside();
     let pair = pair();
     assert!(answers(&pair.a, "10.64.1.2", SOON));
     pair.wire.cut().unwrap();
@@ -158,6 +164,7 @@ fn a_lost_carrier_is_seen_at_that_end_only() {
     if !may_make_namespaces() {
         return;
     }
+    let _turn = Turn::beside();
     let pair = pair();
     pair.wire.set_carrier(Side::A, false).unwrap();
     assert!(!has_carrier(&pair.a, "eth1"));
@@ -173,6 +180,7 @@ fn cutting_one_wire_of_two_leaves_the_other() {
     if !may_make_namespaces() {
         return;
     }
+    let _turn = Turn::beside();
     let pair = pair();
     let second = lay(&pair.wires, &pair.a, &pair.b, 2);
     pair.wire.cut().unwrap();
@@ -187,6 +195,7 @@ fn a_route_leads_through_a_machine_that_forwards() {
     if !may_make_namespaces() {
         return;
     }
+    let _turn = Turn::beside();
     let pair = pair();
     let c = Namespace::new("c").unwrap();
     lay(&pair.wires, &pair.b, &c, 2);
@@ -208,6 +217,7 @@ fn a_socket_made_inside_works_from_outside() {
     if !may_make_namespaces() {
         return;
     }
+    let _turn = Turn::beside();
     let pair = pair();
     let (sender, receiver) = sockets(&pair);
     sender.send_to(b"number 1", "10.64.1.2:4000").unwrap();
@@ -222,6 +232,7 @@ fn long_packets_vanish_on_a_wire_with_a_small_mtu() {
     if !may_make_namespaces() {
         return;
     }
+    let _turn = Turn::beside();
     let pair = pair();
     pair.wire.set_mtu(1280).unwrap();
     let (sender, receiver) = sockets(&pair);
@@ -251,6 +262,7 @@ fn dropped_namespaces_take_their_interfaces_with_them() {
     if !may_make_namespaces() {
         return;
     }
+    let _turn = Turn::beside();
     let Pair { a, b, wires, wire } = pair();
     drop((b, wires, wire));
     // The kernel removes a namespace in the background.
@@ -266,6 +278,7 @@ fn an_error_says_what_and_where() {
     if !may_make_namespaces() {
         return;
     }
+    let _turn = Turn::beside();
     let namespace = Namespace::new("a").unwrap();
     let error = namespace.set_up("eth9").unwrap_err();
     assert_eq!(error.to_string(), "cannot set up eth9 (namespace a)");

@@ -18,7 +18,7 @@ const NARROW: u32 = 1_300;
 /// What fills a packet of the device: 1,400 bytes with the headers of IPv4 and UDP.
 const FULL: usize = 1_372;
 /// How long a TCP connection may take for a megabyte.
-const MEGABYTE_WITHIN: Duration = Duration::from_secs(5);
+const MEGABYTE_WITHIN: Duration = Duration::from_secs(15);
 /// How long a search may take.
 const SEARCHED: Duration = Duration::from_secs(40);
 
@@ -155,7 +155,9 @@ fn survives_a_black_hole(family: Family) {
 
 /// Long packets vanish while nobody has looked for it, and pass once somebody has.
 fn check_overcome(mesh: &Mesh) {
-    assert!(!full_packet_passes(mesh), "no black hole");
+    // On a busy machine the search, which takes some seconds, may be over before this is sent.
+    let was_searched = || mesh.node('a').counter("fragmented") > 0;
+    assert!(!full_packet_passes(mesh) || was_searched(), "no black hole");
     wait_searched(mesh);
     assert!(full_packet_passes(mesh));
     let took = megabyte(mesh);

@@ -34,7 +34,7 @@ fn a_batch_of_one_without_offload_loses_nothing() {
     if !may_run() {
         return;
     }
-    let _turn = Turn::beside();
+    let _turn = Turn::alone();
     let mut mesh = Mesh::wired(Family::V4, "ab bc");
     for name in ['a', 'b', 'c'] {
         mesh.start_with(name, |setup| {

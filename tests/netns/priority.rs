@@ -2,7 +2,7 @@
 
 use overlay::lab::net::Namespace;
 use overlay_tests::daemon::Daemon;
-use overlay_tests::mesh::may_run;
+use overlay_tests::mesh::{Turn, may_run};
 
 /// A daemon alone, started with `arguments`: the priorities of its data thread and of its main
 /// thread, and whether `status` calls it real-time.
@@ -23,6 +23,7 @@ fn the_data_thread_alone_is_real_time_and_only_where_that_is_wanted() {
     if !may_run() {
         return;
     }
+    let _turn = Turn::beside();
     assert_eq!(priorities(""), (vec![1], vec![0], true));
     let normal = priorities("--set device.priority=normal");
     assert_eq!(normal, (vec![0], vec![0], false));

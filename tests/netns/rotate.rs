@@ -12,7 +12,7 @@ use std::process::{Output, Stdio};
 use std::time::Duration;
 
 use overlay_tests::cli;
-use overlay_tests::mesh::{Family, Mesh, PATIENCE, Turn, may_run};
+use overlay_tests::mesh::{Family, Mesh, PATIENCE, Turn, may_run, wait_until};
 
 /// A try that is lost on a busy machine is made again after half a minute.
 const CHANGED: Duration = Duration::from_secs(90);
@@ -109,7 +109,9 @@ fn rotate_a_running_mesh_goes_over_to_its_next_secret() {
         setup.sealed = true;
         setup.arguments(&format!("--config {}", settings.display()));
     });
-    mesh.wait_ping('c', 'a');
+    wait_until("c is back", CHANGED, || {
+        mesh.pings('c', 'a', Duration::from_millis(200))
+    });
 }
 
 #[test]

@@ -20,10 +20,14 @@ use overlay_tests::mesh::{
     sleep_until,
 };
 
-/// Connections or flows at once: so many that they all are in one of three queues once in 2,000 times.
-const FLOWS: usize = 8;
+/// Connections at once: so many that they all are in one of three queues once in 10^7 times.
+const FLOWS: usize = 16;
 /// Bytes of a connection.
-const LEN: usize = 10 << 20;
+const LEN: usize = 5 << 20;
+/// Streams at once each way, all in one of three queues once in 2,000 times: then they are sent again.
+const STREAMS: usize = 8;
+/// How often at most.
+const RUNS: usize = 4;
 /// Processor time of a thread that sends a flow, at least.
 const WORK: Duration = Duration::from_millis(2);
 /// How long nothing happens where nothing is to happen.
@@ -55,6 +59,7 @@ fn started(wires: &str, mode: &'static str, threads: u16) -> Mesh {
 /// What the kernel says of a thread.
 #[derive(Debug)]
 struct Thread {
+    id: u32,
     name: String,
     /// Times that it went to sleep.
     sleeps: u64,
@@ -67,20 +72,31 @@ fn threads(node: &Node) -> Vec<Thread> {
     let tasks = fs::read_dir(format!("/proc/{}/task", node.pid())).unwrap();
     let mut tasks: Vec<_> = tasks.map(|task| task.unwrap().path()).collect();
     tasks.sort_by_key(|task| task.file_name().map(|name| (name.len(), name.to_owned())));
+    // One that helped for a moment may be gone by now.
     let of = |task: &std::path::PathBuf| {
-        let read = |file| fs::read_to_string(task.join(file)).unwrap();
-        let (status, schedule) = (read("status"), read("schedstat"));
+        let read = |file| fs::read_to_string(task.join(file)).ok();
+        let (status, schedule) = (read("status")?, read("schedstat")?);
         let sleeps = status
             .lines()
             .find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
         let ran = schedule.split(' ').next().unwrap();
-        Thread {
-            name: read("comm").trim_end().to_owned(),
+        Some(Thread {
+            id: task.file_name()?.to_str()?.parse().unwrap(),
+            name: read("comm")?.trim_end().to_owned(),
             sleeps: sleeps.unwrap().trim().parse().unwrap(),
             ran: Duration::from_nanos(ran.parse().unwrap()),
-        }
+        })
     };
-    tasks.iter().map(of).collect()
+    tasks.iter().filter_map(of).collect()
+}
+
+/// The threads of both lists.
+fn pairs<'t>(
+    before: &'t [Thread],
+    after: &'t [Thread],
+) -> impl Iterator<Item = (&'t Thread, &'t Thread)> {
+    let same = |one: &'t Thread| after.iter().find(|other| other.id == one.id);
+    before.iter().filter_map(move |one| Some((one, same(one)?)))
 }
 
 #[test]
@@ -109,8 +125,14 @@ fn flows_that_share_queues_and_a_single_path_each_stay_in_order() {
     let _turn = Turn::alone();
     let mesh = started("ab bc", "tun", 4);
     mesh.wait_ping('a', 'c');
+    let spread = (0..RUNS).any(|_| streams_stay_in_order(&mesh));
+    assert!(spread, "{RUNS} times one thread sent everything");
+}
+
+/// Whether more than one thread of a sent its part.
+fn streams_stay_in_order(mesh: &Mesh) -> bool {
     // Both ways at once, so that what is written and what is read share the device.
-    let streams = |from, to| (0..FLOWS).map(move |_| (from, to));
+    let streams = |from, to| (0..STREAMS).map(move |_| (from, to));
     let both = streams('a', 'c').chain(streams('c', 'a'));
     let streams: Vec<_> = both.map(|(from, to)| mesh.stream(from, to)).collect();
     let before = threads(mesh.node('a'));
@@ -127,8 +149,7 @@ fn flows_that_share_queues_and_a_single_path_each_stay_in_order() {
         assert!(figures.is_perfect(), "{figures:?}");
         assert_eq!(figures.reordered, 0, "{figures:?}");
     }
-    let after = threads(mesh.node('a'));
-    assert!(senders(&before, &after) >= 2, "{before:?} {after:?}");
+    senders(&before, &threads(mesh.node('a'))) >= 2
 }
 
 /// How many threads sent what started here.
@@ -136,7 +157,7 @@ fn senders(before: &[Thread], after: &[Thread]) -> usize {
     let sent = |(before, after): &(&Thread, &Thread)| {
         after.name == "data-out" && after.ran > before.ran + WORK
     };
-    before.iter().zip(after).filter(sent).count()
+    pairs(before, after).filter(sent).count()
 }
 
 #[test]
@@ -227,9 +248,7 @@ fn idle_data_threads_sleep_and_all_end_in_time() {
         let before = threads(mesh.node('a'));
         thread::sleep(IDLE);
         let after = threads(mesh.node('a'));
-        let data: Vec<_> = before
-            .iter()
-            .zip(&after)
+        let data: Vec<_> = pairs(&before, &after)
             .filter(|(_, after)| after.name.starts_with("data-"))
             .collect();
         assert_eq!(data.len(), 4, "{after:?}");
@@ -241,6 +260,7 @@ fn idle_data_threads_sleep_and_all_end_in_time() {
         assert!(cost < IDLE_COST, "{cost:?}");
         let (status, took) = mesh.node_mut('a').stop();
         assert!(status.success(), "{status:?}");
-        assert!(took < Duration::from_secs(2), "{took:?}");
+        // The kernel takes the device down meanwhile, which waits for others doing the like.
+        assert!(took < PATIENCE, "{took:?}");
     }
 }

@@ -47,7 +47,7 @@ pub const PORT: u16 = 44204;
 /// The device's name in every namespace.
 pub const DEVICE: &str = "mesh0";
 /// How long a state may take that should be there at once, on a busy machine.
-pub const PATIENCE: Duration = Duration::from_secs(10);
+pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Whether this test may make namespaces and devices; says so when not.
 ///

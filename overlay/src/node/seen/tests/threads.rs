@@ -9,8 +9,13 @@ use super::*;
 
 /// Threads bring the same messages, each in its own order and with its own clock, while one more
 /// does `housekeeping`: each message is new exactly once. Message `n` comes at `n * interval`
-/// microseconds.
-fn race(seen: &SeenTable, messages: u64, interval: u64, housekeeping: impl Fn(Instant) + Sync) {
+/// microseconds. Nobody is `lead` messages ahead of the housekeeping.
+fn race(
+    seen: &SeenTable,
+    (messages, lead): (u64, u64),
+    interval: u64,
+    housekeeping: impl Fn(Instant) + Sync,
+) {
     const THREADS: usize = 3;
     const BATCH: u64 = 16;
     let news: Vec<AtomicU32> = (0..messages).map(|_| AtomicU32::new(0)).collect();
@@ -22,6 +27,8 @@ fn race(seen: &SeenTable, messages: u64, interval: u64, housekeeping: impl Fn(In
             self.0.store(u64::MAX, Relaxed);
         }
     }
+    // Up to where the table was looked after.
+    let kept = AtomicU64::new(0);
     let slowest = || next.iter().map(|next| next.load(Relaxed)).min().unwrap();
     let bring = |thread: usize| {
         let _over = Over(&next[thread]);
@@ -29,7 +36,7 @@ fn race(seen: &SeenTable, messages: u64, interval: u64, housekeeping: impl Fn(In
         for start in (0..messages).step_by(BATCH as usize) {
             // All begin a batch together, so that they do meet.
             next[thread].store(start, Relaxed);
-            while slowest() < start {
+            while slowest() < start || kept.load(Relaxed).saturating_add(lead) < start {
                 std::thread::yield_now();
             }
             let order = |n: u64| match thread {
@@ -51,6 +58,7 @@ fn race(seen: &SeenTable, messages: u64, interval: u64, housekeeping: impl Fn(In
         }
     };
     std::thread::scope(|scope| {
+        let _kept = Over(&kept);
         for thread in 0..THREADS {
             let bring = &bring;
             scope.spawn(move || bring(thread));
@@ -61,6 +69,7 @@ fn race(seen: &SeenTable, messages: u64, interval: u64, housekeeping: impl Fn(In
                 break;
             }
             housekeeping(Instant(slowest * interval));
+            kept.store(slowest, Relaxed);
             std::thread::yield_now();
         }
     });
@@ -72,7 +81,7 @@ fn race(seen: &SeenTable, messages: u64, interval: u64, housekeeping: impl Fn(In
 fn of_several_threads_exactly_one_finds_a_message_new() {
     let seen = table(64 << 10, 64 << 20);
     // 400 s of traffic.
-    race(&seen, 200_000, 2000, |now| {
+    race(&seen, (200_000, 1_024), 2000, |now| {
         grow(&seen, now);
         seen.sweep(now, 100);
     });
@@ -84,7 +93,9 @@ fn of_several_threads_exactly_one_finds_a_message_new() {
 #[test]
 fn of_several_threads_one_finds_a_message_new_in_a_table_that_is_too_small() {
     let seen = table(16 << 10, 16 << 10);
-    race(&seen, 100_000, 40_000, |now| seen.sweep(now, PARTS));
+    race(&seen, (100_000, u64::MAX), 40_000, |now| {
+        seen.sweep(now, PARTS);
+    });
     assert!(seen.take_shortened() > 10_000);
 }
 
@@ -93,7 +104,7 @@ fn of_several_threads_one_finds_a_message_new_in_a_table_that_is_too_small() {
 fn of_several_threads_one_finds_a_message_new_in_an_overflow() {
     let seen = table(64 << 10, 64 << 20);
     let most = AtomicU64::new(0);
-    race(&seen, 100_000, 40_000, |now| {
+    race(&seen, (100_000, u64::MAX), 40_000, |now| {
         seen.sweep(now, 1);
         most.fetch_max(seen.overflow.len() as u64, Relaxed);
     });
@@ -103,7 +114,7 @@ fn of_several_threads_one_finds_a_message_new_in_an_overflow() {
 #[test]
 fn of_several_threads_one_finds_a_message_new_while_tables_come_and_go() {
     let seen = table(64 << 10, 64 << 20);
-    race(&seen, 100_000, 100_000, |now| {
+    race(&seen, (100_000, u64::MAX), 100_000, |now| {
         let bytes = (seen.tables.load().generation as usize % 3 + 1) * (16 << 10);
         if seen.bytes() < 1 << 20 {
             seen.adopt(now, Generation::allocate(now, bytes));
