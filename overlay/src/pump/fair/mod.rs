@@ -241,6 +241,11 @@ impl Fair {
         self.settled_at.is_some()
     }
 
+    /// Whether [`Self::settle`] would do anything: it is asked before what that wants to know is found out.
+    pub fn is_due(&self, now: Instant) -> bool {
+        self.settled_at.is_none_or(|at| now.since(at) >= INTERVAL)
+    }
+
     /// Notes that `origin` was heard through the neighbor `via`, so that it has a share of its own
     /// should there be need of shares. While there is, it is too late.
     pub fn heard(&mut self, now: Instant, origin: NetId, via: NetId) {
@@ -293,6 +298,9 @@ impl Fair {
     /// Shape: called once a turn while [`Self::is_saturated`], and when something was lost.
     /// Cost:  at most once in a millisecond, some microseconds for each neighbor; no allocation.
     pub fn settle(&mut self, now: Instant, filled: f64, lost: bool) {
+        if !self.is_due(now) {
+            return;
+        }
         let Some(at) = self.settled_at else {
             // What was lost by a short burst is lost; there is room again.
             if lost && filled >= LOW {
@@ -300,9 +308,6 @@ impl Fair {
             }
             return;
         };
-        if now.since(at) < INTERVAL {
-            return;
-        }
         if now.since(at) >= OVER {
             return self.end();
         }

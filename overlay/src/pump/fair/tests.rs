@@ -122,6 +122,7 @@ impl Node {
                 self.now += 1_000;
                 continue;
             }
+            self.settle(now);
             for _ in 0..TURN.min(self.queue.len()) {
                 let (index, name) = self.queue.pop_front().unwrap();
                 let flow = &mut flows[index];
@@ -145,11 +146,17 @@ impl Node {
                 flow.served += 1;
             }
             self.arrive(flows);
-            if self.fair.is_saturated() || self.lost {
-                let filled = self.queue.len() as f64 / BUFFER as f64;
-                self.fair.settle(now, filled, self.lost);
-                self.lost = false;
-            }
+            self.settle(now);
+        }
+    }
+
+    /// As the worker does before a turn receives, and after.
+    fn settle(&mut self, now: Instant) {
+        let is_asked = self.fair.is_saturated() || self.lost;
+        if is_asked && self.fair.is_due(now) {
+            let filled = self.queue.len() as f64 / BUFFER as f64;
+            self.fair.settle(now, filled, self.lost);
+            self.lost = false;
         }
     }
 }
@@ -268,6 +275,26 @@ fn shares_are_forgotten_when_the_flood_is_over() {
     assert!(!node.fair.is_saturated());
     node.run(&mut flows, 0.3);
     assert_eq!((node.unfair, node.kernel_drops), (0, 0));
+}
+
+#[test]
+fn who_comes_after_a_silence_is_not_measured_by_a_flood_before_it() {
+    for silence in [Duration::from_millis(100), Duration::from_secs(3_600)] {
+        let mut flows = [
+            Flow::one(INSIDER, INSIDER, 10.0),
+            Flow::one(FRIEND, FRIEND, 3.0),
+        ];
+        let mut node = flood(true, &mut flows);
+        assert!(node.unfair > 0 && node.fair.is_saturated());
+        // What was left came off in less than it takes until shares are settled again, and then nothing
+        // came until there was a burst.
+        node.now += silence.as_micros() as u64 * 1_000;
+        node.queue = std::iter::repeat_n((0, FRIEND), TURN).collect();
+        let mut burst = [Flow::one(FRIEND, FRIEND, 1.0)];
+        node.run(&mut burst, 0.000_05);
+        assert_eq!(node.unfair, 0);
+        assert!(burst[0].served >= 50, "{}", burst[0].served);
+    }
 }
 
 #[test]
