@@ -334,7 +334,10 @@ impl Fair {
     fn divide(&mut self, has_room: bool) {
         let brought: u64 = self.neighbors.iter().map(|n| n.brought).sum();
         let sources = self.neighbors.iter_mut().flat_map(Neighbor::all);
-        let contenders = sources.filter(|source| source.brought > 0).count();
+        let sources = sources.filter(|source| source.brought > 0).count();
+        let bringers = self.neighbors.iter().filter(|n| n.brought > 0).count();
+        // Who brings nothing but keepalives has no source, and floods all the same.
+        let contenders = sources.max(bringers);
         // Taking less of what neighbors bring makes no room for what is not theirs.
         let is_vain = contenders < 2 || self.strange > brought;
         let is_all = has_room || is_vain;

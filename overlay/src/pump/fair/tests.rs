@@ -335,6 +335,29 @@ fn where_most_of_what_comes_is_of_strangers_no_neighbor_loses_anything() {
 }
 
 #[test]
+fn a_flood_that_holds_no_messages_is_cut_as_any_other() {
+    let mut fair = Fair::new(true);
+    fair.heard(Instant::ZERO, FRIEND, FRIEND);
+    fair.settle(Instant::ZERO, 1.0, true);
+    let mut now = Instant::ZERO;
+    let (mut opened, mut taken) = (0, 0);
+    for _ in 0..100 {
+        // Opened, they are found to be keepalives: nothing comes of them.
+        for _ in 0..1_000 {
+            opened += usize::from(fair.opens(now, INSIDER, LEN));
+        }
+        for _ in 0..10 {
+            let is_taken = fair.opens(now, FRIEND, LEN) && fair.takes(now, FRIEND, FRIEND, LEN);
+            taken += usize::from(is_taken);
+        }
+        now = now + INTERVAL;
+        fair.settle(now, 0.9, true);
+    }
+    assert!(opened < 50_000, "{opened}");
+    assert_eq!(taken, 1_000);
+}
+
+#[test]
 fn a_burst_of_who_sends_little_is_no_flood() {
     let mut fair = Fair::new(true);
     fair.heard(Instant::ZERO, FRIEND, FRIEND);
