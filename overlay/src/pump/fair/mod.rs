@@ -148,7 +148,6 @@ impl Source {
 /// One neighbor.
 #[derive(Clone, Debug)]
 struct Neighbor {
-    netid: NetId,
     heard_at: Instant,
     /// What it brought of late.
     brought: u64,
@@ -161,10 +160,9 @@ struct Neighbor {
 }
 
 impl Neighbor {
-    const fn new(now: Instant, netid: NetId) -> Self {
+    const fn new(now: Instant) -> Self {
         let nobody = Source::new(now, NetId::ANY);
         Self {
-            netid,
             heard_at: now,
             brought: 0,
             opened: Part::ALL,
@@ -211,6 +209,8 @@ pub struct Fair {
     filled: f64,
     /// Never empty: the first is everybody without a place.
     neighbors: Vec<Neighbor>,
+    /// Their netids, to be searched: they lie close together.
+    netids: Vec<NetId>,
     /// The one that was looked for last.
     last: usize,
     /// What came of late that is no neighbor's, and is thrown away at little cost.
@@ -223,13 +223,16 @@ impl Fair {
     /// was opened.
     pub fn new(is_sealed: bool) -> Self {
         let mut neighbors = Vec::with_capacity(1 + NEIGHBORS);
-        neighbors.push(Neighbor::new(Instant::ZERO, NetId::ANY));
+        neighbors.push(Neighbor::new(Instant::ZERO));
+        let mut netids = Vec::with_capacity(1 + NEIGHBORS);
+        netids.push(NetId::ANY);
         Self {
             is_sealed,
             settled_at: None,
             part: 1.0,
             filled: 0.0,
             neighbors,
+            netids,
             last: 0,
             strange: 0,
             scratch: Vec::with_capacity(1 + NEIGHBORS + PLACES),
@@ -385,21 +388,23 @@ impl Fair {
 
     /// The neighbor's place, made if there is room: 0 for all others.
     fn find_or_add(&mut self, now: Instant, netid: NetId) -> usize {
-        if self.neighbors[self.last].netid == netid {
+        if self.netids[self.last] == netid {
             return self.last;
         }
-        let known = self.neighbors.iter().position(|n| n.netid == netid);
+        let known = self.netids.iter().position(|known| *known == netid);
         self.last = match known {
             Some(place) => place,
             None if self.neighbors.len() <= NEIGHBORS => {
-                self.neighbors.push(Neighbor::new(now, netid));
+                self.neighbors.push(Neighbor::new(now));
+                self.netids.push(netid);
                 self.neighbors.len() - 1
             }
             None => {
                 let is_old = |n: &Neighbor| n.brought == 0 && now.since(n.heard_at) >= KEPT;
                 match self.neighbors.iter().skip(1).position(is_old) {
                     Some(old) => {
-                        self.neighbors[1 + old] = Neighbor::new(now, netid);
+                        self.neighbors[1 + old] = Neighbor::new(now);
+                        self.netids[1 + old] = netid;
                         1 + old
                     }
                     None => 0,

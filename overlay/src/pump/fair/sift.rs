@@ -71,7 +71,10 @@ impl Sieve {
             };
             match fair.opens(by.now, opens.netid, bytes) {
                 true => Ok(()),
-                false => Err(by.neighbors.link_of(opens.netid)),
+                false => {
+                    let link = link_at(by.neighbors, &opens.path.endpoint);
+                    Err(link.filter(|link| link.netid == opens.netid))
+                }
             }
         });
     }

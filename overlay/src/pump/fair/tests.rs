@@ -391,6 +391,7 @@ fn tables_are_bounded_and_who_is_beyond_them_shares_a_share() {
     }
     assert_eq!(fair.neighbors.len(), 1 + NEIGHBORS);
     assert_eq!(fair.neighbors.capacity(), room);
+    assert_eq!(fair.netids.len(), fair.neighbors.len());
     assert_eq!(fair.find_or_add(Instant::ZERO, NetId(5_000)), 0);
     assert_eq!(fair.neighbors[1].used, PLACES);
     assert_eq!(
@@ -401,7 +402,10 @@ fn tables_are_bounded_and_who_is_beyond_them_shares_a_share() {
     // Who was silent for a minute gives way.
     fair.heard(Instant::ZERO + KEPT, NetId(999), NetId(1));
     assert_eq!(fair.neighbors[1].source(NetId(999)).netid, NetId(999));
-    assert_ne!(fair.find_or_add(Instant::ZERO + KEPT, NetId(5_000)), 0);
+    let place = fair.find_or_add(Instant::ZERO + KEPT, NetId(5_000));
+    assert_ne!(place, 0);
+    assert_eq!(fair.find_or_add(Instant::ZERO, NetId(1)), 1);
+    assert_eq!(fair.find_or_add(Instant::ZERO, NetId(5_000)), place);
 }
 
 /// What each gets if capacity is handed out in small pieces, in turns, to those who still want some.
