@@ -66,8 +66,9 @@ const MEMORY: u64 = 16;
 const OVER: Duration = Duration::from_millis(500);
 /// How full the buffer is kept while saturated.
 const TARGET: f64 = 0.5;
-/// Below this nothing is dropped, saturated or not: there would soon be nothing left to do.
-const LOW: f64 = 0.125;
+/// Below this nothing is dropped, saturated or not: there would soon be nothing left to do. The kernel
+/// gives back what was read in quarters of a buffer, so that an empty one may seem filled by as much.
+const LOW: f64 = 0.25;
 /// What a buffer above its target takes off the part that is taken, for each time it is settled.
 const PULL: f64 = 0.25;
 /// What a buffer that grows takes off: without it the part would swing.
