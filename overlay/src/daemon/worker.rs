@@ -39,7 +39,7 @@ use super::shared::{Command, Phase, Reports, Seat, Shared, Snapshot};
 use crate::id::SocketId;
 use crate::link::udp::{MAX_SOCKETS, Outbound, Receiver, Sender};
 use crate::pump::count::Total;
-use crate::pump::fair::Sifting;
+use crate::pump::fair::{Sieve, Sifting};
 use crate::pump::rx::RxBatch;
 use crate::pump::tx::TxBatch;
 use crate::pump::{Outgoing, Pump, Scene};
@@ -137,7 +137,12 @@ impl Worker {
             Some(_) => Sealing::with_room(),
             None => Sealing::default(),
         };
-        let hand = Hand::new(now, reports, shared.counters.clone(), has_sessions);
+        let sieve = if seat.duty.reads_sockets() {
+            Sieve::new(has_sessions)
+        } else {
+            Sieve::default()
+        };
+        let hand = Hand::new(now, reports, shared.counters.clone(), sieve);
         let mut worker = Self {
             shared,
             seat,

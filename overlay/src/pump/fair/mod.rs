@@ -219,25 +219,35 @@ pub struct Fair {
     scratch: Vec<f64>,
 }
 
+impl Default for Fair {
+    /// For a thread that receives nothing: without room for anybody.
+    fn default() -> Self {
+        Self::with_room(false, 0)
+    }
+}
+
 impl Fair {
     /// Nobody is known, and nothing is dropped. `is_sealed` if sources are known only once a datagram
     /// was opened.
     pub fn new(is_sealed: bool) -> Self {
-        let mut neighbors = Vec::with_capacity(1 + NEIGHBORS);
-        neighbors.push(Neighbor::new(Instant::ZERO));
-        let mut netids = Vec::with_capacity(1 + NEIGHBORS);
-        netids.push(NetId::ANY);
-        Self {
+        Self::with_room(is_sealed, NEIGHBORS)
+    }
+
+    fn with_room(is_sealed: bool, neighbors: usize) -> Self {
+        let mut fair = Self {
             is_sealed,
             settled_at: None,
             part: 1.0,
             filled: 0.0,
-            neighbors,
-            netids,
+            neighbors: Vec::with_capacity(1 + neighbors),
+            netids: Vec::with_capacity(1 + neighbors),
             last: 0,
             strange: 0,
-            scratch: Vec::with_capacity(1 + NEIGHBORS + PLACES),
-        }
+            scratch: Vec::with_capacity(1 + neighbors + PLACES),
+        };
+        fair.neighbors.push(Neighbor::new(Instant::ZERO));
+        fair.netids.push(NetId::ANY);
+        fair
     }
 
     /// Whether shares count: then [`Self::settle`] is to be called in each turn.

@@ -26,8 +26,10 @@ pub struct Sifting<'s> {
 
 /// The shares of a receiving thread, and the scratch memory for taking batches apart by them.
 ///
+/// The default one has no room, and is for a thread that receives nothing.
+///
 /// Cost: nothing but a test while the node is not saturated. No allocation, no lock.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Sieve {
     /// The shares.
     pub fair: Fair,
@@ -35,7 +37,7 @@ pub struct Sieve {
 }
 
 impl Sieve {
-    /// For batches of a sealed node, which come apart in opening, or of a plain one.
+    /// With all the memory it will ever need, 0.7 MB: for batches of a sealed node, which come apart in opening, or of a plain one.
     pub fn new(is_sealed: bool) -> Self {
         let room = if is_sealed { MESSAGES } else { RX_BUFFERS };
         Self {
