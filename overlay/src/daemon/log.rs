@@ -21,7 +21,7 @@ use crate::time::{Duration, Instant};
 
 /// How often one reason is logged.
 pub const INTERVAL: Duration = Duration::from_secs(10);
-/// Lines a second, and at once, that are written of what informs; as many of what warns.
+/// Lines a second, and at once, that are written of what informs; as many of what warns, and of errors.
 pub const RATE: Rate = Rate::per_second(1, 300);
 
 /// Lines that were not written for want of a ration, and not told of yet.
@@ -81,10 +81,11 @@ pub fn take_left_out() -> u64 {
 /// Whether a line may be written. Who asked for debug lines gets them all.
 fn ration() -> impl Fn(&Metadata<'_>) -> bool {
     let clock = Clock::start();
-    let (informs, warns) = (Bucket::new(RATE), Bucket::new(RATE));
+    let [informs, warns, errs] = std::array::from_fn(|_| Bucket::new(RATE));
     move |line| {
         let bucket = match *line.level() {
-            Level::ERROR | Level::WARN => &warns,
+            Level::ERROR => &errs,
+            Level::WARN => &warns,
             Level::INFO => &informs,
             _ => return true,
         };
@@ -160,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flood_of_news_is_cut_and_counted_and_leaves_room_for_warnings() {
+    fn a_flood_of_lines_is_cut_and_counted_and_leaves_room_for_graver_ones() {
         #[derive(Clone, Default)]
         struct Page(Arc<Mutex<Vec<u8>>>);
         impl io::Write for Page {
@@ -182,15 +183,19 @@ mod tests {
                 tracing::info!(number, "news");
                 tracing::debug!(number, "detail");
             }
-            tracing::warn!("care");
+            for number in 0..1_000 {
+                tracing::warn!(number, "care");
+            }
+            tracing::error!("harm");
         });
         let text = String::from_utf8(page.0.lock().unwrap().clone()).unwrap();
         let count = |word| text.lines().filter(|line| line.contains(word)).count();
-        let news = count("news");
+        let (news, care) = (count("news"), count("care"));
         // More than the burst only if a thousand lines took seconds.
         assert!((300..1_000).contains(&news), "{news}");
-        assert_eq!((count("detail"), count("care")), (1_000, 1));
-        assert_eq!(take_left_out(), 1_000 - news as u64);
+        assert!((300..1_000).contains(&care), "{care}");
+        assert_eq!((count("detail"), count("harm")), (1_000, 1));
+        assert_eq!(take_left_out(), 2_000 - (news + care) as u64);
         assert_eq!(take_left_out(), 0);
     }
 

@@ -137,6 +137,8 @@ pub struct Ends {
     /// E-RESPs, and then E-INITs for unknown sessions, by the neighbor that brought the cause.
     brought: Buckets<NetId>,
     unknown: Buckets<NetId>,
+    /// For unknown sessions besides, whoever brings them.
+    unknown_of_all: Bucket,
     sessions: EndSet,
     /// Bytes that wait, for all ends.
     waiting: usize,
@@ -166,6 +168,7 @@ impl Ends {
             direct: Buckets::new(DIRECT, NEIGHBORS),
             brought: Buckets::new(BROUGHT, NEIGHBORS),
             unknown: Buckets::new(BROUGHT, NEIGHBORS),
+            unknown_of_all: Bucket::per_second(INITS, INITS),
             sessions: EndSet::new(hasher),
             waiting: 0,
             arrivals: 0,
@@ -270,11 +273,17 @@ impl Ends {
         with: Membership<'_>,
         (src, by): (NetId, NetId),
     ) {
+        if self.sessions.seals(src).is_some() {
+            return;
+        }
+        let known = self.by_netid.get(&src).and_then(|id| self.peers.get(id));
+        // What is under way already needs no ration: each message that comes meanwhile would take one.
+        if known.is_some_and(|entry| entry.wants || entry.peer.is_dialing()) {
+            return;
+        }
         // While others wait for their turn it can wait as well: it comes again with the next message.
-        let is_known = self.by_netid.contains_key(&src);
-        if self.sessions.seals(src).is_none()
-            && (is_known || self.queue.is_empty())
-            && self.unknown.take(now, by)
+        if (known.is_some() || self.queue.is_empty())
+            && (self.unknown.take(now, by) || self.unknown_of_all.take(now))
             && let Some(id) = self.find_or_add(src)
         {
             self.dial(now, with, id);

@@ -24,7 +24,7 @@ use crate::id::{Endpoint, Path};
 use crate::keyed::KeyedHasher;
 use crate::planted::{self, Mistake};
 use crate::seal::door::{Arrival, Door, Limits, Verdict};
-use crate::seal::effect::{Effect, Effects, Event, Indices, PeerId, Turn};
+use crate::seal::effect::{Effect, Effects, Event, Indices, Owned, PeerId, Turn};
 use crate::seal::keys::Key;
 use crate::seal::local::Local;
 use crate::seal::members::{Claim, Members, Pulling, Refusal};
@@ -284,7 +284,10 @@ impl Links {
                 let Some(id) = self.indices.owner_at(datagram, at) else {
                     return false;
                 };
-                self.ending(now, id, |peer, turn, ended| match kind {
+                // What confirms a FIN goes to where it came from, as the RESP did (S102): whoever asks
+                // there hears nothing of what goes to where the link is.
+                let answer_to = (kind == SealedKind::Fin).then_some(*path);
+                self.ending_by(now, id, answer_to, |peer, turn, ended| match kind {
                     SealedKind::Resp => peer.handle_resp(turn, from, datagram, ended),
                     SealedKind::Fin => peer.handle_fin(turn, datagram, ended),
                     _ => peer.handle_cookie(turn, datagram),
@@ -366,8 +369,19 @@ impl Links {
         id: PeerId,
         call: impl FnOnce(&mut Peer, &mut Turn<'_>, &mut dyn FnMut(SocketAddr)),
     ) {
+        self.ending_by(now, id, None, call);
+    }
+
+    /// As [`Self::ending`]; what answers a handshake goes to `answer_to`, if that is given.
+    fn ending_by(
+        &mut self,
+        now: Instant,
+        id: PeerId,
+        answer_to: Option<Path>,
+        call: impl FnOnce(&mut Peer, &mut Turn<'_>, &mut dyn FnMut(SocketAddr)),
+    ) {
         let mut ended = Vec::new();
-        self.with(now, id, |peer, turn| {
+        self.with_answer(now, id, answer_to, |peer, turn| {
             call(peer, turn, &mut |from| ended.push(from));
         });
         for from in ended {
@@ -461,7 +475,8 @@ impl Links {
         self.with_answer(now, id, None, call);
     }
 
-    /// As [`Self::with`]; handshakes that it sends go to `answer_to`, if that is given.
+    /// As [`Self::with`]; handshakes that it sends, and what confirms one, go to `answer_to`, if that is
+    /// given.
     fn with_answer(
         &mut self,
         now: Instant,
@@ -494,15 +509,16 @@ impl Links {
         let told = effects.as_slice().iter().find_map(Self::list_told);
         let (came_up, gave_up) = (came_up(&effects), gave_up(&effects));
         for effect in effects.drain() {
-            if let (Effect::Send(datagram), Some(path)) = (&effect, answer_to) {
-                self.wishes.push(Wish::Send(path, datagram.clone()));
-                continue;
-            }
             note_up(&mut self.up, entry, &effect);
+            // All else is said to where the link is.
+            let answers = matches!(
+                effect,
+                Effect::Send(_) | Effect::Control(_, Owned::Keepalive)
+            );
             changed |= carry_out(
                 now,
                 effect,
-                entry,
+                (entry, answer_to.filter(|_| answers)),
                 &mut self.sessions,
                 &mut self.members,
                 &mut self.wishes,
@@ -579,21 +595,22 @@ fn note_up(up: &mut BTreeMap<[u8; 32], usize>, entry: &mut Entry, effect: &Effec
     }
 }
 
-/// One effect; whether it changed the sessions.
+/// One effect, whose datagram goes to `answer_to` if that is given; whether it changed the sessions.
 fn carry_out(
     now: Instant,
     effect: Effect,
-    entry: &Entry,
+    (entry, answer_to): (&Entry, Option<Path>),
     sessions: &mut SessionSet,
     members: &mut Members,
     wishes: &mut Vec<Wish>,
 ) -> bool {
     let (name, path) = (entry.path, entry.roam.path());
+    let to = answer_to.unwrap_or(path);
     match effect {
-        Effect::Send(datagram) => wishes.push(Wish::Send(path, datagram)),
+        Effect::Send(datagram) => wishes.push(Wish::Send(to, datagram)),
         Effect::Control(session, control) => {
             if let Some(datagram) = seal_control(now, &session, &control.control()) {
-                wishes.push(Wish::Send(path, datagram));
+                wishes.push(Wish::Send(to, datagram));
             }
         }
         Effect::Open {

@@ -86,12 +86,12 @@ pub(super) struct Hand {
 }
 
 impl Hand {
-    /// `has_sessions` if links are sealed.
+    /// `sieve` is to be one without room where nothing is received.
     pub(super) fn new(
         now: Instant,
         reports: Reports,
         counters: Arc<Counters>,
-        has_sessions: bool,
+        sieve: Sieve,
     ) -> Self {
         Self {
             reports,
@@ -104,7 +104,7 @@ impl Hand {
             mixed_at: None,
             now,
             services: Buckets::new(Rate::every(SERVICE_INTERVAL, SERVICE_BURST), RATIONED),
-            sieve: Sieve::new(has_sessions),
+            sieve,
         }
     }
 
@@ -350,7 +350,7 @@ mod tests {
         };
         let counters = Arc::new(Counters::default());
         (
-            Hand::new(Instant::ZERO, reports_of, counters, false),
+            Hand::new(Instant::ZERO, reports_of, counters, Sieve::default()),
             reports,
         )
     }

@@ -66,8 +66,9 @@ const MEMORY: u64 = 16;
 const OVER: Duration = Duration::from_millis(500);
 /// How full the buffer is kept while saturated.
 const TARGET: f64 = 0.5;
-/// Below this nothing is dropped, saturated or not: there would soon be nothing left to do.
-const LOW: f64 = 0.125;
+/// Below this nothing is dropped, saturated or not: there would soon be nothing left to do. The kernel
+/// gives back what was read in quarters of a buffer, so that an empty one may seem filled by as much.
+const LOW: f64 = 0.25;
 /// What a buffer above its target takes off the part that is taken, for each time it is settled.
 const PULL: f64 = 0.25;
 /// What a buffer that grows takes off: without it the part would swing.
@@ -148,7 +149,6 @@ impl Source {
 /// One neighbor.
 #[derive(Clone, Debug)]
 struct Neighbor {
-    netid: NetId,
     heard_at: Instant,
     /// What it brought of late.
     brought: u64,
@@ -161,10 +161,9 @@ struct Neighbor {
 }
 
 impl Neighbor {
-    const fn new(now: Instant, netid: NetId) -> Self {
+    const fn new(now: Instant) -> Self {
         let nobody = Source::new(now, NetId::ANY);
         Self {
-            netid,
             heard_at: now,
             brought: 0,
             opened: Part::ALL,
@@ -211,6 +210,8 @@ pub struct Fair {
     filled: f64,
     /// Never empty: the first is everybody without a place.
     neighbors: Vec<Neighbor>,
+    /// Their netids, to be searched: they lie close together.
+    netids: Vec<NetId>,
     /// The one that was looked for last.
     last: usize,
     /// What came of late that is no neighbor's, and is thrown away at little cost.
@@ -218,27 +219,45 @@ pub struct Fair {
     scratch: Vec<f64>,
 }
 
+impl Default for Fair {
+    /// For a thread that receives nothing: without room for anybody.
+    fn default() -> Self {
+        Self::with_room(false, 0)
+    }
+}
+
 impl Fair {
     /// Nobody is known, and nothing is dropped. `is_sealed` if sources are known only once a datagram
     /// was opened.
     pub fn new(is_sealed: bool) -> Self {
-        let mut neighbors = Vec::with_capacity(1 + NEIGHBORS);
-        neighbors.push(Neighbor::new(Instant::ZERO, NetId::ANY));
-        Self {
+        Self::with_room(is_sealed, NEIGHBORS)
+    }
+
+    fn with_room(is_sealed: bool, neighbors: usize) -> Self {
+        let mut fair = Self {
             is_sealed,
             settled_at: None,
             part: 1.0,
             filled: 0.0,
-            neighbors,
+            neighbors: Vec::with_capacity(1 + neighbors),
+            netids: Vec::with_capacity(1 + neighbors),
             last: 0,
             strange: 0,
-            scratch: Vec::with_capacity(1 + NEIGHBORS + PLACES),
-        }
+            scratch: Vec::with_capacity(1 + neighbors + PLACES),
+        };
+        fair.neighbors.push(Neighbor::new(Instant::ZERO));
+        fair.netids.push(NetId::ANY);
+        fair
     }
 
     /// Whether shares count: then [`Self::settle`] is to be called in each turn.
     pub const fn is_saturated(&self) -> bool {
         self.settled_at.is_some()
+    }
+
+    /// Whether [`Self::settle`] would do anything: it is asked before what that wants to know is found out.
+    pub fn is_due(&self, now: Instant) -> bool {
+        self.settled_at.is_none_or(|at| now.since(at) >= INTERVAL)
     }
 
     /// Notes that `origin` was heard through the neighbor `via`, so that it has a share of its own
@@ -293,6 +312,9 @@ impl Fair {
     /// Shape: called once a turn while [`Self::is_saturated`], and when something was lost.
     /// Cost:  at most once in a millisecond, some microseconds for each neighbor; no allocation.
     pub fn settle(&mut self, now: Instant, filled: f64, lost: bool) {
+        if !self.is_due(now) {
+            return;
+        }
         let Some(at) = self.settled_at else {
             // What was lost by a short burst is lost; there is room again.
             if lost && filled >= LOW {
@@ -300,9 +322,6 @@ impl Fair {
             }
             return;
         };
-        if now.since(at) < INTERVAL {
-            return;
-        }
         if now.since(at) >= OVER {
             return self.end();
         }
@@ -329,7 +348,10 @@ impl Fair {
     fn divide(&mut self, has_room: bool) {
         let brought: u64 = self.neighbors.iter().map(|n| n.brought).sum();
         let sources = self.neighbors.iter_mut().flat_map(Neighbor::all);
-        let contenders = sources.filter(|source| source.brought > 0).count();
+        let sources = sources.filter(|source| source.brought > 0).count();
+        let bringers = self.neighbors.iter().filter(|n| n.brought > 0).count();
+        // Who brings nothing but keepalives has no source, and floods all the same.
+        let contenders = sources.max(bringers);
         // Taking less of what neighbors bring makes no room for what is not theirs.
         let is_vain = contenders < 2 || self.strange > brought;
         let is_all = has_room || is_vain;
@@ -377,21 +399,23 @@ impl Fair {
 
     /// The neighbor's place, made if there is room: 0 for all others.
     fn find_or_add(&mut self, now: Instant, netid: NetId) -> usize {
-        if self.neighbors[self.last].netid == netid {
+        if self.netids[self.last] == netid {
             return self.last;
         }
-        let known = self.neighbors.iter().position(|n| n.netid == netid);
+        let known = self.netids.iter().position(|known| *known == netid);
         self.last = match known {
             Some(place) => place,
             None if self.neighbors.len() <= NEIGHBORS => {
-                self.neighbors.push(Neighbor::new(now, netid));
+                self.neighbors.push(Neighbor::new(now));
+                self.netids.push(netid);
                 self.neighbors.len() - 1
             }
             None => {
                 let is_old = |n: &Neighbor| n.brought == 0 && now.since(n.heard_at) >= KEPT;
                 match self.neighbors.iter().skip(1).position(is_old) {
                     Some(old) => {
-                        self.neighbors[1 + old] = Neighbor::new(now, netid);
+                        self.neighbors[1 + old] = Neighbor::new(now);
+                        self.netids[1 + old] = netid;
                         1 + old
                     }
                     None => 0,

@@ -6,6 +6,7 @@ use wire::sealed::{LinkHeader, SealedKind};
 use wire::{Header, NetId};
 
 use super::Fair;
+use crate::id::Endpoint;
 use crate::node::snapshot::{LinkEntry, NeighborSet};
 use crate::pump::count::{Counters, DropReason, Total};
 use crate::pump::rx::{MESSAGES, RX_BUFFERS, RxBatch, RxMessage, Span};
@@ -25,8 +26,10 @@ pub struct Sifting<'s> {
 
 /// The shares of a receiving thread, and the scratch memory for taking batches apart by them.
 ///
+/// The default one has no room, and is for a thread that receives nothing.
+///
 /// Cost: nothing but a test while the node is not saturated. No allocation, no lock.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Sieve {
     /// The shares.
     pub fair: Fair,
@@ -34,7 +37,7 @@ pub struct Sieve {
 }
 
 impl Sieve {
-    /// For batches of a sealed node, which come apart in opening, or of a plain one.
+    /// With all the memory it will ever need, 0.7 MB: for batches of a sealed node, which come apart in opening, or of a plain one.
     pub fn new(is_sealed: bool) -> Self {
         let room = if is_sealed { MESSAGES } else { RX_BUFFERS };
         Self {
@@ -49,18 +52,31 @@ impl Sieve {
         if !self.fair.is_saturated() {
             return;
         }
-        self.sift(by, rx, |fair, _, datagram| {
+        self.sift(by, rx, |fair, message, datagram| {
+            let bytes = datagram.len() as u32;
+            // Of the open zone, where there is one: there is nothing to open, but it is a neighbor's.
+            if datagram.first() == Some(&wire::MAGIC)
+                && let Some(link) = link_at(by.neighbors, &message.path.endpoint)
+                && link.open
+            {
+                return match fair.opens(by.now, link.netid, bytes) {
+                    true => Ok(()),
+                    false => Err(Some(link)),
+                };
+            }
             let is_link = SealedKind::of(datagram) == Ok(SealedKind::Link);
             let header = LinkHeader::parse(datagram).ok().filter(|_| is_link);
             // What no session opens costs nothing more, and is counted as what it is.
-            let bytes = datagram.len() as u32;
             let Some(opens) = header.and_then(|header| sessions.opens(header.receiver)) else {
                 fair.stranger(bytes);
                 return Ok(());
             };
             match fair.opens(by.now, opens.netid, bytes) {
                 true => Ok(()),
-                false => Err(by.neighbors.link_of(opens.netid)),
+                false => {
+                    let link = link_at(by.neighbors, &opens.path.endpoint);
+                    Err(link.filter(|link| link.netid == opens.netid))
+                }
             }
         });
     }
@@ -72,8 +88,7 @@ impl Sieve {
             return;
         }
         self.sift(by, rx, |fair, message, datagram| {
-            let link = by.neighbors.find(&message.path.endpoint);
-            let link = link.and_then(|index| by.neighbors.links().get(usize::from(index)));
+            let link = link_at(by.neighbors, &message.path.endpoint);
             let bytes = datagram.len() as u32;
             let Some(entry) = link else {
                 if in_clear {
@@ -126,6 +141,11 @@ impl Sieve {
     }
 }
 
+fn link_at<'n>(neighbors: &'n NeighborSet, endpoint: &Endpoint) -> Option<&'n LinkEntry> {
+    let index = neighbors.find(endpoint)?;
+    neighbors.links().get(usize::from(index))
+}
+
 /// Datagrams of one kernel message that lie next to each other and stay.
 #[derive(Default)]
 struct Run {
@@ -168,7 +188,7 @@ mod tests {
     use wire::{Flags, HEADER_LEN, Kind};
 
     use super::*;
-    use crate::id::{Endpoint, LinkId, Path, SocketId};
+    use crate::id::{LinkId, Path, SocketId};
     use crate::keyed::KeyedHasher;
 
     const LEN: usize = HEADER_LEN + 84;
@@ -177,9 +197,9 @@ mod tests {
         Path::to(Endpoint::new(SocketId(0), ([192, 0, 2, 1], port).into()))
     }
 
-    fn neighbors() -> NeighborSet {
+    fn neighbors(open: bool) -> NeighborSet {
         let links = (1..=2_u16).map(|n| LinkEntry {
-            open: false,
+            open,
             id: LinkId(u32::from(n)),
             netid: NetId(u32::from(n)),
             neighbor: n - 1,
@@ -226,7 +246,7 @@ mod tests {
 
     #[test]
     fn trains_come_apart_and_what_leaves_is_counted_at_the_link_that_brought_it() {
-        let (neighbors, counters) = (neighbors(), Counters::default());
+        let (neighbors, counters) = (neighbors(false), Counters::default());
         let mut sieve = Sieve::new(false);
         let mut rx = RxBatch::default().with_all_messages();
         for (source, via) in [(1, 1), (7, 1), (2, 2)] {
@@ -271,5 +291,39 @@ mod tests {
         assert_eq!(unfair(0), received);
         assert_eq!(counters.dropped(DropReason::UnfairShare), received);
         assert_eq!(counters.total(Total::Received), received);
+    }
+    #[test]
+    fn in_a_node_with_an_open_zone_plain_neighbors_have_shares_like_all_others() {
+        let (neighbors, counters) = (neighbors(true), Counters::default());
+        let sessions = SessionSet::new(KeyedHasher(1, 2));
+        let mut sieve = Sieve::new(true);
+        let mut rx = RxBatch::default().with_all_messages();
+        for via in [1, 2] {
+            sieve.fair.heard(Instant::ZERO, NetId(via), NetId(via));
+        }
+        let mut now = Instant::ZERO;
+        for _ in 0..12 {
+            rx.clear();
+            for buffer in 0..6 {
+                train(&mut rx, buffer, 1, 1, 100);
+            }
+            train(&mut rx, 6, 2, 2, 10);
+            let by = Sifting {
+                now,
+                neighbors: &neighbors,
+                counters: &counters,
+            };
+            sieve.sift_sealed(by, &sessions, &mut rx);
+            sieve.sift_messages(by, false, &mut rx);
+            now = now + super::super::INTERVAL;
+            sieve.fair.settle(now, 0.9, true);
+        }
+        let left = sources(&rx);
+        let of = |source| left.iter().filter(|src| **src == source).count();
+        assert_eq!(of(2), 10);
+        assert!(of(1) < 300, "{}", of(1));
+        let unfair = |index: usize| neighbors.links()[index].stats.unfair.load(Relaxed);
+        assert!(unfair(0) > 0);
+        assert_eq!(unfair(1), 0);
     }
 }

@@ -122,6 +122,7 @@ impl Node {
                 self.now += 1_000;
                 continue;
             }
+            self.settle(now);
             for _ in 0..TURN.min(self.queue.len()) {
                 let (index, name) = self.queue.pop_front().unwrap();
                 let flow = &mut flows[index];
@@ -145,11 +146,17 @@ impl Node {
                 flow.served += 1;
             }
             self.arrive(flows);
-            if self.fair.is_saturated() || self.lost {
-                let filled = self.queue.len() as f64 / BUFFER as f64;
-                self.fair.settle(now, filled, self.lost);
-                self.lost = false;
-            }
+            self.settle(now);
+        }
+    }
+
+    /// As the worker does before a turn receives, and after.
+    fn settle(&mut self, now: Instant) {
+        let is_asked = self.fair.is_saturated() || self.lost;
+        if is_asked && self.fair.is_due(now) {
+            let filled = self.queue.len() as f64 / BUFFER as f64;
+            self.fair.settle(now, filled, self.lost);
+            self.lost = false;
         }
     }
 }
@@ -271,6 +278,26 @@ fn shares_are_forgotten_when_the_flood_is_over() {
 }
 
 #[test]
+fn who_comes_after_a_silence_is_not_measured_by_a_flood_before_it() {
+    for silence in [Duration::from_millis(100), Duration::from_secs(3_600)] {
+        let mut flows = [
+            Flow::one(INSIDER, INSIDER, 10.0),
+            Flow::one(FRIEND, FRIEND, 3.0),
+        ];
+        let mut node = flood(true, &mut flows);
+        assert!(node.unfair > 0 && node.fair.is_saturated());
+        // What was left came off in less than it takes until shares are settled again, and then nothing
+        // came until there was a burst.
+        node.now += silence.as_micros() as u64 * 1_000;
+        node.queue = std::iter::repeat_n((0, FRIEND), TURN).collect();
+        let mut burst = [Flow::one(FRIEND, FRIEND, 1.0)];
+        node.run(&mut burst, 0.000_05);
+        assert_eq!(node.unfair, 0);
+        assert!(burst[0].served >= 50, "{}", burst[0].served);
+    }
+}
+
+#[test]
 fn a_burst_that_is_over_when_it_is_known_brings_no_shares() {
     let mut fair = Fair::new(true);
     fair.settle(Instant::ZERO, 0.1, true);
@@ -308,6 +335,29 @@ fn where_most_of_what_comes_is_of_strangers_no_neighbor_loses_anything() {
 }
 
 #[test]
+fn a_flood_that_holds_no_messages_is_cut_as_any_other() {
+    let mut fair = Fair::new(true);
+    fair.heard(Instant::ZERO, FRIEND, FRIEND);
+    fair.settle(Instant::ZERO, 1.0, true);
+    let mut now = Instant::ZERO;
+    let (mut opened, mut taken) = (0, 0);
+    for _ in 0..100 {
+        // Opened, they are found to be keepalives: nothing comes of them.
+        for _ in 0..1_000 {
+            opened += usize::from(fair.opens(now, INSIDER, LEN));
+        }
+        for _ in 0..10 {
+            let is_taken = fair.opens(now, FRIEND, LEN) && fair.takes(now, FRIEND, FRIEND, LEN);
+            taken += usize::from(is_taken);
+        }
+        now = now + INTERVAL;
+        fair.settle(now, 0.9, true);
+    }
+    assert!(opened < 50_000, "{opened}");
+    assert_eq!(taken, 1_000);
+}
+
+#[test]
 fn a_burst_of_who_sends_little_is_no_flood() {
     let mut fair = Fair::new(true);
     fair.heard(Instant::ZERO, FRIEND, FRIEND);
@@ -341,6 +391,7 @@ fn tables_are_bounded_and_who_is_beyond_them_shares_a_share() {
     }
     assert_eq!(fair.neighbors.len(), 1 + NEIGHBORS);
     assert_eq!(fair.neighbors.capacity(), room);
+    assert_eq!(fair.netids.len(), fair.neighbors.len());
     assert_eq!(fair.find_or_add(Instant::ZERO, NetId(5_000)), 0);
     assert_eq!(fair.neighbors[1].used, PLACES);
     assert_eq!(
@@ -351,7 +402,10 @@ fn tables_are_bounded_and_who_is_beyond_them_shares_a_share() {
     // Who was silent for a minute gives way.
     fair.heard(Instant::ZERO + KEPT, NetId(999), NetId(1));
     assert_eq!(fair.neighbors[1].source(NetId(999)).netid, NetId(999));
-    assert_ne!(fair.find_or_add(Instant::ZERO + KEPT, NetId(5_000)), 0);
+    let place = fair.find_or_add(Instant::ZERO + KEPT, NetId(5_000));
+    assert_ne!(place, 0);
+    assert_eq!(fair.find_or_add(Instant::ZERO, NetId(1)), 1);
+    assert_eq!(fair.find_or_add(Instant::ZERO, NetId(5_000)), place);
 }
 
 /// What each gets if capacity is handed out in small pieces, in turns, to those who still want some.

@@ -391,20 +391,57 @@ fn what_one_neighbor_brings_uses_up_nobody_elses_answers() {
     assert!(world.is_up(A, other));
 }
 
+/// What one neighbor may bring at once.
+const BROUGHT_AT_ONCE: usize = 4;
+
+/// Notices that A takes of unknown sessions: how many handshakes they begin.
+fn unknown(world: &mut World, sources: impl IntoIterator<Item = u32>, by: NetId) -> usize {
+    let now = world.now;
+    let begun = world.times(A, EndToEndKind::Init).len();
+    for src in sources {
+        let a = world.node(A);
+        a.call(|ends, with| ends.handle_unknown(now, with, (NetId(src), by)));
+    }
+    world.carry();
+    world.times(A, EndToEndKind::Init).len() - begun
+}
+
 #[test]
 fn unknown_sessions_that_one_neighbor_brings_begin_few_handshakes() {
     let mut world = World::of([1]);
-    let notice = |world: &mut World, src: u32, by: NetId| {
-        let now = world.now;
-        let begun = world.times(A, EndToEndKind::Init).len();
-        let a = world.node(A);
-        a.call(|ends, with| ends.handle_unknown(now, with, (NetId(src), by)));
-        world.carry();
-        world.times(A, EndToEndKind::Init).len() - begun
-    };
-    let begun: usize = (100..200).map(|src| notice(&mut world, src, RELAY)).sum();
-    assert_eq!(begun, 4);
-    assert_eq!(notice(&mut world, 200, NetId(0x0ba1)), 1);
+    let other = NetId(0x0ba1);
+    // Rationed by E-INITs alone, those that wait would wait for all.
+    world.node(A).ends.inits = Bucket::per_second(1_000, 1_000);
+    assert_eq!(
+        unknown(&mut world, 100..200, RELAY),
+        BROUGHT_AT_ONCE + INITS as usize
+    );
+    assert_eq!(unknown(&mut world, 200..300, other), BROUGHT_AT_ONCE);
+    // Whom a handshake is under way with takes no ration from others.
+    world.now = world.now + Duration::from_millis(1_000);
+    let same = std::iter::repeat_n(100, 1_000);
+    assert_eq!(unknown(&mut world, same.chain([300]), other), 1);
+}
+
+#[test]
+fn a_leaf_that_starts_anew_under_many_that_send_to_it_recovers_in_seconds() {
+    let ends = 2..=51;
+    let mut world = World::of([1].into_iter().chain(ends.clone()));
+    for end in ends.clone() {
+        world.send(NetId(end), A, &payload(0));
+    }
+    world.run(Duration::from_secs(60));
+    assert!(ends.clone().all(|end| world.is_up(A, NetId(end))));
+    // Its one neighbor brings all of them, each ten times a second, and none knows that it is gone.
+    world.nodes.insert(A, new_node(A, 0x55));
+    for _ in 0..10 * 15 {
+        for end in ends.clone() {
+            world.send(NetId(end), A, &payload(1));
+        }
+        world.run(Duration::from_millis(100));
+    }
+    let up = ends.filter(|end| world.is_up(A, NetId(*end))).count();
+    assert_eq!(up, 50);
 }
 
 #[test]

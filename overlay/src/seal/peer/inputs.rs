@@ -105,7 +105,7 @@ impl Peer {
     }
 
     /// Reads a FIN; gives where from handshakes were that it ended, for the door's count. State:
-    /// unchanged, unless it is the right one, of somebody who may come up.
+    /// unchanged, unless it is the right one; of somebody who may not come up, it ends its handshake.
     pub fn handle_fin(
         &mut self,
         turn: &mut Turn<'_>,
@@ -132,13 +132,16 @@ impl Peer {
             Ok(finished) => finished,
             Err(error) => return turn.effects.event(Event::Refused(error)),
         };
-        if !self.is_same_key(&remote, turn) || !self.is_admitted(&remote, turn, &mut ended) {
-            return;
-        }
+        // A FIN that verifies is of whoever sent the INIT: nobody else's handshake ends with this one, so
+        // S16 holds. If it stayed after a refusal, each copy of the FIN would be verified anew.
         let at = self.answers.iter().position(is_its);
         let Some(half) = at.and_then(|at| self.answers.remove(at)) else {
             return;
         };
+        if !self.is_same_key(&remote, turn) || !self.is_admitted(&remote, turn, &mut ended) {
+            turn.indices.release(half.answering.index());
+            return ended(half.from);
+        }
         let session = Arc::new(session);
         turn.effects.push(open(&session, &remote));
         // An INIT of ours that waits for its answer has become needless.

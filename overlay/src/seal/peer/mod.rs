@@ -318,7 +318,7 @@ impl Peer {
         is_same
     }
 
-    /// Whether a handshake ended with somebody who may come up (S76). Where not, everything is as
+    /// Whether a handshake ended with somebody who may come up (S76). Where not, an attempt of ours is as
     /// before (S16): who answers first under another's netid does not keep that one out. But a session
     /// that is up with who may not any more ends, with all that is under way.
     fn is_admitted(

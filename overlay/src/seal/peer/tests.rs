@@ -891,7 +891,7 @@ fn who_answers_first_under_anothers_netid_is_refused_and_does_not_end_the_attemp
 }
 
 #[test]
-fn who_ends_a_handshake_and_may_not_come_up_leaves_it_as_it_was() {
+fn who_ends_a_handshake_and_may_not_come_up_has_none_any_more() {
     let nowhere: SocketAddr = "[::]:0".parse().unwrap();
     let mut near = End::far_apart(10, NEAR, FAR, Kind::Configured);
     let mut far = End::far_apart(20, FAR, NEAR, Kind::Incoming);
@@ -919,10 +919,28 @@ fn who_ends_a_handshake_and_may_not_come_up_leaves_it_as_it_was() {
         peer.handle_fin(turn, &fin[0], |_| ended += 1);
     });
     assert!(out.is_empty());
-    assert_eq!((ended, far.peer.state()), (0, State::RespSent));
-    assert!(far.sessions.is_empty());
-    // Where the reason is gone before the handshake is forgotten, it goes on.
+    assert_eq!((ended, far.peer.state()), (1, State::Idle));
+    assert!(far.sessions.is_empty() && far.indices.is_empty());
+    // A copy is not even verified: nobody is told of a refusal again.
+    let told = far.events.len();
+    far.call(now, |peer, turn| peer.handle_fin(turn, &fin[0], |_| {}));
+    assert_eq!(far.events.len(), told);
+    // Where the reason is gone, the next handshake comes up.
     far.banned.clear();
+    let mut near = End::far_apart(10, NEAR, FAR, Kind::Configured);
+    let init = near
+        .call(now, |peer, turn| peer.dial(turn, FAR))
+        .1
+        .remove(0);
+    let checked = check_init(&far.local.keys, scope, &init).unwrap();
+    let resp = far
+        .call(now, |peer, turn| peer.handle_init(turn, &checked, nowhere))
+        .1;
+    let fin = near
+        .call(now, |peer, turn| {
+            peer.handle_resp(turn, nowhere, &resp[0], |_| {});
+        })
+        .1;
     far.call(now, |peer, turn| peer.handle_fin(turn, &fin[0], |_| {}));
     assert_eq!(far.peer.state(), State::Up);
     // Who is up and may not stay so with new keys is not up any more.

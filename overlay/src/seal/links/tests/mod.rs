@@ -11,7 +11,7 @@ use crate::id::{LinkId, SocketId};
 use crate::node::snapshot::{LinkEntry, NeighborSet};
 use crate::pump::count::{Counters, DropReason};
 use crate::pump::rx::{RxBatch, RxMessage, Span};
-use crate::seal::effect::{Gone, Owned};
+use crate::seal::effect::Gone;
 use crate::seal::handshake::tests::{FAR, NEAR, node};
 use crate::seal::opening::{Opening, Porter};
 use crate::time::Duration;

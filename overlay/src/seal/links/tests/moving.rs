@@ -195,3 +195,51 @@ fn an_init_is_answered_where_it_came_from_whatever_link_has_moved() {
         assert_eq!(answers, [at]);
     }
 }
+
+#[test]
+fn who_starts_anew_at_the_address_that_its_link_has_left_comes_up_there_and_is_followed() {
+    let (mut near, mut far) = pair();
+    let (home, away, to) = (near.path, path(7), far.path);
+    near.path = away;
+    near.links.send(NOW, &to, &hello(NEAR));
+    settle(NOW, &mut near, &mut far);
+    assert_eq!(destination(&far, home), away);
+    far.take();
+    far.messages.clear();
+    // It starts anew where it was at first, and hears only what goes there.
+    let later = NOW + Duration::from_secs(10);
+    let mut again = super::near();
+    let exchange = |again: &mut End, far: &mut End, loses_first_answer_to_fin: bool| {
+        let mut loses = loses_first_answer_to_fin;
+        for _ in 0..20 {
+            for (_, datagram) in again.take() {
+                far.receive(later, home, &datagram);
+            }
+            for (at, datagram) in far.take() {
+                let is_link = SealedKind::of(&datagram) == Ok(SealedKind::Link);
+                if is_link && std::mem::take(&mut loses) {
+                    continue;
+                }
+                if at == home {
+                    again.receive(later, to, &datagram);
+                }
+            }
+        }
+    };
+    // The answer to its FIN is lost, so that the repetition's counts as well.
+    again.links.send(later, &to, &hello(NEAR));
+    exchange(&mut again, &mut far, true);
+    assert!(!again.is_told(|event| matches!(event, Event::Up(_))));
+    let repeated = again.links.next_timeout().unwrap();
+    again.links.handle_timeout(repeated);
+    exchange(&mut again, &mut far, false);
+    assert!(again.is_told(|event| matches!(event, Event::Up(_))));
+    // The link is there again, and carries data both ways.
+    assert_eq!(destination(&far, home), home);
+    again.links.send(later, &to, &hello(NEAR));
+    far.links.send(later, &home, &hello(FAR));
+    exchange(&mut again, &mut far, false);
+    assert_eq!(far.messages, [hello(NEAR), hello(NEAR)]);
+    assert_eq!(again.messages, [hello(FAR)]);
+    assert_eq!(far.links.held().0, 1);
+}
