@@ -40,8 +40,9 @@ pub fn forget(args: &ForgetArgs) -> Result<ExitCode, Failure> {
         None => {
             let config = Config::load(&args.own.up(), &places)?;
             let usual = Config::load(&up, &places).map(|config| config.files.control);
-            let mut sockets = places.controls(&config.name);
-            sockets.extend(usual);
+            // That of the settings first: another node of this name may run elsewhere.
+            let usual = usual.into_iter();
+            let sockets: Vec<_> = usual.chain(places.controls(&config.name)).collect();
             match first(&sockets, |path| client::forget(path, target))? {
                 Some(report) => report,
                 None => forget_in_file(&config, target)?,

@@ -41,6 +41,13 @@ pub fn invite(args: &InviteArgs) -> Result<ExitCode, Failure> {
         mesh: config.mesh,
         peers,
     };
+    if membership.next.is_some() {
+        eprintln!(
+            "warning: the mesh is changing its secret, and the token holds the current one alone: the new \
+             node has to adopt the next one too, before the others finish (floodmesh rotate prints it here; \
+             there: floodmesh rotate --adopt -)"
+        );
+    }
     let token = invitation.to_text().ok_or_else(|| {
         Failure::misuse(
             "the mesh's name or an address is longer than a token holds",

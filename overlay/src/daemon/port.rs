@@ -178,6 +178,9 @@ impl Port {
             (Self::Tun(_), Some(_)) | (Self::Tap(_), None) => Err(DropReason::WrongMode),
             (Self::Tun(port), None) => {
                 let routes = &snapshot.routes;
+                if packet.dst == NetId::ALL && !tun::may_be_for_all(routes, payload) {
+                    return Err(DropReason::BadPacket);
+                }
                 port.tun.incoming(now, routes, origin, payload).map(|()| 0)
             }
             (Self::Tap(port), Some(frame)) => {

@@ -7,11 +7,14 @@
 //! After confinement the node opens what lies in its state directory and below `/etc`; of files
 //! elsewhere it opens those that were there at its start, so they have to be written in place.
 
+use std::path::{Path, PathBuf};
+
 use super::args::UpArgs;
 use super::config::{Config, Security};
 use super::error::Failure;
 use super::paths::Places;
 use super::secrets::membership::{netid_of, own_certificate, secrets};
+use super::state::revocations_in;
 use crate::id::NetId;
 use crate::seal::keys::{Key, MeshKeys};
 use crate::seal::local::Local;
@@ -28,6 +31,8 @@ pub struct Renewed {
     pub certificate: Option<Vec<u8>>,
     /// The settings, of which the caller takes what may change.
     pub config: Config,
+    /// The revocation list that was kept, where the authority is another one: it may be by that one.
+    pub list: Option<Vec<u8>>,
 }
 
 /// What a running node goes by, as far as files have to fit to it.
@@ -39,12 +44,17 @@ pub struct Standing {
     mac1: Key,
     static_key: [u8; 32],
     signing_key: [u8; 32],
+    authority: Option<[u8; 32]>,
+    /// Where its revocation list is kept.
+    state: PathBuf,
 }
 
 impl Standing {
-    /// That of this node.
-    pub fn of(local: &Local) -> Self {
+    /// That of this node, which keeps its files in `state`.
+    pub fn of(local: &Local, state: &Path) -> Self {
         Self {
+            authority: local.authority,
+            state: state.to_owned(),
             netid: local.netid,
             mesh_id: local.keys.mesh_id,
             epoch: local.keys.epoch,
@@ -93,7 +103,13 @@ impl Standing {
                 "start the node again",
             ));
         }
+        let is_new_authority = config.authority.is_some() && config.authority != self.authority;
+        let list = match is_new_authority {
+            true => revocations_in(&self.state)?,
+            false => None,
+        };
         Ok(Renewed {
+            list,
             next: next.map(|next| next.derive()),
             keys,
             certificate,

@@ -22,7 +22,7 @@ use super::config::{Config, Security};
 use super::error::Failure;
 use super::forget::first;
 use super::paths::Places;
-use super::report::RotationReport;
+use super::report::{ConfinementReport, Enforcement, RotationReport, StatusReport};
 use super::secrets::membership::{next_secret_path, secrets};
 use super::secrets::{draw, file, keep_from_dumps};
 use super::setup::read_typed;
@@ -68,10 +68,10 @@ fn sockets(args: &RotateArgs, config: &Config, places: &Places) -> Vec<PathBuf> 
         control: None,
         ..args.own.up()
     };
+    // That of the settings first: another node of this name may run elsewhere.
     let usual = Config::load(&up, places).map(|config| config.files.control);
-    let mut sockets = places.controls(&config.name);
-    sockets.extend(usual);
-    sockets
+    let usual = usual.into_iter();
+    usual.chain(places.controls(&config.name)).collect()
 }
 
 /// The node whose files are changed.
@@ -92,10 +92,11 @@ impl Node {
                 let next = secret.following(*draw()?.bytes());
                 self.write(&next)?;
                 eprintln!("made the next secret of the mesh, {}", self.next.display());
-                self.tell()?;
                 next
             }
         };
+        // First of all: whatever the running node says, the owner has the line.
+        print(&line(&next))?;
         eprintln!(
             "whoever has this line is a member: pass it on in secret. On each other node:\n  \
              floodmesh rotate --adopt -\n      \
@@ -103,7 +104,7 @@ impl Node {
              then, when floodmesh status says that all neighbors use it, on each node:\n  \
              floodmesh rotate --finish"
         );
-        print(&line(&next))
+        self.tell()
     }
 
     /// Takes the next secret that another node made.
@@ -157,11 +158,12 @@ impl Node {
                 "floodmesh rotate begins one, floodmesh rotate --adopt takes part in one",
             ));
         }
-        let status = first(&self.sockets, |path| client::status_of(path))?;
-        let rotation = status.and_then(|status| status.rotation);
-        if let (Some(rotation), false) = (rotation, force) {
-            is_done(rotation)?;
+        // A node that does not run has no neighbors who could tell.
+        let status = self.status()?;
+        if let (Some(status), false) = (&status, force) {
+            is_done(status.rotation)?;
         }
+        self.judge_place(status.as_deref())?;
         let path = &self.config.files.secret;
         let failed = |source| {
             let what = format!("cannot put {} in place", self.next.display());
@@ -186,7 +188,31 @@ impl Node {
         self.tell()
     }
 
+    /// What the running node says of itself, if one runs.
+    fn status(&self) -> Result<Option<Box<StatusReport>>, Failure> {
+        first(&self.sockets, |path| client::status_of(path))
+    }
+
+    /// Refuses to change files of which the running node could not read the new ones.
+    fn judge_place(&self, status: Option<&StatusReport>) -> Result<(), Failure> {
+        let state = &self.config.files.state;
+        if status.is_none_or(|status| can_read(&status.confinement, &self.next, state)) {
+            return Ok(());
+        }
+        Err(Failure::at_work(
+            format!(
+                "the running node cannot read new files at {}",
+                self.next.display()
+            ),
+            format!(
+                "stop it first and start it again afterwards; or move the secret into {} and start it anew",
+                state.display()
+            ),
+        ))
+    }
+
     fn write(&self, next: &MeshSecret) -> Result<(), Failure> {
+        self.judge_place(self.status()?.as_deref())?;
         // One that is no newer than the current one is a leftover.
         let is_left = fs::symlink_metadata(&self.next).is_ok();
         if is_left {
@@ -208,8 +234,22 @@ impl Node {
     }
 }
 
-/// Refuses to end a change in which neighbors do not take part yet.
-fn is_done(rotation: RotationReport) -> Result<(), Failure> {
+/// Refuses to end a change in which neighbors do not take part yet, or nobody can tell whether they do:
+/// `rotation` is what the running node says.
+fn is_done(rotation: Option<RotationReport>) -> Result<(), Failure> {
+    let Some(rotation) = rotation else {
+        return Err(Failure::at_work(
+            "the running node has not taken up the next secret, so nobody is known to use it",
+            "floodmesh reload has it read its files; then wait until floodmesh status says that all \
+             neighbors use it; with --force those that do not are out until they adopt it",
+        ));
+    };
+    if rotation.neighbors == 0 {
+        return Err(Failure::at_work(
+            "the running node has no neighbor, so nobody is known to have the next secret",
+            "wait until its links are up; with --force whoever lacks it is out until it adopts it",
+        ));
+    }
     let missing = rotation.neighbors.saturating_sub(rotation.using);
     if missing == 0 {
         return Ok(());
@@ -224,6 +264,16 @@ fn is_done(rotation: RotationReport) -> Result<(), Failure> {
     ))
 }
 
+/// Whether a node that is confined like this, with its state in `state`, opens a file that is new: see
+/// [`super::confine`].
+fn can_read(confinement: &ConfinementReport, file: &Path, state: &Path) -> bool {
+    let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let directory = real(file.parent().unwrap_or(file));
+    confinement.landlock.state == Enforcement::None
+        || directory.starts_with("/etc")
+        || directory.starts_with(real(state))
+}
+
 /// The text of a secret and a line's end, wiped when dropped.
 fn line(secret: &MeshSecret) -> Zeroizing<String> {
     let text = secret.to_text();
@@ -231,4 +281,46 @@ fn line(secret: &MeshSecret) -> Zeroizing<String> {
     line.push_str(&text);
     line.push('\n');
     line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_ends_without_force_only_where_all_neighbors_are_known_to_use_the_next_secret() {
+        let of = |neighbors, using| is_done(Some(RotationReport { neighbors, using }));
+        assert!(of(1, 1).is_ok() && of(3, 3).is_ok());
+        for (judged, what) in [
+            (is_done(None), "floodmesh reload"),
+            (of(0, 0), "has no neighbor"),
+            (of(3, 2), "1 of 3 neighbors would be out"),
+        ] {
+            let said = judged.unwrap_err().to_string();
+            assert!(said.contains(what) && said.contains("--force"), "{said}");
+        }
+    }
+
+    #[test]
+    fn a_confined_node_reads_new_files_in_its_state_directory_and_below_etc() {
+        let home = tempfile::tempdir().unwrap();
+        let (state, beside) = (home.path().join("state"), home.path().join("beside"));
+        for directory in [&state, &beside] {
+            fs::create_dir(directory).unwrap();
+        }
+        let link = home.path().join("link");
+        std::os::unix::fs::symlink(&state, &link).unwrap();
+        let mut confinement = ConfinementReport::default();
+        let mut reads = |enforcement, directory: &Path| {
+            confinement.landlock.state = enforcement;
+            can_read(&confinement, &directory.join("secret.next"), &state)
+        };
+        for enforcement in [Enforcement::Enforced, Enforcement::Partial] {
+            assert!(reads(enforcement, &state) && reads(enforcement, &link));
+            assert!(reads(enforcement, Path::new("/etc/floodmesh")));
+            assert!(!reads(enforcement, &beside));
+            assert!(!reads(enforcement, &state.join("../beside")));
+        }
+        assert!(reads(Enforcement::None, &beside));
+    }
 }

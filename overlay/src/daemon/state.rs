@@ -363,7 +363,7 @@ impl StateDir {
     /// # Errors
     /// The file is damaged, or cannot be read.
     pub fn revocations(&self) -> Result<Option<Vec<u8>>, StateError> {
-        self.must_read(REVOCATIONS, |body| Armor::Revocations.decode(body))
+        revocations_in(&self.path)
     }
 
     /// Reads a file without which it would be dangerous to go on; `None` if there is none.
@@ -375,20 +375,7 @@ impl StateDir {
         kind: &str,
         parse: impl FnOnce(&str) -> Option<T>,
     ) -> Result<Option<T>, StateError> {
-        let path = self.path.join(kind);
-        let text = match read_private(&path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(source) => {
-                return Err(StateError::Io {
-                    action: "read",
-                    path,
-                    source,
-                });
-            }
-        };
-        let value = body(kind, &text).and_then(parse);
-        value.map(Some).ok_or(StateError::Damaged(path))
+        must_read_in(&self.path, kind, parse)
     }
 
     /// What the file of pins holds, to be [written](Self::write) to [`PINS`].
@@ -464,6 +451,37 @@ impl StateDir {
             source,
         })
     }
+}
+
+/// The newest revocation list of the node that keeps its files in `directory`, whoever has locked it.
+///
+/// # Errors
+/// The file is damaged, or cannot be read.
+pub fn revocations_in(directory: &Path) -> Result<Option<Vec<u8>>, StateError> {
+    must_read_in(directory, REVOCATIONS, |body| {
+        Armor::Revocations.decode(body)
+    })
+}
+
+fn must_read_in<T>(
+    directory: &Path,
+    kind: &str,
+    parse: impl FnOnce(&str) -> Option<T>,
+) -> Result<Option<T>, StateError> {
+    let path = directory.join(kind);
+    let text = match read_private(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => {
+            return Err(StateError::Io {
+                action: "read",
+                path,
+                source,
+            });
+        }
+    };
+    let value = body(kind, &text).and_then(parse);
+    value.map(Some).ok_or(StateError::Damaged(path))
 }
 
 /// A line of netid and key.

@@ -65,7 +65,7 @@ counted! {
         SeenFull = "seen_full": "refused: the neighbor fills the seen table beyond its memory bound",
         // From the network, judged on delivery.
         UnknownService = "unknown_service": "Data whose first byte names no service we have",
-        BadPacket = "bad_packet": "delivered packet or frame that is not well-formed",
+        BadPacket = "bad_packet": "delivered packet or frame that is not well-formed, or packet for one address that was sent to all nodes",
         WrongMode = "wrong_mode": "packet from a TUN node at our TAP device, or frame from a TAP node at our TUN device",
         SourceClaimed = "source_claimed": "packet whose source address another node has claimed",
         SourcePrefix = "source_prefix": "packet whose source address lies outside the prefixes of a node's certificate, another's or our own",

@@ -70,7 +70,7 @@ pub struct Frame<'f> {
     pub destination: Station,
     /// Where it comes from, in its outermost VLAN.
     pub source: Station,
-    /// What it carries, behind the tags.
+    /// What it carries, behind the tags; a third tag, where there is one.
     pub ethertype: u16,
     /// What it carries, to the end of the frame, padding included.
     pub payload: &'f [u8],
@@ -89,7 +89,7 @@ impl<'f> Frame<'f> {
         let mut payload = &bytes[HEADER_LEN..];
         let mut vlan = None;
         for _ in 0..MAX_TAGS {
-            if !matches!(ethertype, TAG_CUSTOMER | TAG_SERVICE) {
+            if !is_tag(ethertype) {
                 break;
             }
             let (tag, rest) = payload.split_first_chunk::<TAG_LEN>()?;
@@ -107,6 +107,11 @@ impl<'f> Frame<'f> {
             payload,
         })
     }
+}
+
+/// Whether a VLAN tag stands here, of which more follow than [`Frame::read`] looks through if it gives one.
+pub const fn is_tag(ethertype: u16) -> bool {
+    matches!(ethertype, TAG_CUSTOMER | TAG_SERVICE)
 }
 
 #[cfg(test)]

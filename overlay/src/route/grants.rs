@@ -12,7 +12,7 @@ use wire::sealed::{Certificate, Prefix};
 
 use crate::pump::count::DropReason;
 use crate::route::address::{Derived, Mesh};
-use crate::route::frame::Frame;
+use crate::route::frame::{Frame, is_tag};
 
 /// Bit 0 of the rights (S38).
 const ORIGINATE: u16 = 1;
@@ -79,12 +79,12 @@ impl Grants {
         let Some(grant) = self.find(from) else {
             return Ok(());
         };
-        grant.judge(mesh, from, source_of(packet), false)
+        grant.judge(mesh, from, Ok(source_of(packet)), false)
     }
 
-    /// The same for an Ethernet frame: by what it carries, ARP by its sender. Other frames are not
-    /// judged by addresses. Stations on a bridged network have link-local addresses of their own,
-    /// which lead nowhere else; they may use them.
+    /// The same for an Ethernet frame: by what it carries, ARP by its sender. What cannot be read and yet
+    /// may be taken for either is refused; other frames are not judged by addresses. Stations on a bridged
+    /// network have link-local addresses of their own, which lead nowhere else; they may use them.
     ///
     /// # Errors
     /// As [`Self::judge_packet`].
@@ -92,10 +92,13 @@ impl Grants {
         let Some(grant) = self.find(from) else {
             return Ok(());
         };
-        let source = Frame::read(frame).and_then(|frame| match frame.ethertype {
-            ETHERTYPE_IPV4 | ETHERTYPE_IPV6 => source_of(frame.payload),
-            ETHERTYPE_ARP => arp_sender(frame.payload),
-            _ => None,
+        let unjudged = DropReason::SourcePrefix;
+        let source = Frame::read(frame).map_or(Ok(None), |frame| match frame.ethertype {
+            ETHERTYPE_IPV4 | ETHERTYPE_IPV6 => Ok(source_of(frame.payload)),
+            ETHERTYPE_ARP => arp_sender(frame.payload).map(Some).ok_or(unjudged),
+            // A kernel looks through more tags than we do.
+            ethertype if is_tag(ethertype) => Err(unjudged),
+            _ => Ok(None),
         });
         grant.judge(mesh, from, source, true)
     }
@@ -128,13 +131,13 @@ impl Grant {
         &self,
         mesh: Mesh,
         from: NetId,
-        source: Option<IpAddr>,
+        source: Result<Option<IpAddr>, DropReason>,
         is_frame: bool,
     ) -> Result<(), DropReason> {
         if !self.originates {
             return Err(DropReason::NoRight);
         }
-        let Some(source) = source else {
+        let Some(source) = source? else {
             return Ok(());
         };
         let is_own = match source {
@@ -172,10 +175,12 @@ fn source_of(packet: &[u8]) -> Option<IpAddr> {
     }
 }
 
-/// The sender's IPv4 address in ARP over Ethernet (RFC 826).
+/// The sender's IPv4 address in ARP (RFC 826), of whatever hardware: kernels take Ethernet's frames also
+/// where they say IEEE 802. `None` for all other ARP.
 fn arp_sender(arp: &[u8]) -> Option<IpAddr> {
-    const FORM: [u8; 6] = [0, 1, 0x08, 0x00, 6, 4];
-    let rest = arp.strip_prefix(&FORM)?;
+    /// IPv4 by MACs.
+    const FORM: [u8; 4] = [0x08, 0x00, 6, 4];
+    let rest = arp.get(2..)?.strip_prefix(&FORM)?;
     // Behind it: operation (2), sender's MAC (6).
     Some(Ipv4Addr::from(*rest.get(8..)?.first_chunk::<4>()?).into())
 }
@@ -290,6 +295,52 @@ mod tests {
         let link_local = packet("fe80::1234".parse().unwrap());
         assert_eq!(judge(&frame(to, from, 0x86DD, &link_local)), Ok(()));
         assert_eq!(judge(&frame(to, from, 0x88CC, &[1; 40])), Ok(()));
+    }
+
+    #[test]
+    fn arp_is_judged_by_its_sender_whatever_the_hardware_and_refused_in_other_forms() {
+        let (grants, mesh) = (grants(), Mesh::default());
+        let (to, from) = ([2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]);
+        let judge = |arp: &[u8]| grants.judge_frame(mesh, A, &frame(to, from, 0x0806, arp));
+        let outside = Err(DropReason::SourcePrefix);
+        for hardware in [1, 6, 24, 0xffff_u16] {
+            for (last, expected) in [(7, Ok(())), (8, outside)] {
+                let mut arp = arp([10, 0, last, 1]);
+                arp[..2].copy_from_slice(&hardware.to_be_bytes());
+                assert_eq!(judge(&arp), expected, "{hardware}");
+            }
+        }
+        // Another protocol, other lengths, or an end within it.
+        let whole = arp([10, 0, 7, 1]);
+        for at in 2..6 {
+            let mut other = whole.clone();
+            other[at] ^= 1;
+            assert_eq!(judge(&other), outside, "{at}");
+        }
+        for len in 0..18 {
+            assert_eq!(judge(&whole[..len]), outside, "{len}");
+        }
+        assert_eq!(
+            grants.judge_frame(mesh, B, &frame(to, from, 0x0806, &[])),
+            Ok(())
+        );
+    }
+
+    #[test]
+    fn more_tags_than_are_looked_through_hide_nothing() {
+        let (grants, mesh) = (grants(), Mesh::default());
+        let (to, from) = ([2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]);
+        for tag in [[0x81, 0x00], [0x88, 0xA8]] {
+            let ip = packet(IpAddr::from([10, 0, 7, 1]));
+            let mut payload = [&[0, 5, 0x08, 0x00][..], &ip].concat();
+            for tags in 1..6 {
+                let tagged = frame(to, from, u16::from_be_bytes(tag), &payload);
+                let judged = grants.judge_frame(mesh, A, &tagged);
+                assert_eq!(judged.is_ok(), tags <= 2, "{tags}: {judged:?}");
+                assert_eq!(grants.judge_frame(mesh, B, &tagged), Ok(()));
+                payload = [&[0, 5][..], &tag, &payload].concat();
+            }
+        }
     }
 
     #[test]

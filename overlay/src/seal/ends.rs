@@ -358,10 +358,20 @@ impl Ends {
         }
     }
 
-    /// Other rules of who comes up are in force: what is under way begins anew, since those before may
-    /// have refused it.
+    /// This node has another certificate: all ends are to see it soon (S96).
+    pub fn renew_all_soon(&mut self, now: Instant, with: Membership<'_>) {
+        let ids: Vec<PeerId> = self.peers.keys().copied().collect();
+        for id in ids {
+            self.call(now, with, id, false, |peer, turn| peer.renew_soon(turn));
+        }
+    }
+
+    /// Other rules of who comes up are in force, or we show another certificate: what is under way begins
+    /// anew, since it may have been refused until now, but for a handshake that only waits for its end.
     pub fn begin_all_anew(&mut self, now: Instant, with: Membership<'_>) {
-        let netids: Vec<NetId> = self.by_netid.keys().copied().collect();
+        let entries = self.peers.values();
+        let anew = entries.filter(|entry| entry.peer.may_begin_anew());
+        let netids: Vec<NetId> = anew.map(|entry| entry.netid).collect();
         for netid in netids {
             self.begin_anew(now, with, netid);
         }

@@ -117,7 +117,7 @@ impl Driver {
         }
     }
 
-    fn carry_out_directory(&mut self, now: Instant) {
+    pub(super) fn carry_out_directory(&mut self, now: Instant) {
         let mut effects = std::mem::take(&mut self.directory_effects);
         for effect in effects.drain(..) {
             match effect {

@@ -90,6 +90,17 @@ impl Driver {
             return;
         };
         let wishes: Vec<Wish> = ends.drain().collect();
+        // What its certificate holds a node to is in force before its session is.
+        for wish in &wishes {
+            if let Wish::Notice(_, Notice::Peer(Event::Up(remote) | Event::Rekeyed(remote))) = wish
+            {
+                self.note_grant(now, remote.netid, remote.certificate.as_deref());
+            }
+        }
+        self.carry_out_directory(now);
+        let Some(ends) = &self.ends else {
+            return;
+        };
         if wishes.iter().any(|wish| matches!(wish, Wish::Publish)) {
             let sessions = Arc::new(ends.sessions().clone());
             self.shared

@@ -47,7 +47,10 @@ impl Driver {
                 "try again in a moment",
             )),
             Some(links) => {
-                let (standing, args) = (Standing::of(links.local()), self.args.clone());
+                let (standing, args) = (
+                    Standing::of(links.local(), &self.config.files.state),
+                    self.args.clone(),
+                );
                 let read = move || standing.read(&args);
                 self.reloading.reading = Some(tokio::task::spawn_blocking(read));
                 None
@@ -81,6 +84,7 @@ impl Driver {
             next,
             certificate,
             config,
+            list,
         } = renewed;
         let Some(links) = &mut self.links else {
             return ReloadedReport::default();
@@ -100,9 +104,12 @@ impl Driver {
         };
         note(is_ended, "secret");
         note(has_next, "next secret");
-        note(certificate != local.certificate, "certificate");
-        note(config.authority != local.authority, "authority");
-        note(config.trusted != self.config.trusted, "trusted_keys");
+        let is_certificate = certificate != local.certificate;
+        let is_authority = config.authority != local.authority;
+        let is_trusted = config.trusted != self.config.trusted;
+        note(is_certificate, "certificate");
+        note(is_authority, "authority");
+        note(is_trusted, "trusted_keys");
         // 1. Secrets.
         let epoch = keys.epoch;
         if is_ended || has_next {
@@ -121,13 +128,21 @@ impl Driver {
             certificate,
             authority: self.config.authority,
             trusted: self.config.trusted.clone(),
+            list,
         };
         if let Some(links) = &mut self.links {
             report.closed = links.renew(now, renewal) as u64;
         }
         self.note_own_grant(now);
         self.leave_refused_ends(now);
-        self.with_ends(|ends, with| ends.begin_all_anew(now, with));
+        self.with_ends(|ends, with| {
+            if is_certificate {
+                ends.renew_all_soon(now, with);
+            }
+            if is_certificate || is_authority || is_trusted {
+                ends.begin_all_anew(now, with);
+            }
+        });
         tracing::info!(changed = ?report.changed, closed = report.closed, "files were read again, as asked");
         report
     }

@@ -61,7 +61,16 @@ impl Driver {
             if wishes.is_empty() {
                 break;
             }
-            // First of all: a session must be known before its first datagram can come back.
+            // First of all: what its certificate holds a node to is in force before its session is.
+            for wish in &wishes {
+                if let Wish::Notice(_, Notice::Peer(Event::Up(remote) | Event::Rekeyed(remote))) =
+                    wish
+                {
+                    self.note_grant(now, remote.netid, remote.certificate.as_deref());
+                }
+            }
+            self.carry_out_directory(now);
+            // Then: a session must be known before its first datagram can come back.
             if wishes.iter().any(|wish| matches!(wish, Wish::Publish)) {
                 self.publish_sessions(now);
             }

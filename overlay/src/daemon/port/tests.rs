@@ -75,6 +75,35 @@ fn a_packet_goes_right_behind_the_header() {
 }
 
 #[test]
+fn data_for_all_nodes_carries_no_packet_for_one() {
+    let to = |destination: [u8; 4]| {
+        let mut packet = IPV4;
+        packet[16..20].copy_from_slice(&destination);
+        packet
+    };
+    let came = |dst, destination| incoming(&mut tun(), dst, &to(destination));
+    let refused = Err(DropReason::BadPacket);
+    for one in [[10, 0, 0, 1], [192, 0, 2, 7], [10, 0, 0, 255]] {
+        assert_eq!(came(NetId::ALL, one), refused);
+        assert_eq!(came(ME, one), Ok(0));
+    }
+    for all in [[224, 0, 0, 251], [255; 4]] {
+        assert_eq!(came(NetId::ALL, all), Ok(0));
+    }
+    // That of a network which the device is in.
+    let mut snapshot = snapshot();
+    let network = ["10.0.0.1/24".parse().unwrap()];
+    snapshot.routes = Arc::new(Routes::new(ME, Mesh::default(), &network, [], [], 1));
+    let packet = Packet {
+        origin: A,
+        dst: NetId::ALL,
+        payload: Span::default(),
+    };
+    let came = tun().incoming(Instant::ZERO, &snapshot, packet, &to([10, 0, 0, 255]));
+    assert_eq!(came, Ok(0));
+}
+
+#[test]
 fn frames_to_a_known_node_go_there_and_to_an_unknown_one_to_all() {
     let mut port = tap();
     let mut to = |destination| {

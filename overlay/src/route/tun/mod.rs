@@ -248,6 +248,12 @@ impl Tun {
     }
 }
 
+/// Whether Data for all nodes may carry this packet: one that its sender had to say to all. Whatever is for
+/// one node comes to that one alone, since what is for all shows less of who said it.
+pub fn may_be_for_all(routes: &Routes, packet: &[u8]) -> bool {
+    Packet::read(packet).is_some_and(|packet| routes.is_for_all(packet.destination))
+}
+
 /// By arithmetic, by claim, else as learned, unless who was learned with it has begun to claim.
 fn find(now: Instant, routes: &Routes, learned: &Learned, address: IpAddr) -> Option<NetId> {
     routes.find(address).or_else(|| {

@@ -725,3 +725,53 @@ fn who_is_refused_no_longer_comes_up_at_once_and_gets_what_waited() {
     }
     assert!(world.is_up(A, B));
 }
+
+#[test]
+fn other_rules_begin_anew_what_is_under_way_but_not_what_only_waits_for_its_end() {
+    let mut world = World::of([1, 2]);
+    let begun = |world: &World| world.times(A, EndToEndKind::Init).len();
+    let tell = |world: &mut World| {
+        let now = world.now;
+        let a = world.node(A);
+        a.call(|ends, with| {
+            ends.begin_all_anew(now, with);
+            ends.handle_timeout(now, with);
+        });
+        world.carry();
+    };
+    // 1. The E-FIN is lost each time: the E-INIT stays the only one.
+    world.lose = Box::new(|_, carried| EndToEndKind::of(&carried.payload) == Ok(EndToEndKind::Fin));
+    world.send(A, B, &payload(0));
+    world.run(Duration::from_millis(500));
+    assert_eq!(world.times(A, EndToEndKind::Fin).len(), 1);
+    tell(&mut world);
+    assert_eq!(begun(&world), 1);
+    world.lose = Box::new(|_, _| false);
+    world.run(Duration::from_secs(5));
+    assert_eq!(world.nodes[&B].got, numbered(1));
+    assert_eq!(begun(&world), 1);
+    // 2. Nobody answers: it goes out at once, and is said to who comes by then.
+    let mut world = World::of([1, 2]);
+    world.lose = Box::new(|number, _| number == 0);
+    world.send(A, B, &payload(0));
+    tell(&mut world);
+    assert_eq!(begun(&world), 2);
+    world.run(Duration::from_millis(500));
+    assert_eq!(world.nodes[&B].got, numbered(1));
+}
+
+#[test]
+fn another_certificate_is_shown_to_all_ends_within_a_minute() {
+    let mut world = World::of([1, 2, 3]);
+    for other in [B, C] {
+        world.send(A, other, &payload(0));
+    }
+    world.run(Duration::from_secs(5));
+    assert_eq!(world.times(A, EndToEndKind::Init).len(), 2);
+    let now = world.now;
+    let a = world.node(A);
+    a.call(|ends, with| ends.renew_all_soon(now, with));
+    world.run(Duration::from_secs(80));
+    assert_eq!(world.times(A, EndToEndKind::Init).len(), 4);
+    assert!(world.is_up(A, B) && world.is_up(A, C));
+}

@@ -1,6 +1,7 @@
 //! Other rules of who comes up, and another certificate, while links are up (SEALED.md S96).
 
-use super::{Entry, Links, SHUTDOWN};
+use super::Links;
+use crate::seal::effect::PeerId;
 use crate::seal::identity::verify_certificate;
 use crate::seal::members::{Claim, Refusal, Trusted};
 use crate::seal::payload::Remote;
@@ -16,6 +17,8 @@ pub struct Renewal {
     pub authority: Option<[u8; 32]>,
     /// The owner's list of keys.
     pub trusted: Option<Vec<Trusted>>,
+    /// A revocation list that was kept, looked at where the authority is another one.
+    pub list: Option<Vec<u8>>,
 }
 
 impl Links {
@@ -27,15 +30,15 @@ impl Links {
             certificate,
             authority,
             trusted,
+            list,
         } = renewal;
-        if authority != self.local.authority {
-            // Nobody vouches for its list any more.
-            self.members.drop_list();
-            self.local.revocation = None;
-            self.telling = None;
-        }
+        let is_other_authority = authority != self.local.authority;
+        let is_other_certificate = certificate != self.local.certificate;
         (self.local.certificate, self.local.authority) = (certificate, authority);
-        self.members.set_rules(authority.is_some(), trusted);
+        if is_other_authority {
+            self.take_kept(list);
+        }
+        let is_other_list = self.members.set_rules(authority.is_some(), trusted);
         let refused: Vec<_> = self
             .peers
             .iter()
@@ -44,17 +47,36 @@ impl Links {
         for (id, why) in &refused {
             self.leave_one(now, *id, why.reason());
         }
-        // Whom the former rules refused need not wait for the next step of a long schedule.
-        let dialing = |entry: &Entry| entry.peer.is_dialing() && entry.peer.current().is_none();
-        let anew: Vec<_> = self
-            .peers
-            .iter()
-            .filter_map(|(id, entry)| dialing(entry).then_some(*id))
-            .collect();
-        for id in anew {
-            self.leave_one(now, id, SHUTDOWN);
+        let all: Vec<PeerId> = self.peers.keys().copied().collect();
+        for id in all {
+            self.with(now, id, |peer, turn| {
+                if is_other_certificate {
+                    peer.renew_soon(turn);
+                }
+                // Who was refused until now need not wait for the next step of a long schedule.
+                if is_other_certificate || is_other_authority || is_other_list {
+                    peer.begin_anew(turn);
+                }
+            });
         }
         refused.len()
+    }
+
+    /// Another authority: nobody vouches for the former one's list any more. The one that was kept may be
+    /// by the new one, if that was the authority before.
+    fn take_kept(&mut self, list: Option<Vec<u8>>) {
+        self.members.drop_list();
+        self.telling = None;
+        if let (Some(list), Some(authority)) = (list, &self.local.authority) {
+            // One by somebody else is none.
+            let _ = self
+                .members
+                .revoke(list, &self.local.keys.mesh_id, authority);
+            // It is written there already.
+            let _ = self.members.take_changed_list();
+        }
+        let number = self.members.list().number();
+        self.local.revocation = (number > 0).then_some(number);
     }
 
     /// Why somebody who has come up may not stay, under the rules as they are now.

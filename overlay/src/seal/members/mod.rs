@@ -146,11 +146,13 @@ impl Members {
     }
 
     /// Takes other rules for those that come up from now on: as [`Self::certified`] and
-    /// [`Self::listing`].
-    pub fn set_rules(&mut self, certified: bool, trusted: Option<Vec<Trusted>>) {
+    /// [`Self::listing`]. Gives whether they are others.
+    pub fn set_rules(&mut self, certified: bool, trusted: Option<Vec<Trusted>>) -> bool {
+        let is_other = (self.certified, &self.trusted) != (certified, &trusted);
         (self.certified, self.trusted) = (certified, trusted);
         // Who is refused by other rules is told of anew.
         self.told.clear();
+        is_other
     }
 
     /// Forgets the revocation list: it is of an authority that is none any more.

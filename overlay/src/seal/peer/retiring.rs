@@ -1,8 +1,8 @@
-//! What a peer does when its mesh changes the secret (S92 to S94).
+//! What a peer does when its mesh changes the secret (S92 to S94), or its node the rules (S96).
 
 use std::net::SocketAddr;
 
-use super::{Attempt, Peer};
+use super::{Attempt, Peer, Up};
 use crate::seal::effect::Turn;
 use crate::time::{Duration, Instant};
 
@@ -43,15 +43,38 @@ impl Peer {
         if is_begun {
             self.give_up_attempt(turn);
             if let Some(dial) = &mut self.dial {
-                dial.next_at = turn.now;
+                // Tries under another secret say nothing about this one.
+                (dial.tries, dial.next_at) = (0, turn.now);
             }
         }
-        if let Some(up) = &mut self.current
-            && up.session.epoch() < epoch
-        {
+        let is_former = |up: &Up| up.session.epoch() < epoch;
+        if self.current.as_ref().is_some_and(is_former) {
+            self.renew_soon(turn);
+        }
+    }
+
+    /// The session that is up gets a successor within [`SPREAD`].
+    pub fn renew_soon(&mut self, turn: &mut Turn<'_>) {
+        if let Some(up) = &mut self.current {
             let spread = u64::try_from(SPREAD.as_micros()).unwrap_or(u64::MAX);
             let soon = turn.now + Duration::from_micros(turn.random.next_u64() % spread);
             up.rekey_at = up.rekey_at.min(soon);
+        }
+    }
+
+    /// Whether a handshake of ours is under way that other rules may end otherwise: one whose FIN is
+    /// out is not, since the far end may seal with that session already.
+    pub fn may_begin_anew(&self) -> bool {
+        let is_out = matches!(self.attempt, Some(Attempt::FinSent { .. }));
+        self.dial.is_some() && self.current.is_none() && !is_out
+    }
+
+    /// Other rules of who comes up are in force, or we show another certificate: a handshake under way
+    /// begins anew as if it was the first, if it [may](Self::may_begin_anew).
+    pub fn begin_anew(&mut self, turn: &mut Turn<'_>) {
+        if self.may_begin_anew() {
+            self.dial = None;
+            self.begin(turn);
         }
     }
 }

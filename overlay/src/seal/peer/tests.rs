@@ -303,6 +303,28 @@ struct World {
     cut: [bool; 2],
 }
 
+#[test]
+fn a_change_of_the_secret_gives_a_handshake_under_way_all_its_tries_again() {
+    let mut world = World::new(Kind::Incoming);
+    world.ends[0] = End::new(10, NEAR, Kind::Informed, 1);
+    world.cut = [true; 2];
+    world.dial(0);
+    let tries = Timers::default().informed_tries;
+    for _ in 0..600 {
+        if world.others == tries {
+            break;
+        }
+        world.run(Duration::from_secs(1));
+    }
+    assert_eq!(world.others, tries);
+    let (now, at) = (world.now, world.now + Duration::from_secs(180));
+    let retired = world.ends[0].call(now, |peer, turn| peer.retire(turn, 1, at, |_| {}));
+    world.send(0, retired.1, false);
+    world.run(Duration::from_millis(100));
+    assert_eq!(world.others, tries + 1);
+    assert!(world.ends[0].peer.is_dialing());
+}
+
 impl World {
     fn new(far: Kind) -> Self {
         Self {

@@ -1,6 +1,6 @@
 //! Other rules and certificates while links are up, and what a certificate lets its node say.
 
-use wire::sealed::Certificate;
+use wire::sealed::{Certificate, Revoked};
 
 use super::*;
 use crate::seal::authority::Authority;
@@ -26,6 +26,7 @@ fn renewal(authority: Option<&Authority>) -> Renewal {
         certificate: None,
         authority: authority.map(Authority::public),
         trusted: None,
+        list: None,
     }
 }
 
@@ -85,9 +86,9 @@ fn a_renewed_certificate_is_shown_in_the_next_handshake_and_one_of_another_autho
         ..renewal(Some(&first))
     };
     assert_eq!(far.links.renew(NOW, renewed), 0);
-    // In the next handshake: within two minutes and some.
+    // In a handshake that begins within a minute.
     let mut now = NOW;
-    for _ in 0..140 {
+    for _ in 0..70 {
         now = now + Duration::from_secs(1);
         near.links.handle_timeout(now);
         far.links.handle_timeout(now);
@@ -97,6 +98,108 @@ fn a_renewed_certificate_is_shown_in_the_next_handshake_and_one_of_another_autho
     // Nobody vouches for it any more.
     assert_eq!(near.links.renew(now, renewal(Some(&second))), 1);
     assert!(!near.is_up(&far));
+}
+
+/// The handshake datagrams that an end wants sent, of this kind.
+fn handshakes(end: &mut End, wanted: SealedKind) -> Vec<Box<[u8]>> {
+    let wishes = end.links.drain();
+    let datagrams = wishes.filter_map(|wish| match wish {
+        Wish::Send(_, datagram) => Some(datagram),
+        _ => None,
+    });
+    let is_wanted = |datagram: &Box<[u8]>| SealedKind::of(datagram) == Ok(wanted);
+    datagrams.filter(is_wanted).collect()
+}
+
+#[test]
+fn rules_as_before_leave_a_handshake_alone_and_others_begin_it_anew_with_what_waits() {
+    let (mut near, mut far) = (near(), far());
+    let to = far.path;
+    near.links.send(NOW, &to, &hello(NEAR));
+    let first = handshakes(&mut near, SealedKind::Init);
+    assert_eq!(first.len(), 1);
+    near.links.renew(NOW, renewal(None));
+    assert_eq!(handshakes(&mut near, SealedKind::Init).len(), 0);
+    let other = Renewal {
+        trusted: Some(vec![Trusted {
+            netid: None,
+            static_key: *far.links.local().identity.public(),
+            name: String::new(),
+        }]),
+        ..renewal(None)
+    };
+    near.links.renew(NOW, other);
+    // At once, though control says nothing more; and what waited is said.
+    let anew = handshakes(&mut near, SealedKind::Init);
+    assert_eq!(anew.len(), 1);
+    let back = near.path;
+    assert!(far.links.handle(NOW, &back, &anew[0], 0));
+    settle(NOW, &mut near, &mut far);
+    assert!(near.is_up(&far));
+    assert!(far.messages.contains(&hello(NEAR)));
+}
+
+#[test]
+fn a_handshake_whose_fin_is_out_goes_on_under_other_rules() {
+    let (mut near, mut far) = (near(), far());
+    let (to, back) = (far.path, near.path);
+    near.links.send(NOW, &to, &hello(NEAR));
+    let init = handshakes(&mut near, SealedKind::Init);
+    assert!(far.links.handle(NOW, &back, &init[0], 0));
+    let resp = handshakes(&mut far, SealedKind::Resp);
+    assert!(near.links.handle(NOW, &to, &resp[0], 0));
+    let other = Renewal {
+        trusted: Some(vec![Trusted {
+            netid: None,
+            static_key: *far.links.local().identity.public(),
+            name: String::new(),
+        }]),
+        ..renewal(None)
+    };
+    near.links.renew(NOW, other);
+    assert_eq!(handshakes(&mut near, SealedKind::Init).len(), 0);
+    assert!(
+        near.links
+            .peers
+            .values()
+            .all(|entry| !entry.waiting.is_empty())
+    );
+}
+
+#[test]
+fn an_authority_that_comes_back_finds_the_list_that_was_kept_and_no_other_does() {
+    let (first, second) = (authority(1), authority(2));
+    let (mut near, far) = (near(), far());
+    let key = *far.links.local().identity.public();
+    let mesh_id = near.links.local().keys.mesh_id;
+    let revoked = Revoked {
+        serial: 0,
+        static_key: key,
+        not_after: WALL + 1_000,
+    };
+    let list = first.revoke(3, &[revoked]).unwrap();
+    let number = |end: &mut End| {
+        (
+            end.links.members().list().number(),
+            end.links.local().revocation,
+        )
+    };
+    near.links.renew(NOW, renewal(Some(&first)));
+    let known = near.links.members();
+    known
+        .revoke(list.clone(), &mesh_id, &first.public())
+        .unwrap();
+    let kept = |authority: Option<&Authority>| Renewal {
+        list: Some(list.clone()),
+        ..renewal(authority)
+    };
+    near.links.renew(NOW, kept(Some(&second)));
+    assert_eq!(number(&mut near), (0, None));
+    near.links.renew(NOW, kept(None));
+    assert_eq!(number(&mut near), (0, None));
+    near.links.renew(NOW, kept(Some(&first)));
+    assert_eq!(number(&mut near), (3, Some(3)));
+    assert!(near.links.members().take_changed_list().is_none());
 }
 
 /// What gets through of a far end with these rights: of its own Data, of Data that it forwards, and
