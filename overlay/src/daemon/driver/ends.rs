@@ -159,7 +159,7 @@ impl Driver {
                 self.note_origin(now, &remote);
                 if let Some(links) = &mut self.links {
                     links.members().note_afar(&Claim::of(&remote));
-                    links.latch_end(netid, remote.static_key);
+                    links.latch_end(netid);
                 }
             }
             Notice::Peer(Event::Rekeyed(remote)) => {
