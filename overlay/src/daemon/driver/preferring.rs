@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::super::clock;
 use super::super::prefer::say_over;
 use super::super::report::PreferReport;
-use super::super::state::{LATCHES, StateDir};
+use super::super::state::{LATCHES, PREFER, Preferred, StateDir};
 use super::Driver;
 use crate::id::NetId;
 use crate::seal::prefer::Prefer;
@@ -68,11 +68,13 @@ impl Driver {
         let Some(preference) = &mut self.preference else {
             return;
         };
-        if !preference.is_over && preference.remaining(clock::wall_seconds()) == 0 {
-            preference.is_over = true;
-            say_over(&self.state);
-            if let Some(links) = &mut self.links {
-                links.insist();
+        if let Some(news) = preference.look(clock::wall_seconds()) {
+            self.keeping.put(PREFER, StateDir::preferred_body(news));
+            if news == Preferred::Over {
+                say_over(&self.state);
+                if let Some(links) = &mut self.links {
+                    links.insist();
+                }
             }
         }
         let open = self.open_nodes(now);
