@@ -1,7 +1,7 @@
 //! The driver's part of mode `prefer`: which links are of which zone, whom Data goes to in clear,
 //! what is written down, and when it is over.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -77,14 +77,23 @@ impl Driver {
                 }
             }
         }
-        let open = self.open_nodes(now);
-        self.with_ends(|ends, with| ends.set_open(now, with, open));
+        let heard = self.heard_in_the_open(now);
+        let is_full = self.prefer().is_some_and(Prefer::is_full);
+        self.with_ends(|ends, with| {
+            let is_former = |netid: &NetId| ends.sessions().is_open(*netid);
+            let alone = heard.iter().filter(|(_, is_alone)| **is_alone);
+            let alone = alone.map(|(netid, _)| *netid);
+            // Where there is no room to latch anybody, nobody is spoken to in clear who was not before.
+            let open = alone.filter(|netid| !is_full || is_former(netid)).collect();
+            ends.set_open(now, with, open, heard.keys().copied());
+        });
     }
 
-    /// The nodes that were heard over links of the open zone alone, and never spoke sealed.
-    fn open_nodes(&self, now: Instant) -> BTreeSet<NetId> {
+    /// The nodes that were heard over links of the open zone, and never spoke sealed; and whether in that
+    /// zone alone.
+    fn heard_in_the_open(&self, now: Instant) -> BTreeMap<NetId, bool> {
         let Some(prefer) = self.prefer() else {
-            return BTreeSet::new();
+            return BTreeMap::new();
         };
         let snapshot = self.shared.snapshot.load();
         let is_open = |via: NetId| {
@@ -92,11 +101,12 @@ impl Driver {
             links.any(|link| link.netid == via && link.open)
         };
         let remotes = self.control.remotes();
-        let open = remotes.filter(|(netid, remote)| {
-            let mut via = remote.via(now).peekable();
-            !prefer.zone().has_node(*netid) && via.peek().is_some() && via.all(is_open)
+        let unlatched = remotes.filter(|(netid, _)| !prefer.zone().has_node(*netid));
+        let heard = unlatched.filter_map(|(netid, remote)| {
+            let is_heard = remote.via(now).any(is_open);
+            is_heard.then(|| (netid, remote.via(now).all(is_open)))
         });
-        open.map(|(netid, _)| netid).collect()
+        heard.collect()
     }
 
     /// What the node goes by while it prefers sealed links.
