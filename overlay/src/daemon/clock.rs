@@ -48,6 +48,10 @@ impl Clock {
     }
 }
 
+/// The start of 2026, when no release of this software had been made: a clock that is behind it was never
+/// set, as that of a board without a battery before it has asked the network.
+pub const PLAUSIBLE: u64 = 1_767_225_600;
+
 /// Seconds since 1970-01-01 UTC, as far as the machine knows: for what people agreed on, and never
 /// for how long something took.
 pub fn wall_seconds() -> u64 {

@@ -3,9 +3,10 @@
 //! A mesh that moves from plain to sealed needs nodes that speak both for some days. Left in place it
 //! would be a door: so it is announced at each start, and closes 30 days after the first one.
 
+use super::clock::PLAUSIBLE;
 use super::config::{Config, Security};
 use super::error::Failure;
-use super::state::StateDir;
+use super::state::{PREFER, Preferred, StateDir, StateError};
 use crate::id::NetId;
 use crate::keyed::KeyedHasher;
 use crate::node::zone::OpenZone;
@@ -15,31 +16,62 @@ use crate::seal::prefer::{Latches, Prefer};
 pub const LIFETIME: u64 = 30 * 86_400;
 
 /// How long a node may prefer what it will insist on.
+///
+/// A clock that was never set counts nothing: from the start of 1970 to when the network tells the time
+/// would be over at once, and no time passes on a machine that starts there each day.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Preference {
-    /// When it first did, in seconds since 1970.
-    since: u64,
-    /// Whether the end was acted on.
-    pub is_over: bool,
+    preferred: Option<Preferred>,
 }
 
 impl Preference {
-    /// Of a node that first preferred it then.
-    pub const fn new(since: u64, wall: u64) -> Self {
-        let mut preference = Self {
-            since,
-            is_over: false,
-        };
-        preference.is_over = preference.remaining(wall) == 0;
-        preference
+    /// Of a node that has this written down.
+    pub const fn new(preferred: Option<Preferred>) -> Self {
+        Self { preferred }
     }
 
-    /// Seconds that are left. A clock that was set back gives none in addition.
-    pub const fn remaining(&self, wall: u64) -> u64 {
-        if self.is_over {
-            return 0;
+    /// What the state directory holds, which takes what time it is.
+    fn read(state: &StateDir, wall: u64) -> Result<Self, StateError> {
+        let mut preference = Self::new(state.preferred()?);
+        if let Some(news) = preference.look(wall) {
+            state.write(PREFER, &StateDir::preferred_body(news))?;
         }
-        LIFETIME.saturating_sub(wall.saturating_sub(self.since))
+        Ok(preference)
+    }
+
+    /// Takes what time it is. Gives what is to be written down, if that is something else now.
+    pub const fn look(&mut self, wall: u64) -> Option<Preferred> {
+        if wall < PLAUSIBLE || self.is_over() {
+            return None;
+        }
+        let news = match self.since() {
+            None => Preferred::Since(wall),
+            Some(_) if self.remaining(wall) == 0 => Preferred::Over,
+            Some(_) => return None,
+        };
+        self.preferred = Some(news);
+        self.preferred
+    }
+
+    /// Whether it has ended. It does once, whatever the clock says afterwards.
+    pub const fn is_over(&self) -> bool {
+        matches!(self.preferred, Some(Preferred::Over))
+    }
+
+    /// Seconds that are left.
+    pub const fn remaining(&self, wall: u64) -> u64 {
+        match self.since() {
+            _ if self.is_over() => 0,
+            None => LIFETIME,
+            Some(since) => LIFETIME.saturating_sub(wall.saturating_sub(since)),
+        }
+    }
+
+    const fn since(&self) -> Option<u64> {
+        match self.preferred {
+            Some(Preferred::Since(since)) if since >= PLAUSIBLE => Some(since),
+            _ => None,
+        }
     }
 }
 
@@ -62,8 +94,8 @@ impl Stored {
         if config.security != Security::Prefer {
             return Ok(None);
         }
-        let preference = Preference::new(state.prefers_since(wall)?, wall);
-        if preference.is_over {
+        let preference = Preference::read(state, wall)?;
+        if preference.is_over() {
             say_over(state);
         } else {
             let days = preference.remaining(wall).div_ceil(86_400);
@@ -83,7 +115,7 @@ impl Stored {
         hasher: KeyedHasher,
     ) -> Option<Prefer> {
         let zone = OpenZone::new(config.bridge, hasher);
-        (!self.preference.is_over).then(|| Prefer::new(self.latches, pinned, zone))
+        (!self.preference.is_over()).then(|| Prefer::new(self.latches, pinned, zone))
     }
 }
 
@@ -92,7 +124,7 @@ pub fn say_over(state: &StateDir) {
     tracing::error!(
         "30 days of mode prefer are over: this node is sealed now, and neither speaks nor hears plain; \
          write mode = \"sealed\" (to have 30 days more, remove {} and start again)",
-        state.path().join("prefer").display()
+        state.path().join(PREFER).display()
     );
 }
 
@@ -100,21 +132,47 @@ pub fn say_over(state: &StateDir) {
 mod tests {
     use super::*;
 
-    const START: u64 = 1_700_000_000;
+    const START: u64 = PLAUSIBLE + 1_000;
 
     /// S84.
     #[test]
     fn thirty_days_after_its_first_start_a_node_is_sealed() {
-        let preference = Preference::new(START, START);
+        let mut preference = Preference::new(None);
+        assert_eq!(preference.look(START), Some(Preferred::Since(START)));
         assert_eq!(preference.remaining(START), LIFETIME);
-        assert_eq!(preference.remaining(START + LIFETIME - 1), 1);
-        assert_eq!(preference.remaining(START + LIFETIME), 0);
-        assert!(!Preference::new(START, START + LIFETIME - 1).is_over);
-        assert!(Preference::new(START, START + LIFETIME).is_over);
-        // What is over stays over, whatever the clock says.
-        let mut over = preference;
-        over.is_over = true;
-        assert_eq!(over.remaining(START), 0);
         assert_eq!(preference.remaining(START - 500), LIFETIME);
+        assert_eq!(preference.look(START + LIFETIME - 1), None);
+        assert_eq!(preference.remaining(START + LIFETIME - 1), 1);
+        assert!(!preference.is_over());
+        assert_eq!(preference.look(START + LIFETIME), Some(Preferred::Over));
+        // What is over stays over, whatever the clock says, and over restarts.
+        let mut again = Preference::new(Some(Preferred::Over));
+        assert_eq!(again, preference);
+        assert_eq!((again.look(START), again.remaining(START)), (None, 0));
+    }
+
+    /// S84: a board without a battery starts in 1970, until the network tells the time.
+    #[test]
+    fn a_clock_that_was_never_set_neither_begins_the_thirty_days_nor_ends_them() {
+        for stored in [None, Some(Preferred::Since(5))] {
+            let mut preference = Preference::new(stored);
+            assert_eq!(
+                (preference.look(7), preference.remaining(7)),
+                (None, LIFETIME)
+            );
+            assert_eq!(preference.look(START), Some(Preferred::Since(START)));
+            assert_eq!(preference.remaining(START), LIFETIME);
+            assert_eq!(preference.look(7), None);
+        }
+    }
+
+    #[test]
+    fn the_end_is_written_down_and_honored_by_an_earlier_clock() {
+        let home = tempfile::tempdir().unwrap();
+        let state = StateDir::open(home.path()).unwrap();
+        let is_over = |wall| Preference::read(&state, wall).unwrap().is_over();
+        assert!(!is_over(START));
+        assert!(is_over(START + LIFETIME));
+        assert!(is_over(START));
     }
 }

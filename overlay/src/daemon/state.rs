@@ -16,7 +16,7 @@
 //! | `pins`      | lines of netid and key, 64 hex digits (sealed nodes, S74)       |
 //! | `afar`      | the same, of nodes met over others alone, the oldest first     |
 //! | `latches`   | lines of netid, key, addresses and named peers (mode prefer, S85)   |
-//! | `prefer`    | when mode prefer first started, seconds since 1970, decimal         |
+//! | `prefer`    | when mode prefer first started, seconds since 1970; or: over        |
 //! | `revocations` | the newest revocation list (S77, S78)                         |
 //!
 //! A file is written whole beside the old one, synced, renamed over it, and the directory synced:
@@ -57,8 +57,10 @@ pub const AFAR: &str = "afar";
 pub const PINS: &str = "pins";
 /// The file of nodes that came up sealed, of a node that prefers that.
 pub const LATCHES: &str = "latches";
-/// The file of when a node first preferred it.
-const PREFER: &str = "prefer";
+/// The file of when a node first preferred it, or that this is over.
+pub const PREFER: &str = "prefer";
+/// What it holds once it is over.
+const OVER: &str = "over";
 /// The format's version.
 const VERSION: &str = "1";
 
@@ -136,6 +138,15 @@ impl From<StateError> for Failure {
             }
         }
     }
+}
+
+/// For how long a node has preferred sealed links.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Preferred {
+    /// Since then, in seconds since 1970.
+    Since(u64),
+    /// For as long as it may: it insists on them.
+    Over,
 }
 
 /// A neighbor to try again at the next start.
@@ -344,17 +355,22 @@ impl StateDir {
         latches.iter().map(line).collect()
     }
 
-    /// When this node first preferred sealed links, in seconds since 1970; `now` if it never did.
-    ///
-    /// State: stored, so that the time for it runs on over restarts.
+    /// For how long this node has preferred sealed links; `None` if it never did.
     ///
     /// # Errors
-    /// The file is damaged, or cannot be read or written.
-    pub fn prefers_since(&self, now: u64) -> Result<u64, StateError> {
-        let stored = self.must_read(PREFER, |body| body.trim_end().parse().ok())?;
-        match stored {
-            Some(since) => Ok(since),
-            None => self.write(PREFER, &format!("{now}\n")).map(|()| now),
+    /// The file is damaged, or cannot be read.
+    pub fn preferred(&self) -> Result<Option<Preferred>, StateError> {
+        self.must_read(PREFER, |body| match body.trim_end() {
+            OVER => Some(Preferred::Over),
+            since => since.parse().ok().map(Preferred::Since),
+        })
+    }
+
+    /// What the file about that holds, to be [written](Self::write) to [`PREFER`].
+    pub fn preferred_body(preferred: Preferred) -> String {
+        match preferred {
+            Preferred::Since(since) => format!("{since}\n"),
+            Preferred::Over => format!("{OVER}\n"),
         }
     }
 
@@ -818,12 +834,13 @@ mod tests {
     fn the_first_start_that_preferred_sealed_links_is_remembered() {
         let home = tempfile::tempdir().unwrap();
         let state = StateDir::open(home.path()).unwrap();
-        assert_eq!(state.prefers_since(1_000).unwrap(), 1_000);
-        assert_eq!(state.prefers_since(5_000).unwrap(), 1_000);
+        assert_eq!(state.preferred().unwrap(), None);
+        for preferred in [Preferred::Since(1_000), Preferred::Over] {
+            let body = StateDir::preferred_body(preferred);
+            state.write(PREFER, &body).unwrap();
+            assert_eq!(state.preferred().unwrap(), Some(preferred));
+        }
         state.write(PREFER, "soon\n").unwrap();
-        assert!(matches!(
-            state.prefers_since(5_000),
-            Err(StateError::Damaged(_))
-        ));
+        assert!(matches!(state.preferred(), Err(StateError::Damaged(_))));
     }
 }

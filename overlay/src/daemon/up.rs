@@ -235,6 +235,8 @@ async fn run(start: Start, args: UpArgs) -> Result<(), Failure> {
         let now = clock.now();
         let pinned: Vec<NetId> = members.pins().keys().copied().collect();
         let prefer = stored.and_then(|stored| stored.prefer(&config, pinned.into_iter(), hasher));
+        let afar = members.afar().iter().map(|(netid, _)| netid);
+        let prefer = prefer.map(|prefer| prefer.recalling(afar));
         let links = Links::new(now, local, peer::Timers::default(), hasher, random);
         let links = links.admitting(members);
         Box::new(match prefer {

@@ -144,6 +144,22 @@ impl OpenZone {
         })
     }
 
+    /// Whether a neighbor is told what another node claims: across the zones only what goes across
+    /// besides. A neighbor that is not known to speak sealed has a plain link.
+    pub fn tells(&self, neighbor: NetId, owner: NetId) -> bool {
+        match (self.has_node(owner), self.has_node(neighbor)) {
+            (true, false) => self.bridge == Bridge::Clear,
+            (false, true) => self.bridge != Bridge::Off,
+            _ => true,
+        }
+    }
+
+    /// Whether news of a node counts that this neighbor brings: none over a plain link of who speaks
+    /// sealed, since anybody there can say its name.
+    pub fn hears(&self, neighbor: NetId, of: NetId) -> bool {
+        !self.has_node(of) || self.has_node(neighbor)
+    }
+
     /// The zones in which a message goes on that came over a link of the zone `open`; `first` is the
     /// first byte of its payload.
     pub fn zones(&self, open: bool, header: &Header, first: Option<&u8>) -> Zones {

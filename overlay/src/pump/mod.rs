@@ -419,7 +419,7 @@ impl<'r, S: Sink> Round<'r, S> {
         let zone = self.scene.neighbors.open_zone();
         match deliver {
             Deliver::Nobody => {}
-            _ if zone.is_some() && self.was_delivered(item, entry, &header) => {}
+            Deliver::Control if self.was_delivered(item, entry, &header) => {}
             Deliver::Control => self.control(item, false),
             Deliver::Service | Deliver::Device => self.data(item, entry, &header),
         }
@@ -432,13 +432,15 @@ impl<'r, S: Sink> Round<'r, S> {
         }
     }
 
-    /// Whether a message was delivered that came in the other zone; from now on it was. What stays on
+    /// Whether a message was delivered that came in the other zone; from now on it was. So asked of what
+    /// is to be delivered alone: what is refused in one zone may be admissible in the other. What stays on
     /// its link has no copy there.
     fn was_delivered(&self, item: Item, link: &LinkEntry, header: &Header) -> bool {
         let flood = self.scene.flood;
         let digest = || flood.digest(item.span.of(self.rx.arena())) ^ DELIVERED;
         let insert = || flood.seen().insert(self.now, digest(), link.neighbor);
-        !header.flags.no_forward() && insert() == Seen::Known
+        let has_zones = self.scene.neighbors.open_zone().is_some();
+        has_zones && !header.flags.no_forward() && insert() == Seen::Known
     }
 
     /// Hands Data on to who its first byte says.
@@ -454,6 +456,8 @@ impl<'r, S: Sink> Round<'r, S> {
         };
         let count = |reason| self.scene.counters.count(reason);
         match payload.first().map(|&byte| service::classify(byte)) {
+            // A node with two zones takes all of these.
+            Some(Service::Sealed) if self.was_delivered(item, link, header) => {}
             Some(Service::Sealed) => {
                 let direct = header.flags.no_forward() && header.src == link.netid;
                 if !self.sink.sealed(link, packet, direct) {
@@ -465,6 +469,8 @@ impl<'r, S: Sink> Round<'r, S> {
             {
                 count(DropReason::ClearData);
             }
+            Some(Service::IpPacket | Service::EthernetFrame | Service::Directory)
+                if self.was_delivered(item, link, header) => {}
             Some(Service::IpPacket | Service::EthernetFrame) => {
                 self.sink.device(packet, self.rx.arena());
             }

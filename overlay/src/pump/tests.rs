@@ -13,6 +13,7 @@ use crate::keyed::KeyedHasher;
 use crate::node::flood::JUDGED;
 use crate::node::hash::{Algorithm, MessageHasher};
 use crate::node::seen::SeenConfig;
+use crate::node::zone::{Bridge, OpenZone};
 
 const US: u32 = 0x2a;
 const ALL: u32 = 0xFFFF_FFFF;
@@ -23,6 +24,7 @@ const DEVICE: u32 = 9;
 enum Got {
     Device(NetId, NetId, Vec<u8>),
     Service(LinkId, NetId, Vec<u8>),
+    Sealed(LinkId, NetId),
     Control(Arrival, Vec<u8>),
     Stranger(Path),
     Conflict(Path),
@@ -33,6 +35,8 @@ struct Notes {
     got: Vec<Got>,
     /// Nodes, and the neighbors that brought their messages.
     heard: Vec<(NetId, NetId)>,
+    /// Whether Data in clear is taken over plain links alone, as in a node that prefers sealed ones.
+    prefers: bool,
 }
 
 impl Sink for Notes {
@@ -44,6 +48,15 @@ impl Sink for Notes {
     fn service(&mut self, link: &LinkEntry, header: &Header, payload: &[u8]) {
         self.got
             .push(Got::Service(link.id, header.src, payload.to_vec()));
+    }
+    fn admits(&self, link: &LinkEntry, _header: &Header) -> bool {
+        !self.prefers || link.open
+    }
+    fn sealed(&mut self, link: &LinkEntry, packet: Packet, _direct: bool) -> bool {
+        if self.prefers {
+            self.got.push(Got::Sealed(link.id, packet.origin));
+        }
+        self.prefers
     }
     fn control(&mut self, arrival: Arrival, datagram: &[u8]) {
         self.got.push(Got::Control(arrival, datagram.to_vec()));
@@ -482,4 +495,31 @@ fn packets_become_messages_whose_echo_is_known() {
         assert_eq!(node.receive(0, message), []);
     }
     assert_eq!(node.dropped(DropReason::OwnEcho), 200);
+}
+
+/// S87, S90: what comes in both zones is delivered once, by the copy that may be.
+#[test]
+fn a_message_of_both_zones_is_delivered_once_and_not_lost_to_a_copy_that_is_refused() {
+    let mut node = Node::new();
+    let zone = OpenZone::new(Bridge::Off, KeyedHasher(1, 2));
+    let neighbors = std::mem::replace(&mut node.neighbors, NeighborSet::empty());
+    node.neighbors = neighbors.zoned(Arc::new(zone), |link| link.neighbor == 1);
+    node.notes.prefers = true;
+    let (sealed, open) = (0, 2);
+    // In clear, over the sealed link first: refused there, and delivered from the other.
+    let clear = datagram(0x10, 0, 1, 7, ALL, &[0x45, 1, 2]);
+    assert_eq!(node.receive(sealed, &clear), []);
+    assert_eq!(node.dropped(DropReason::ClearData), 1);
+    let packet = Got::Device(NetId(7), NetId::ALL, vec![0x45, 1, 2]);
+    assert_eq!(node.receive(open, &clear), [packet]);
+    assert_eq!(node.receive(open, &clear), []);
+    // What may be delivered from either comes from the first.
+    let hidden = datagram(0x10, 0, 2, 7, ALL, &[0xC8, 1, 2]);
+    let got = [Got::Sealed(LinkId(0), NetId(7))];
+    assert_eq!(node.receive(sealed, &hidden), got);
+    assert_eq!(node.receive(open, &hidden), []);
+    let ping = datagram(0x03, 0, 3, 7, ALL, &[]);
+    assert_eq!(node.receive(open, &ping).len(), 1);
+    assert_eq!(node.receive(sealed, &ping), []);
+    assert_eq!(node.counters.total(Total::Flooded), 6);
 }

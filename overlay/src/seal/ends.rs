@@ -127,6 +127,8 @@ pub struct Ends {
     near: BTreeSet<NetId>,
     /// Nodes of the open zone: those that do not answer are sent to in clear (S89).
     open: BTreeSet<NetId>,
+    /// When each node that was asked whether it speaks sealed was asked last.
+    asked: BTreeMap<NetId, Instant>,
     /// Sessions at most: [`ENDS`].
     limit: usize,
     /// Who waits for a ration.
@@ -161,6 +163,7 @@ impl Ends {
             next_id: 0,
             near: BTreeSet::new(),
             open: BTreeSet::new(),
+            asked: BTreeMap::new(),
             limit: ENDS,
             queue: VecDeque::new(),
             inits: Bucket::per_second(INITS, INITS),

@@ -9,7 +9,7 @@
 //! No clock, no file: the driver writes down what changed and says when the time for this is over.
 //! Read [`Prefer::latch`] first.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -17,7 +17,8 @@ use wire::NetId;
 
 use crate::node::zone::OpenZone;
 
-/// Nodes latched at once. From then on nobody else is spoken to in plain who was not before.
+/// Nodes latched at once. From then on nobody else is spoken to in plain who was not before. As many
+/// again are latched in memory, and as many that came up over others alone.
 pub const LATCHES_LIMIT: usize = 4_096;
 /// Addresses of one latched node; the oldest goes first. Also its peers of the settings.
 pub const PLACES_LIMIT: usize = 16;
@@ -40,6 +41,11 @@ pub type Latches = BTreeMap<NetId, Latch>;
 #[derive(Debug)]
 pub struct Prefer {
     latches: Latches,
+    /// Those for which there was no room: they bind until the next start.
+    beyond: Latches,
+    /// Nodes that came up over others alone, the oldest first. Any member can make netids up, so these
+    /// take nobody's place but each other's.
+    afar: VecDeque<NetId>,
     /// What workers know of it.
     zone: Arc<OpenZone>,
     is_changed: bool,
@@ -56,9 +62,18 @@ impl Prefer {
         }
         Self {
             latches,
+            beyond: Latches::new(),
+            afar: VecDeque::new(),
             zone: Arc::new(zone),
             is_changed: false,
         }
+    }
+
+    /// The same with the netids of nodes that came up over others alone, the oldest first.
+    #[must_use]
+    pub fn recalling(mut self, afar: impl Iterator<Item = NetId>) -> Self {
+        afar.for_each(|netid| self.latch_end(netid));
+        self
     }
 
     /// What workers are to go by.
@@ -76,17 +91,28 @@ impl Prefer {
         std::mem::take(&mut self.is_changed).then_some(&self.latches)
     }
 
-    /// Whether plain may be spoken to whoever is there.
-    pub fn may_open(&self, place: &SocketAddr) -> bool {
-        self.latches.len() < LATCHES_LIMIT && !self.zone.has_place(place)
+    /// Whether nobody is to be spoken to in plain who was not before.
+    pub fn is_full(&self) -> bool {
+        self.latches.len() >= LATCHES_LIMIT
     }
 
-    /// A node came up sealed, at this place if its link did.
-    pub fn latch(&mut self, netid: NetId, static_key: [u8; 32], place: Option<SocketAddr>) {
-        if !self.latches.contains_key(&netid) && self.latches.len() >= LATCHES_LIMIT {
+    /// Whether plain may be spoken to whoever is there.
+    pub fn may_open(&self, place: &SocketAddr) -> bool {
+        !self.is_full() && !self.zone.has_place(place)
+    }
+
+    /// A link to a node came up sealed, at this place.
+    pub fn latch(&mut self, netid: NetId, static_key: [u8; 32], place: SocketAddr) {
+        self.afar.retain(|one| *one != netid);
+        let is_full = self.is_full();
+        let table = match self.latches.contains_key(&netid) || !is_full {
+            true => &mut self.latches,
+            false => &mut self.beyond,
+        };
+        if !table.contains_key(&netid) && table.len() >= LATCHES_LIMIT {
             return;
         }
-        let latch = self.latches.entry(netid).or_insert_with(|| {
+        let latch = table.entry(netid).or_insert_with(|| {
             self.is_changed = true;
             Latch {
                 static_key,
@@ -98,21 +124,37 @@ impl Prefer {
             latch.static_key = static_key;
             self.is_changed = true;
         }
-        if !self.zone.has_node(netid) {
-            Arc::make_mut(&mut self.zone).add_node(netid);
+        self.add_node(netid);
+        self.latch_place(netid, place);
+    }
+
+    /// A node came up sealed over others: in plain it is not believed, for as long as there is room.
+    pub fn latch_end(&mut self, netid: NetId) {
+        if self.zone.has_node(netid) {
+            return;
         }
-        if let Some(place) = place {
-            self.latch_place(netid, place);
+        self.add_node(netid);
+        self.afar.push_back(netid);
+        if self.afar.len() > LATCHES_LIMIT
+            && let Some(oldest) = self.afar.pop_front()
+        {
+            Arc::make_mut(&mut self.zone).remove_node(oldest);
         }
     }
 
-    /// A latched node is, or was, there too.
-    pub fn latch_place(&mut self, netid: NetId, place: SocketAddr) {
-        let Some(latch) = self.latches.get_mut(&netid) else {
-            return;
+    fn add_node(&mut self, netid: NetId) {
+        if !self.zone.has_node(netid) {
+            Arc::make_mut(&mut self.zone).add_node(netid);
+        }
+    }
+
+    /// A latched node is, or was, there too. Whether that is news; nobody is latched by it.
+    pub fn latch_place(&mut self, netid: NetId, place: SocketAddr) -> bool {
+        let Some(latch) = self.find(netid) else {
+            return false;
         };
         if latch.places.contains(&place) {
-            return;
+            return false;
         }
         let oldest = (latch.places.len() >= PLACES_LIMIT).then(|| latch.places.remove(0));
         latch.places.push(place);
@@ -121,11 +163,21 @@ impl Prefer {
         if let Some(oldest) = oldest {
             self.release(&oldest);
         }
+        true
+    }
+
+    fn find(&mut self, netid: NetId) -> Option<&mut Latch> {
+        let beyond = self.beyond.get_mut(&netid);
+        self.latches.get_mut(&netid).or(beyond)
+    }
+
+    fn all(&self) -> impl Iterator<Item = (&NetId, &Latch)> {
+        self.latches.iter().chain(&self.beyond)
     }
 
     /// A latched node is this peer of the settings.
     pub fn latch_peer(&mut self, netid: NetId, peer: &str) {
-        if let Some(latch) = self.latches.get_mut(&netid)
+        if let Some(latch) = self.find(netid)
             && latch.peers.len() < PLACES_LIMIT
             && !latch.peers.iter().any(|one| one == peer)
         {
@@ -137,8 +189,8 @@ impl Prefer {
     /// A peer of the settings has these addresses now: where it is latched, all of them are.
     pub fn resolved(&mut self, peer: &str, places: &[SocketAddr]) {
         let is_it = |latch: &Latch| latch.peers.iter().any(|one| one == peer);
-        let mut latches = self.latches.iter();
-        let Some(netid) = latches.find(|(_, latch)| is_it(latch)).map(|(of, _)| *of) else {
+        let found = self.all().find(|(_, latch)| is_it(latch));
+        let Some(netid) = found.map(|(of, _)| *of) else {
             return;
         };
         for place in places {
@@ -151,7 +203,9 @@ impl Prefer {
         if self.zone.has_node(netid) {
             Arc::make_mut(&mut self.zone).remove_node(netid);
         }
-        let latch = self.latches.remove(&netid)?;
+        self.afar.retain(|one| *one != netid);
+        let beyond = self.beyond.remove(&netid);
+        let latch = self.latches.remove(&netid).or(beyond)?;
         self.is_changed = true;
         for place in &latch.places {
             self.release(place);
@@ -161,8 +215,8 @@ impl Prefer {
 
     /// A place that nobody is latched at any more is open.
     fn release(&mut self, place: &SocketAddr) {
-        let mut places = self.latches.values().flat_map(|latch| &latch.places);
-        if !places.any(|one| one == place) {
+        let is_latched = self.all().any(|(_, latch)| latch.places.contains(place));
+        if !is_latched {
             Arc::make_mut(&mut self.zone).remove_place(place);
         }
     }
@@ -190,7 +244,7 @@ mod tests {
     #[test]
     fn latches_and_pins_each_bind_without_the_other() {
         let mut prefer = with(Latches::new(), &[]);
-        prefer.latch(ONE, [1; 32], Some(place(1)));
+        prefer.latch(ONE, [1; 32], place(1));
         let stored = prefer.take_changed().unwrap().clone();
         assert_eq!(prefer.take_changed(), None);
         let again = with(stored, &[]);
@@ -202,7 +256,7 @@ mod tests {
     #[test]
     fn a_peer_of_the_settings_is_latched_at_all_its_addresses() {
         let mut prefer = with(Latches::new(), &[]);
-        prefer.latch(ONE, [1; 32], Some(place(1)));
+        prefer.latch(ONE, [1; 32], place(1));
         prefer.latch_peer(ONE, "van.example:44204");
         prefer.latch_peer(ONE, "van.example:44204");
         prefer.resolved("van.example:44204", &[place(2), place(3)]);
@@ -215,8 +269,8 @@ mod tests {
     #[test]
     fn forgetting_a_node_opens_its_places_but_not_those_of_others() {
         let mut prefer = with(Latches::new(), &[ONE]);
-        prefer.latch(ONE, [1; 32], Some(place(1)));
-        prefer.latch(OTHER, [2; 32], Some(place(1)));
+        prefer.latch(ONE, [1; 32], place(1));
+        prefer.latch(OTHER, [2; 32], place(1));
         prefer.latch_place(ONE, place(2));
         assert_eq!(prefer.forget(ONE), Some([1; 32]));
         assert!(!prefer.zone().has_node(ONE) && prefer.zone().has_node(OTHER));
@@ -228,14 +282,48 @@ mod tests {
     fn the_oldest_of_many_places_goes_first_and_a_full_table_opens_nobody() {
         let mut prefer = with(Latches::new(), &[]);
         for port in 0..=PLACES_LIMIT as u16 {
-            prefer.latch(ONE, [1; 32], Some(place(1 + port)));
+            prefer.latch(ONE, [1; 32], place(1 + port));
         }
         assert!(prefer.may_open(&place(1)) && !prefer.may_open(&place(2)));
         for netid in 1..LATCHES_LIMIT as u32 {
-            prefer.latch(NetId(0x1000 + netid), [3; 32], None);
+            prefer.latch(NetId(0x1000 + netid), [3; 32], place(900));
         }
         assert!(!prefer.may_open(&place(1)));
-        prefer.latch(OTHER, [4; 32], None);
+        // One more binds all the same, and is not written down.
+        prefer.take_changed();
+        prefer.latch(OTHER, [4; 32], place(901));
         assert_eq!(prefer.latches().len(), LATCHES_LIMIT);
+        assert!(prefer.zone().has_node(OTHER) && prefer.zone().has_place(&place(901)));
+        assert_eq!(prefer.forget(OTHER), Some([4; 32]));
+        assert!(!prefer.zone().has_node(OTHER) && !prefer.zone().has_place(&place(901)));
+    }
+
+    #[test]
+    fn a_place_is_latched_once_and_not_without_its_node() {
+        let mut prefer = with(Latches::new(), &[OTHER]);
+        prefer.latch(ONE, [1; 32], place(1));
+        assert!(prefer.latch_place(ONE, place(2)));
+        assert!(!prefer.latch_place(ONE, place(2)));
+        assert!(!prefer.latch_place(OTHER, place(3)));
+    }
+
+    /// S85: an insider that makes up nodes behind it takes nobody's room but theirs.
+    #[test]
+    fn nodes_that_came_up_over_others_push_out_each_other_and_no_latch() {
+        let mut prefer = with(Latches::new(), &[OTHER]).recalling([NetId(7), OTHER].into_iter());
+        prefer.latch(ONE, [1; 32], place(1));
+        prefer.latch_end(NetId(8));
+        prefer.latch(NetId(8), [8; 32], place(8));
+        prefer.take_changed();
+        for netid in 0..LATCHES_LIMIT as u32 {
+            assert!(prefer.zone().has_node(NetId(7)));
+            prefer.latch_end(NetId(0x1000 + netid));
+        }
+        assert!(!prefer.zone().has_node(NetId(7)));
+        for netid in [ONE, OTHER, NetId(8), NetId(0x1000)] {
+            assert!(prefer.zone().has_node(netid));
+        }
+        assert_eq!(prefer.take_changed(), None);
+        assert!(prefer.may_open(&place(2)));
     }
 }

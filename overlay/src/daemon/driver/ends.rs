@@ -46,6 +46,8 @@ impl Driver {
 
     /// Tells the machine who the neighbors are.
     pub(super) fn meet_neighbors(&mut self, now: Instant) {
+        let zone = self.prefer().map(|prefer| prefer.zone().clone());
+        self.directory.set_open_zone(zone);
         let snapshot = self.shared.snapshot.load_full();
         let links = snapshot.neighbors.links();
         self.with_ends(|ends, with| {
@@ -168,7 +170,7 @@ impl Driver {
                 self.note_origin(now, &remote);
                 if let Some(links) = &mut self.links {
                     links.members().note_afar(&Claim::of(&remote));
-                    links.latch_end(netid, remote.static_key);
+                    links.latch_end(netid);
                 }
             }
             Notice::Peer(Event::Rekeyed(remote)) => {

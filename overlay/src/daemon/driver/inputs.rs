@@ -43,7 +43,7 @@ impl Driver {
             Report::Heard { origin, via } => {
                 self.control.handle_heard(now, origin, via);
                 self.directory
-                    .handle_heard(now, origin, &mut self.directory_effects);
+                    .handle_heard(now, origin, via, &mut self.directory_effects);
             }
             Report::Directory {
                 origin,

@@ -1,14 +1,14 @@
 //! The driver's part of mode `prefer`: which links are of which zone, whom Data goes to in clear,
 //! what is written down, and when it is over.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::super::clock;
 use super::super::prefer::say_over;
 use super::super::report::PreferReport;
-use super::super::state::{LATCHES, StateDir};
+use super::super::state::{LATCHES, PREFER, Preferred, StateDir};
 use super::Driver;
 use crate::id::NetId;
 use crate::seal::prefer::Prefer;
@@ -68,21 +68,32 @@ impl Driver {
         let Some(preference) = &mut self.preference else {
             return;
         };
-        if !preference.is_over && preference.remaining(clock::wall_seconds()) == 0 {
-            preference.is_over = true;
-            say_over(&self.state);
-            if let Some(links) = &mut self.links {
-                links.insist();
+        if let Some(news) = preference.look(clock::wall_seconds()) {
+            self.keeping.put(PREFER, StateDir::preferred_body(news));
+            if news == Preferred::Over {
+                say_over(&self.state);
+                if let Some(links) = &mut self.links {
+                    links.insist();
+                }
             }
         }
-        let open = self.open_nodes(now);
-        self.with_ends(|ends, with| ends.set_open(now, with, open));
+        let heard = self.heard_in_the_open(now);
+        let is_full = self.prefer().is_some_and(Prefer::is_full);
+        self.with_ends(|ends, with| {
+            let is_former = |netid: &NetId| ends.sessions().is_open(*netid);
+            let alone = heard.iter().filter(|(_, is_alone)| **is_alone);
+            let alone = alone.map(|(netid, _)| *netid);
+            // Where there is no room to latch anybody, nobody is spoken to in clear who was not before.
+            let open = alone.filter(|netid| !is_full || is_former(netid)).collect();
+            ends.set_open(now, with, open, heard.keys().copied());
+        });
     }
 
-    /// The nodes that were heard over links of the open zone alone, and never spoke sealed.
-    fn open_nodes(&self, now: Instant) -> BTreeSet<NetId> {
+    /// The nodes that were heard over links of the open zone, and never spoke sealed; and whether in that
+    /// zone alone.
+    fn heard_in_the_open(&self, now: Instant) -> BTreeMap<NetId, bool> {
         let Some(prefer) = self.prefer() else {
-            return BTreeSet::new();
+            return BTreeMap::new();
         };
         let snapshot = self.shared.snapshot.load();
         let is_open = |via: NetId| {
@@ -90,11 +101,12 @@ impl Driver {
             links.any(|link| link.netid == via && link.open)
         };
         let remotes = self.control.remotes();
-        let open = remotes.filter(|(netid, remote)| {
-            let mut via = remote.via(now).peekable();
-            !prefer.zone().has_node(*netid) && via.peek().is_some() && via.all(is_open)
+        let unlatched = remotes.filter(|(netid, _)| !prefer.zone().has_node(*netid));
+        let heard = unlatched.filter_map(|(netid, remote)| {
+            let is_heard = remote.via(now).any(is_open);
+            is_heard.then(|| (netid, remote.via(now).all(is_open)))
         });
-        open.map(|(netid, _)| netid).collect()
+        heard.collect()
     }
 
     /// What the node goes by while it prefers sealed links.

@@ -196,6 +196,8 @@ impl Driver {
         match notice {
             Notice::Peer(Event::Up(remote)) => {
                 tracing::info!(netid = %remote.netid, %link, "sealed");
+                // Not only when it is looked at the next time: by then Data went out in clear.
+                self.with_ends(|ends, _| ends.close(remote.netid));
                 // Who came under its netid over others, with another key, was somebody else.
                 self.leave_ends(now, REPLACED, |with, other| {
                     other.netid == remote.netid && (with.refuses)(&Claim::of(other)).is_some()

@@ -35,6 +35,7 @@ use self::codec::{Content, Payload, Rumour};
 use self::effect::Alarms;
 use self::table::{Table, Teller, Told};
 use crate::id::NetId;
+use crate::node::zone::OpenZone;
 use crate::pump::count::DropReason;
 use crate::route::address::Mesh;
 use crate::route::grants::Grants;
@@ -72,6 +73,8 @@ pub struct Directory {
     table: Table,
     /// What certificates let others claim.
     grants: Arc<Grants>,
+    /// Who speaks sealed, in a node with two zones.
+    zone: Option<Arc<OpenZone>>,
     routes: Arc<Routes>,
     dirty: bool,
     publish_after: Instant,
@@ -101,6 +104,7 @@ impl Directory {
             retract: false,
             table: Table::new(),
             grants: Arc::default(),
+            zone: None,
             routes,
             dirty: false,
             publish_after: Instant::ZERO,
@@ -196,7 +200,9 @@ impl Directory {
             }
             Content::Hearsay(rumours) if direct => {
                 for rumour in rumours {
-                    if rumour.owner.is_node() && rumour.owner != self.me {
+                    if !self.hears(from, rumour.owner) {
+                        effects.push(Effect::Dropped(DropReason::ClaimRefused, 1));
+                    } else if rumour.owner.is_node() && rumour.owner != self.me {
                         let teller = Teller::Neighbor {
                             age: Duration::from_secs(rumour.age.into()),
                             held: Duration::from_secs(rumour.held.into()),
@@ -212,9 +218,18 @@ impl Directory {
         self.publish(now, effects);
     }
 
-    /// Notes that some message of `netid` came, which refreshes its claims. At most once a second
-    /// per netid is enough.
-    pub fn handle_heard(&mut self, now: Instant, netid: NetId, effects: &mut Vec<Effect>) {
+    /// Notes that the neighbor `via` brought some message of `netid`, which refreshes its claims. At
+    /// most once a second per netid is enough.
+    pub fn handle_heard(
+        &mut self,
+        now: Instant,
+        netid: NetId,
+        via: NetId,
+        effects: &mut Vec<Effect>,
+    ) {
+        if !self.hears(via, netid) {
+            return;
+        }
         self.dirty |= self.table.heard(now, netid);
         self.publish(now, effects);
     }
@@ -306,6 +321,17 @@ impl Directory {
         self.dirty = true;
         self.publish_after = now;
         self.publish(now, effects);
+    }
+
+    /// Takes who speaks sealed, in a node that has a plain zone beside the sealed one: what is claimed in
+    /// one is not told in the other, unless there is a bridge (S88).
+    pub fn set_open_zone(&mut self, zone: Option<Arc<OpenZone>>) {
+        self.zone = zone;
+    }
+
+    fn hears(&self, neighbor: NetId, of: NetId) -> bool {
+        let zone = self.zone.as_ref();
+        zone.is_none_or(|zone| zone.hears(neighbor, of))
     }
 
     /// When [`Self::handle_timeout`] has something to do.
@@ -441,6 +467,10 @@ impl Directory {
             .iter(now)
             .filter(|seen| matches!(seen.state, ClaimState::Fresh | ClaimState::Hearsay))
             .filter(|seen| seen.owner != neighbor)
+            .filter(|seen| {
+                let zone = self.zone.as_ref();
+                zone.is_none_or(|zone| zone.tells(neighbor, seen.owner))
+            })
             .collect();
         known.sort_by_key(|seen| (seen.age, seen.prefix, seen.owner));
         known.truncate(room);

@@ -1,4 +1,6 @@
 use super::*;
+use crate::keyed::KeyedHasher;
+use crate::node::zone::Bridge;
 
 const ME: NetId = NetId(0x10);
 const A: NetId = NetId(0xA);
@@ -72,7 +74,8 @@ impl World {
     }
 
     fn heard(&mut self, now: Instant, netid: NetId) {
-        self.directory.handle_heard(now, netid, &mut self.effects);
+        let effects = &mut self.effects;
+        self.directory.handle_heard(now, netid, netid, effects);
         self.effects.clear();
     }
 
@@ -696,4 +699,83 @@ fn claims_outside_a_certificates_prefixes_are_refused_and_those_there_were_forgo
     let effects = world.claim(at(20), A, 2, &["10.0.7.1/32", "10.0.9.1/32"]);
     assert!(effects.contains(&Effect::Dropped(DropReason::ClaimRefused, 1)));
     assert_eq!(holder(&world.directory, "10.0.9.1"), Some(B));
+}
+
+/// A node between the zones: B speaks sealed, and so does the neighbor 0x99.
+fn between(bridge: Bridge) -> World {
+    let mut zone = OpenZone::new(bridge, KeyedHasher(1, 2));
+    zone.add_node(B);
+    zone.add_node(NetId(0x99));
+    let mut world = World::new(&[]);
+    world.directory.set_open_zone(Some(Arc::new(zone)));
+    world
+}
+
+/// S87, S88.
+#[test]
+fn what_one_zone_claims_is_told_in_the_other_only_over_a_bridge() {
+    const OPEN: NetId = NetId(0xC);
+    for bridge in [Bridge::Off, Bridge::Sealed, Bridge::Clear] {
+        let mut world = between(bridge);
+        world.claim(at(1), A, 1, &[X]);
+        world.claim(at(1), B, 1, &["10.0.0.8/32"]);
+        let mut told = |neighbor| {
+            let effects = &mut world.effects;
+            world.directory.handle_link_up(at(2), neighbor, effects);
+            let mut owners = Vec::new();
+            for effect in world.effects.drain(..) {
+                let Effect::ToNeighbor(_, payload) = effect else {
+                    continue;
+                };
+                if let Content::Hearsay(all) = Payload::parse(&payload).unwrap().content {
+                    owners.extend(all.iter().map(|rumour| rumour.owner));
+                }
+            }
+            owners.sort_unstable();
+            owners
+        };
+        let of = |is_bridged: bool, own: NetId| if is_bridged { vec![A, B] } else { vec![own] };
+        assert_eq!(told(OPEN), of(bridge == Bridge::Clear, A), "{bridge:?}");
+        assert_eq!(
+            told(NetId(0x99)),
+            of(bridge != Bridge::Off, B),
+            "{bridge:?}"
+        );
+    }
+}
+
+/// S86.
+#[test]
+fn nobody_in_the_open_zone_speaks_for_a_node_of_the_sealed_one() {
+    let mut world = between(Bridge::Clear);
+    let rumour = Rumour {
+        owner: B,
+        prefix: net(X),
+        age: 0,
+        held: 500,
+    };
+    let payload = &codec::hearsay(mesh().hash, &[rumour])[0];
+    let effects = &mut world.effects;
+    world
+        .directory
+        .handle_payload(at(1), A, true, payload, effects);
+    let refused = Effect::Dropped(DropReason::ClaimRefused, 1);
+    assert_eq!(std::mem::take(&mut world.effects), [refused]);
+    assert!(world.directory.is_empty());
+    // From a sealed link it is believed.
+    world.hearsay(at(1), B, X, 0, 500);
+    assert_eq!(world.state(at(1), B, X), Some(ClaimState::Hearsay));
+    // What comes in its name over a plain link does not refresh its claims.
+    world.claim(at(2), B, 1, &[X]);
+    for second in 3..200 {
+        let effects = &mut world.effects;
+        world.directory.handle_heard(at(second), B, A, effects);
+    }
+    world.tick(at(200));
+    assert_eq!(world.state(at(200), B, X), Some(ClaimState::Stale));
+    let effects = &mut world.effects;
+    world
+        .directory
+        .handle_heard(at(201), B, NetId(0x99), effects);
+    assert_eq!(world.state(at(201), B, X), Some(ClaimState::Fresh));
 }

@@ -9,13 +9,22 @@ use wire::NetId;
 
 /// How long a node of the open zone may take to answer an E-INIT: those at 0, 1 and 4 s.
 const ANSWER: Duration = Duration::from_secs(7);
+/// How often a node is asked at the most: what it costs is flooded.
+const AGAIN: Duration = Duration::from_secs(300);
 
 impl Ends {
-    /// These nodes are heard in the open zone alone, and never spoke sealed. Called once a second.
+    /// `open` are heard in the open zone alone, `heard` in it, and none of them ever spoke sealed. Called
+    /// once a second.
     ///
-    /// State: who is one of them and was asked in vain is sent to in clear; who is none any more is
-    ///        not.
-    pub fn set_open(&mut self, now: Instant, with: Membership<'_>, open: BTreeSet<NetId>) {
+    /// State: all are asked, again and again; who of `open` was asked in vain is sent to in clear; who is
+    ///        none of them any more is not.
+    pub fn set_open(
+        &mut self,
+        now: Instant,
+        with: Membership<'_>,
+        open: BTreeSet<NetId>,
+        heard: impl Iterator<Item = NetId>,
+    ) {
         let former = std::mem::replace(&mut self.open, open);
         let gone: Vec<NetId> = former.difference(&self.open).copied().collect();
         for netid in gone {
@@ -33,14 +42,16 @@ impl Ends {
             self.send_in_the_open(netid);
         }
         // With neighbors it is known when the first packet comes.
-        let unknown = self
-            .open
-            .iter()
-            .filter(|netid| !self.by_netid.contains_key(netid));
-        let unknown: Vec<NetId> = unknown.copied().collect();
-        for netid in unknown {
-            if !self.sessions.is_open(netid) {
+        self.asked.retain(|_, at| now.since(*at) < AGAIN);
+        for netid in heard {
+            // One that is being asked has an end; one that is to be sent to is asked at once.
+            let is_due = !self.asked.contains_key(&netid)
+                || self.open.contains(&netid) && !self.sessions.is_open(netid);
+            if is_due && !self.by_netid.contains_key(&netid) {
                 self.handle_unknown(now, with, (netid, netid));
+                if self.by_netid.contains_key(&netid) {
+                    self.asked.insert(netid, now);
+                }
             }
         }
     }
@@ -64,7 +75,7 @@ impl Ends {
     }
 
     /// Data for a node goes sealed from now on, or waits.
-    pub(super) fn close(&mut self, netid: NetId) {
+    pub fn close(&mut self, netid: NetId) {
         if self.sessions.is_open(netid) {
             self.sessions.set_open(netid, false);
             self.wishes.push(Wish::Publish);

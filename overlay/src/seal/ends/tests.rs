@@ -641,9 +641,22 @@ impl World {
     fn run_open(&mut self, seconds: u64, open: &[NetId]) {
         for _ in 0..seconds {
             let now = self.now;
-            let open = open.iter().copied().collect();
+            let alone = open.iter().copied().collect();
+            let heard = open.iter().copied();
             self.node(A)
-                .call(|ends, with| ends.set_open(now, with, open));
+                .call(|ends, with| ends.set_open(now, with, alone, heard));
+            self.carry();
+            self.run(Duration::from_secs(1));
+        }
+    }
+
+    /// The same with nodes that are heard in both zones.
+    fn run_between(&mut self, seconds: u64, heard: &[NetId]) {
+        for _ in 0..seconds {
+            let now = self.now;
+            let heard = heard.iter().copied();
+            self.node(A)
+                .call(|ends, with| ends.set_open(now, with, BTreeSet::new(), heard));
             self.carry();
             self.run(Duration::from_secs(1));
         }
@@ -668,12 +681,43 @@ fn data_for_a_node_of_the_open_zone_goes_in_clear_once_it_did_not_answer() {
     world.carry();
     assert_eq!(sent(&world), 2);
     assert!(world.nodes[&A].ends.sessions().is_open(plain));
+    // Its link came up sealed: not a single packet more.
+    world.node(A).ends.close(plain);
+    assert!(!world.nodes[&A].ends.sessions().is_open(plain));
+    world.run_open(8, &[plain]);
+    assert!(world.nodes[&A].ends.sessions().is_open(plain));
     // It is heard in the sealed zone too, or spoke sealed: it waits again.
     world.run_open(1, &[]);
     assert!(!world.nodes[&A].ends.sessions().is_open(plain));
     world.send(A, plain, &payload(3));
     world.run(Duration::from_secs(600));
     assert_eq!(sent(&world), 2);
+}
+
+/// S89: one that is moved to sealed is found out, though it is sent to in clear by now.
+#[test]
+fn a_node_of_the_open_zone_is_asked_again_every_few_minutes() {
+    let mut world = World::of([1]);
+    world.run_open(200, &[B]);
+    assert!(world.nodes[&A].ends.sessions().is_open(B));
+    let asked = world.times(A, EndToEndKind::Init).len();
+    world.nodes.insert(B, new_node(B, 0));
+    world.run_open(700, &[B]);
+    assert!(world.times(A, EndToEndKind::Init).len() > asked);
+    assert!(world.is_up(A, B));
+    assert!(!world.nodes[&A].ends.sessions().is_open(B));
+}
+
+/// S89: without a session it would take what is for all nodes twice, once of each zone.
+#[test]
+fn a_node_that_is_heard_in_both_zones_is_asked_and_never_sent_to_in_clear() {
+    let mut world = World::of([1, 2]);
+    let plain = NetId(9);
+    world.run_between(20, &[B, plain]);
+    assert!(world.is_up(A, B));
+    world.run_between(600, &[B, plain]);
+    assert!(!world.nodes[&A].ends.sessions().is_open(plain));
+    assert_eq!(world.nodes[&A].in_the_open, []);
 }
 
 /// S89: it speaks sealed, over whatever links.

@@ -9,6 +9,8 @@
 //! An endpoint without an entry is dialed sealed where control wants it, and answered as it came
 //! where it does not: three INITs are 225 times what a forged Hello has.
 
+use std::collections::HashSet;
+
 use super::{Entry, Links, Wish};
 use crate::id::{Endpoint, Path};
 use crate::node::snapshot::{LinkEntry, NeighborSet};
@@ -134,6 +136,12 @@ impl Links {
         let Some(prefer) = &mut self.prefer else {
             return set;
         };
+        // Where nobody else is opened, only what was open is.
+        let is_open = |entry: &&Entry| entry.open.is_some();
+        let was_open: Option<HashSet<Endpoint>> = prefer.is_full().then(|| {
+            let open = self.peers.values().filter(is_open);
+            open.map(|entry| entry.path.endpoint).collect()
+        });
         for entry in self.peers.values_mut() {
             if let Some(open) = &mut entry.open {
                 open.has_link = false;
@@ -141,8 +149,11 @@ impl Links {
         }
         for link in set.links() {
             let (endpoint, place) = (link.path.endpoint, link.path.endpoint.remote);
-            if prefer.zone().has_node(link.netid) && !prefer.zone().has_place(&place) {
-                prefer.latch_place(link.netid, place);
+            // Of a pin alone no place is known: it changes nothing, and is not news for ever.
+            if prefer.zone().has_node(link.netid)
+                && !prefer.zone().has_place(&place)
+                && prefer.latch_place(link.netid, place)
+            {
                 self.sessions.set_open_zone(Some(prefer.zone().clone()));
                 self.wishes.push(Wish::Publish);
             }
@@ -159,6 +170,7 @@ impl Links {
             !zone.has_node(link.netid)
                 && !zone.has_place(&endpoint.remote)
                 && sessions.seals(endpoint).is_none()
+                && was_open.as_ref().is_none_or(|all| all.contains(endpoint))
         };
         let set = set.zoned(zone.clone(), is_open);
         let open: Vec<Path> = set
@@ -207,14 +219,14 @@ impl Links {
             return;
         };
         entry.open = None;
-        prefer.latch(netid, static_key, Some(entry.path.endpoint.remote));
+        prefer.latch(netid, static_key, entry.path.endpoint.remote);
         self.sessions.set_open_zone(Some(prefer.zone().clone()));
     }
 
     /// A node came up sealed end to end; in plain it is not believed from now on.
-    pub fn latch_end(&mut self, netid: NetId, static_key: [u8; 32]) {
+    pub fn latch_end(&mut self, netid: NetId) {
         if let Some(prefer) = &mut self.prefer {
-            prefer.latch(netid, static_key, None);
+            prefer.latch_end(netid);
             self.publish_zone();
         }
     }
@@ -241,6 +253,16 @@ impl Links {
         let key = self.prefer.as_mut()?.forget(netid);
         self.publish_zone();
         key
+    }
+
+    /// A node whose link is up is elsewhere: it is latched there too.
+    pub(super) fn latch_moved(&mut self, id: PeerId, place: std::net::SocketAddr) {
+        let remote = self.peers.get(&id).and_then(|entry| entry.peer.remote());
+        if let (Some(remote), Some(prefer)) = (remote, &mut self.prefer)
+            && prefer.latch_place(remote.netid, place)
+        {
+            self.sessions.set_open_zone(Some(prefer.zone().clone()));
+        }
     }
 
     fn publish_zone(&mut self) {

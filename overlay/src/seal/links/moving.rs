@@ -108,8 +108,10 @@ impl Links {
         }
         self.by_endpoint.insert(from.endpoint, id);
         self.sessions.redirect(entry.path.endpoint, *from);
-        self.wishes.push(Wish::Publish);
         let moved = Notice::Moved { to: from.endpoint };
-        self.wishes.push(Wish::Notice(entry.path.endpoint, moved));
+        let name = entry.path.endpoint;
+        self.latch_moved(id, from.endpoint.remote);
+        self.wishes.push(Wish::Publish);
+        self.wishes.push(Wish::Notice(name, moved));
     }
 }

@@ -1,6 +1,8 @@
 //! A far end that comes by another address, and who pretends that it does.
 
 use super::*;
+use crate::node::zone::{Bridge, OpenZone};
+use crate::seal::prefer::Latches;
 
 /// Where `end` sends what is for the other one's endpoint.
 fn destination(end: &End, other: Path) -> Path {
@@ -242,4 +244,50 @@ fn who_starts_anew_at_the_address_that_its_link_has_left_comes_up_there_and_is_f
     assert_eq!(far.messages, [hello(NEAR), hello(NEAR)]);
     assert_eq!(again.messages, [hello(FAR)]);
     assert_eq!(far.links.held().0, 1);
+}
+
+/// S85: where a latched node went to, nobody is spoken to in plain either.
+#[test]
+fn a_far_end_that_moved_is_latched_where_it_is() {
+    let (mut near, mut far) = (near(), preferring(far(), &[]));
+    let to = far.path;
+    near.links.send(NOW, &to, &hello(NEAR));
+    settle(NOW, &mut near, &mut far);
+    let away = path(7);
+    assert!(may_open(&far, away) && !may_open(&far, near.path));
+    near.path = away;
+    near.links.send(NOW, &to, &hello(NEAR));
+    settle(NOW, &mut near, &mut far);
+    assert!(!may_open(&far, away));
+}
+
+/// S85: a plain link of a node that has a pin, and was never latched, is of no zone; that is told once,
+/// for whoever carries it out sorts again.
+#[test]
+fn sorting_the_links_of_a_node_without_a_latch_comes_to_an_end() {
+    let mut near = preferring(near(), &[FAR]);
+    near.links.drain().for_each(drop);
+    let link = LinkEntry {
+        open: false,
+        id: LinkId(0),
+        netid: FAR,
+        neighbor: 0,
+        path: path(2),
+        stats: Arc::default(),
+    };
+    let set = NeighborSet::new(vec![link], [], KeyedHasher(1, 2));
+    let set = near.links.sort(NOW, set);
+    assert!(!set.has_open());
+    assert_eq!(near.links.drain().count(), 0);
+}
+
+fn preferring(mut end: End, pinned: &[NetId]) -> End {
+    let zone = OpenZone::new(Bridge::Off, KeyedHasher(1, 2));
+    let prefer = Prefer::new(Latches::new(), pinned.iter().copied(), zone);
+    end.links = end.links.preferring(prefer);
+    end
+}
+
+fn may_open(end: &End, path: Path) -> bool {
+    end.links.prefer().unwrap().may_open(&path.endpoint.remote)
 }
