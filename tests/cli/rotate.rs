@@ -41,6 +41,14 @@ fn a_mesh_changes_its_secret_in_three_steps_and_keeps_its_netids() {
     assert_eq!(home.does("a", "rotate", ""), printed);
     assert_eq!(home.read("a/secret"), old);
 
+    // A token has the current one alone, and says what that means.
+    let invited = home.run("a", "invite --address van.example", "");
+    let said = String::from_utf8(invited.stderr).unwrap();
+    assert!(
+        invited.status.success() && said.contains("floodmesh rotate --adopt -"),
+        "{said}"
+    );
+
     // 2. Others adopt it, once too.
     assert_eq!(home.does("b", "rotate --adopt -", &printed), "");
     assert_eq!(home.read("b/secret.next"), printed);

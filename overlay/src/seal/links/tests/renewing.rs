@@ -102,13 +102,11 @@ fn a_renewed_certificate_is_shown_in_the_next_handshake_and_one_of_another_autho
 
 /// The handshake datagrams that an end wants sent, of this kind.
 fn handshakes(end: &mut End, wanted: SealedKind) -> Vec<Box<[u8]>> {
-    let wishes = end.links.drain();
-    let datagrams = wishes.filter_map(|wish| match wish {
-        Wish::Send(_, datagram) => Some(datagram),
+    let datagrams = end.links.drain().filter_map(|wish| match wish {
+        Wish::Send(_, datagram) if SealedKind::of(&datagram) == Ok(wanted) => Some(datagram),
         _ => None,
     });
-    let is_wanted = |datagram: &Box<[u8]>| SealedKind::of(datagram) == Ok(wanted);
-    datagrams.filter(is_wanted).collect()
+    datagrams.collect()
 }
 
 #[test]
