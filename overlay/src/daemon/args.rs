@@ -95,7 +95,8 @@ pub enum Command {
     ///
     /// What is wrong changes nothing, and is said here. Links of keys that are no longer let in end at
     /// once; a new certificate is shown in the next handshakes, within two minutes. All other settings
-    /// wait for the next start.
+    /// wait for the next start. A confined node reads what lies below /etc and in its state directory;
+    /// elsewhere only files that were there when it started, so change those in place.
     #[command(after_help = QUERY_EXAMPLES_RELOAD)]
     Reload(QueryArgs),
     /// Start a node and stay in the foreground.
