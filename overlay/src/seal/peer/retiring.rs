@@ -53,7 +53,7 @@ impl Peer {
         }
     }
 
-    /// The session that is up gets a successor within [`SPREAD`].
+    /// The session that is up gets a successor within `SPREAD`.
     pub fn renew_soon(&mut self, turn: &mut Turn<'_>) {
         if let Some(up) = &mut self.current {
             let spread = u64::try_from(SPREAD.as_micros()).unwrap_or(u64::MAX);
