@@ -8,14 +8,13 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use wire::NetId;
+use wire::sealed::right::ORIGINATE;
 use wire::sealed::{Certificate, Prefix};
 
 use crate::pump::count::DropReason;
 use crate::route::address::{Derived, Mesh};
 use crate::route::frame::{Frame, is_tag};
 
-/// Bit 0 of the rights (S38).
-const ORIGINATE: u16 = 1;
 const ETHERTYPE_IPV4: u16 = 0x0800;
 const ETHERTYPE_ARP: u16 = 0x0806;
 const ETHERTYPE_IPV6: u16 = 0x86DD;

@@ -19,13 +19,13 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use rand_chacha::ChaCha12Rng;
 use wire::NetId;
+use wire::sealed::close::SHUTDOWN;
 use wire::sealed::endtoend::EndToEndKind;
 
 use crate::budget::{Bucket, Buckets, Rate};
 use crate::keyed::KeyedHasher;
 use crate::seal::effect::{Effect, Effects, Event, Indices, Owned, PeerId, Turn};
 use crate::seal::handshake::{Scope, check_init_of};
-use crate::seal::links::SHUTDOWN;
 use crate::seal::local::Local;
 use crate::seal::members::{Claim, Refusal};
 use crate::seal::payload::Remote;

@@ -17,6 +17,7 @@ use std::net::SocketAddr;
 use rand_chacha::ChaCha12Rng;
 use rand_core::Rng;
 use wire::NetId;
+use wire::sealed::close::{REPLACED, SHUTDOWN};
 use wire::sealed::{Control, Frame, LINK_HEADER_LEN, SealedKind, TAG_LEN};
 
 use crate::budget::Level;
@@ -55,11 +56,6 @@ const ENDPOINTS: usize = 2_048;
 /// Endpoints of one key that are up at once (S100): twice the links of a neighbor, so that one that has
 /// started anew comes up while its former links fade.
 pub const ENDPOINTS_PER_KEY: usize = 8;
-
-/// Why a session is closed (S24): this node leaves, or begins anew.
-pub const SHUTDOWN: u8 = 0;
-/// Why a session is closed (S24): somebody else takes its place.
-pub const REPLACED: u8 = 2;
 
 /// What the caller is to do, in order.
 #[derive(Debug)]

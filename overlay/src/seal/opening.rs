@@ -9,6 +9,7 @@
 //! nothing else: what is not sealed does not get past it (S25, no downgrade), unless the node has an
 //! open zone and it is of that (S86).
 
+use wire::sealed::right::{FORWARD, INFORM, ORIGINATE};
 use wire::sealed::{Control, Frame, Frames, LINK_HEADER_LEN, LinkHeader, SealedKind};
 use wire::{Header, Kind, NetId};
 
@@ -24,11 +25,7 @@ use crate::time::Instant;
 /// Controls of one datagram that are heard: several may share one, and many are an attack.
 const CONTROLS: usize = 2;
 
-/// Rights in a certificate (S38).
-const ORIGINATE: u16 = 1;
-const FORWARD: u16 = 2;
-const INFORM: u16 = 4;
-/// Those that are asked about what comes over a link.
+/// Rights that are asked about what comes over a link.
 const LINK_RIGHTS: u16 = ORIGINATE | FORWARD | INFORM;
 
 /// Who takes what is not for the plain rules.

@@ -43,6 +43,26 @@ pub use link::{COUNTER_LIMIT, LINK_HEADER_LEN, LINK_MIN_LEN, LinkHeader, TAG_LEN
 pub use record::{Record, RecordType, Records, emit_record};
 pub use revocation::{REVOCATIONS_MAX_LEN, REVOCATIONS_MIN_LEN, REVOKED_MAX, Revocations, Revoked};
 
+/// Why a session is closed, as a close says it (S24).
+pub mod close {
+    /// Its node leaves, or begins anew.
+    pub const SHUTDOWN: u8 = 0;
+    /// Somebody else takes its place, or its node may not come up.
+    pub const REPLACED: u8 = 2;
+    /// Its key or certificate is revoked, or has ended.
+    pub const REVOKED: u8 = 3;
+}
+
+/// The bits of a certificate's rights that are asked for (S38).
+pub mod right {
+    /// It may send Data of its own.
+    pub const ORIGINATE: u16 = 1 << 0;
+    /// It may pass on Data of others.
+    pub const FORWARD: u16 = 1 << 1;
+    /// It may tell where others are.
+    pub const INFORM: u16 = 1 << 2;
+}
+
 /// First byte of every datagram of a sealed link.
 pub const SEALED_MAGIC: u8 = 0xAE;
 /// The handshake suite, Noise_XXpsk0_25519_ChaChaPoly_BLAKE2s (S7).

@@ -139,8 +139,7 @@ impl Driver {
     }
 
     /// A handshake told how to know a node's broadcasts.
-    pub(super) fn note_origin(&mut self, now: Instant, remote: &Remote) {
-        self.note_grant(now, remote.netid, remote.certificate.as_deref());
+    pub(super) fn note_origin(&self, remote: &Remote) {
         if let Some(broadcasts) = &self.shared.broadcasts {
             broadcasts.note(remote.netid, remote.boot, remote.signing_key);
         }
@@ -167,7 +166,7 @@ impl Driver {
         match notice {
             Notice::Peer(Event::Up(remote)) => {
                 tracing::info!(%netid, "sealed end to end");
-                self.note_origin(now, &remote);
+                self.note_origin(&remote);
                 if let Some(links) = &mut self.links {
                     links.members().note_afar(&Claim::of(&remote));
                     links.latch_end(netid);
@@ -175,7 +174,7 @@ impl Driver {
             }
             Notice::Peer(Event::Rekeyed(remote)) => {
                 tracing::debug!(%netid, "sealed end to end anew");
-                self.note_origin(now, &remote);
+                self.note_origin(&remote);
             }
             Notice::Peer(Event::Down(why)) => {
                 tracing::info!(%netid, reason = ?why, "no longer sealed end to end");

@@ -12,8 +12,9 @@ use super::super::report::ReloadedReport;
 use super::Driver;
 use crate::seal::ends::Membership;
 use crate::seal::keys::MeshKeys;
-use crate::seal::links::{FORMER_LASTS, REPLACED, Renewal};
+use crate::seal::links::{FORMER_LASTS, Renewal};
 use crate::time::Instant;
+use wire::sealed::close::REPLACED;
 
 /// A reading under way, and who waits for it.
 #[derive(Debug, Default)]

@@ -12,10 +12,11 @@ use crate::id::{Endpoint, NetId};
 use crate::pump::count::DropReason;
 use crate::seal::armor::Armor;
 use crate::seal::effect::Event;
-use crate::seal::links::{Notice, REPLACED, Wish};
+use crate::seal::links::{Notice, Wish};
 use crate::seal::members::{Claim, ListError, Refusal, key_text};
 use crate::seal::session::LINK_OVERHEAD;
 use crate::time::Instant;
+use wire::sealed::close::REPLACED;
 use wire::sealed::{Frame, Frames};
 
 impl Driver {
@@ -202,12 +203,11 @@ impl Driver {
                 self.leave_ends(now, REPLACED, |with, other| {
                     other.netid == remote.netid && (with.refuses)(&Claim::of(other)).is_some()
                 });
-                self.note_origin(now, &remote);
+                self.note_origin(&remote);
                 self.latch_named(remote.netid, link.remote);
             }
             Notice::Peer(Event::Rekeyed(remote)) => {
                 tracing::debug!(netid = %remote.netid, %link, "sealed anew");
-                self.note_grant(now, remote.netid, remote.certificate.as_deref());
             }
             Notice::Peer(Event::Down(why)) => {
                 tracing::info!(%link, reason = ?why, "no longer sealed");

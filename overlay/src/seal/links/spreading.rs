@@ -4,6 +4,7 @@
 //! is verified before anything is done with it, and then closes sessions before it is announced
 //! further. Without an authority a node takes no part: it could not tell a list from noise.
 
+use wire::sealed::close::REVOKED;
 use wire::sealed::{Control, PIECE_MAX_LEN, Piece};
 
 use super::{Entry, Links, Wish, seal_control};
@@ -16,8 +17,6 @@ use crate::time::Instant;
 /// Requests of one neighbor that are answered, each with up to [`WINDOW`] pieces; the longest list
 /// takes four.
 const REQUESTS: Rate = Rate::per_second(10, 20);
-/// Why a session is closed (S24).
-const REVOKED: u8 = 3;
 
 impl Links {
     /// Takes a newer revocation list: closes what it revokes, and announces it.

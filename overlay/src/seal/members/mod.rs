@@ -25,6 +25,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use wire::NetId;
 use wire::sealed::Certificate;
+use wire::sealed::close::{REPLACED, REVOKED};
 
 use crate::seal::payload::Remote;
 
@@ -106,8 +107,6 @@ pub enum Refusal {
 impl Refusal {
     /// What the far end is told, where there is a session to tell it (S24).
     pub const fn reason(self) -> u8 {
-        const REPLACED: u8 = 2;
-        const REVOKED: u8 = 3;
         match self {
             Self::Expired(_) | Self::Revoked => REVOKED,
             _ => REPLACED,
