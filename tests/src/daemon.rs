@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::unistd::Pid;
 use overlay::lab::net::Namespace;
 use serde_json::Value;
 
@@ -180,21 +181,9 @@ impl Daemon {
         Duration::from_millis(ticks * 1_000 / TICKS)
     }
 
-    /// The real-time priorities of its threads called `name`; 0 for an ordinary thread.
-    ///
-    /// # Panics
-    /// When the process is gone.
-    pub fn realtime(&self, name: &str) -> Vec<u32> {
-        let threads = fs::read_dir(self.proc("task")).expect("it runs");
-        let stats =
-            threads.filter_map(|thread| fs::read_to_string(thread.ok()?.path().join("stat")).ok());
-        let of_name = |stat: String| {
-            let (head, fields) = stat.rsplit_once(')')?;
-            // rt_priority is the 38th after the name.
-            let priority = fields.split_whitespace().nth(37)?.parse().ok()?;
-            head.ends_with(&format!("({name}")).then_some(priority)
-        };
-        stats.filter_map(of_name).collect()
+    /// Its number.
+    pub fn pid(&self) -> Pid {
+        Pid::from_raw(i32::try_from(self.child.id()).expect("the kernel's are smaller"))
     }
 
     fn proc(&self, file: &str) -> PathBuf {
@@ -208,4 +197,21 @@ impl Drop for Daemon {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// The real-time priorities of the threads of `process` called `name`; 0 for an ordinary thread.
+///
+/// # Panics
+/// When the process is gone.
+pub fn realtime(process: Pid, name: &str) -> Vec<u32> {
+    let threads = fs::read_dir(format!("/proc/{process}/task")).expect("it runs");
+    let stats =
+        threads.filter_map(|thread| fs::read_to_string(thread.ok()?.path().join("stat")).ok());
+    let of_name = |stat: String| {
+        let (head, fields) = stat.rsplit_once(')')?;
+        // rt_priority is the 38th after the name.
+        let priority = fields.split_whitespace().nth(37)?.parse().ok()?;
+        head.ends_with(&format!("({name}")).then_some(priority)
+    };
+    stats.filter_map(of_name).collect()
 }

@@ -233,7 +233,7 @@ pub struct DeviceReport {
     /// Queues of the device, each read by a thread; 0 without a device.
     #[serde(default)]
     pub queues: u16,
-    /// Whether they run before ordinary programs.
+    /// Whether they run before ordinary programs, always or once they had to wait for one.
     #[serde(default)]
     pub realtime: bool,
     /// Hardware addresses (per VLAN) the learning switch knows, on both sides; `null` unless `tap`.

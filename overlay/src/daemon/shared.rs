@@ -82,7 +82,7 @@ pub struct Shared {
     pub wakes: Vec<Arc<EventFd>>,
     /// How far the node has come; see [`Phase`].
     pub phase: AtomicU8,
-    /// The workers run before ordinary programs.
+    /// The workers run before ordinary programs, always or once they had to wait for one.
     pub is_realtime: AtomicBool,
 }
 

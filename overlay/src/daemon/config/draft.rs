@@ -89,7 +89,7 @@ impl Default for Draft {
                 offload: OffloadMode::Auto,
                 batch: MAX_BATCH as u16,
                 threads: None,
-                priority: Priority::Realtime,
+                priority: Priority::Adaptive,
                 on_loss: OnLoss::Keep,
             },
             signed_broadcast: false,
@@ -186,6 +186,7 @@ impl Draft {
             }
             "device.priority" => {
                 device.priority = given.choice(&[
+                    ("adaptive", Priority::Adaptive),
                     ("realtime", Priority::Realtime),
                     ("normal", Priority::Normal),
                 ])?;

@@ -34,8 +34,8 @@ const SETTINGS: &[Setting] = &[
     setting("device.mtu", "", "--mtu"),
     setting(
         "device.priority",
-        "\"realtime\"",
-        "Data threads run before all ordinary programs where the system permits it (\"realtime\"), or as \"nice\" says (\"normal\").",
+        "\"adaptive\"",
+        "Data threads run before all ordinary programs, where the system permits it, once they had to wait for one (\"adaptive\") or always (\"realtime\"); or as \"nice\" says (\"normal\").",
     ),
     setting(
         "secret_file",
