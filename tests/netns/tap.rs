@@ -42,6 +42,7 @@ fn add_raw_host(machine: &Namespace) -> Box<dyn Device> {
         addresses: Vec::new(),
         offload: OffloadChoice::Auto,
         queues: 1,
+        strict: false,
     };
     let mut opened = machine.run(|| tuntap::open(&config)).unwrap().unwrap();
     machine.add_port("br0", "host0").unwrap();

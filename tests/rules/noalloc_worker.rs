@@ -104,6 +104,7 @@ fn through_the_kernel() {
         addresses: vec![ipnet::Ipv6Net::new(me, 64).expect("64 is a length").into()],
         offload: OffloadChoice::Auto,
         queues: 1,
+        strict: false,
     });
     let rig = Rig::new(opened.expect("root opens a TUN").queues.remove(0));
     let socket = UdpSocket::bind((me, 0x1235)).expect("the address is ours");

@@ -21,6 +21,8 @@
 //! 3. The control plane owns a [`Watch`] and learns there that the interface went down, was
 //!    deleted, or that the host's own addresses and routes changed.
 //!
+//! With [`strict`](OpenConfig::strict) nothing for the device's networks leaves by another interface.
+//!
 //! Read [`Device`] first. Tests use its twins [`MemoryDevice`] and [`offload_pair`].
 //!
 //! Sources: the kernel's `Documentation/networking/tuntap.rst`, netlink(7), rtnetlink(7).
@@ -36,6 +38,7 @@ mod offload;
 mod open;
 mod plain;
 mod queue;
+pub mod strict;
 mod watch;
 
 pub use batch::{OFFLOAD_READ_SLOTS, READ_SLOTS, ReadBatch, Slot};

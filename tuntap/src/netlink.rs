@@ -106,11 +106,19 @@ impl Netlink {
 }
 
 /// The kernel's error number where there is one, so that callers can tell refusals apart.
-fn io_error(error: rtnetlink::Error) -> io::Error {
+pub(crate) fn io_error(error: rtnetlink::Error) -> io::Error {
     match error {
         rtnetlink::Error::NetlinkError(message) => message.to_io(),
         other => io::Error::other(other),
     }
+}
+
+/// Whether the kernel does not know the address family at all.
+pub(crate) fn is_without_ipv6(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::EOPNOTSUPP | libc::EAFNOSUPPORT)
+    )
 }
 
 /// The error of a netlink socket that the kernel closed.

@@ -13,9 +13,10 @@ use rtnetlink::packet_route::link::{
 use crate::device::{Device, DeviceInfo, Mode};
 use crate::error::{OpenError, SkipReason, SkippedAddress};
 use crate::name::check_name;
-use crate::netlink::{self, Netlink};
+use crate::netlink::{self, Netlink, is_without_ipv6};
 use crate::offload::OffloadDevice;
 use crate::plain::PlainDevice;
+use crate::strict;
 
 /// What a device shall be.
 #[derive(Clone, Debug)]
@@ -39,6 +40,9 @@ pub struct OpenConfig {
     /// Queues to read from, one for each thread that reads: 1 to 256. Packets of one flow come from
     /// one queue. Several are to be had of a new interface only: one that is there has one.
     pub queues: u16,
+    /// Whether what is for the networks of `addresses` leads into the device or nowhere, whatever routes
+    /// others add, also while the device is down and after its process ended: [`strict`].
+    pub strict: bool,
 }
 
 /// Whether a device shall move super-packets.
@@ -89,12 +93,12 @@ const QUEUE_LEN: u32 = 1_000;
 /// 2. Create the interface.
 /// 3. Set MTU, queue and MAC.
 /// 4. Keep the kernel from adding addresses of its own.
-/// 5. Add the addresses, usable at once.
+/// 5. Add the addresses, usable at once; before that, if it is to be [`strict`], shut their networks in.
 /// 6. Bring it up. Nobody ever sees it up and without its addresses.
 ///
 /// A user without privileges may open an interface that was made for this user (`ip tuntap add ... user`).
 /// Steps 3 to 6 are then its maker's: it has to be up with this MTU (in tap mode this MAC); addresses that
-/// it lacks are left out.
+/// it lacks are left out. It cannot be strict.
 ///
 /// Calls: blocks for a few milliseconds, on any thread, inside a tokio runtime or outside of one;
 ///        the interface appears in the network namespace of the calling thread.
@@ -109,7 +113,7 @@ pub fn open(config: &OpenConfig) -> Result<Opened, OpenError> {
     let info = queues[0].info();
     let skipped = netlink::block_on(async |netlink| {
         let refused = match configure(netlink, info, config).await {
-            Err(refused @ OpenError::PermissionDenied { .. }) => refused,
+            Err(refused @ OpenError::PermissionDenied { .. }) if !config.strict => refused,
             outcome => return Ok(outcome),
         };
         let prepared = find_prepared(netlink, info, config).await?;
@@ -229,6 +233,13 @@ async fn configure(
     let no_ipv6 = prepare_ipv6(netlink, info)
         .await
         .map_err(failed("keep the kernel from adding addresses"))?;
+    if config.strict {
+        let shut = strict::shut(netlink, name, config).await;
+        shut.map_err(failed("shut its networks in"))?;
+    } else {
+        let released = strict::release(netlink, name).await;
+        released.map_err(failed("remove what a strict start left"))?;
+    }
     let skipped = add_addresses(netlink, info, config, no_ipv6).await?;
 
     let up = LinkUnspec::new_with_index(*index).up().build();
@@ -236,6 +247,10 @@ async fn configure(
         .change_link(up)
         .await
         .map_err(failed("bring it up"))?;
+    if config.strict {
+        let led = strict::lead_in(netlink, name, *index, config).await;
+        led.map_err(failed("lead its networks into it"))?;
+    }
     Ok(skipped)
 }
 
@@ -334,14 +349,6 @@ async fn add_addresses(
     Ok(skipped)
 }
 
-/// Whether the kernel does not know the address family at all.
-fn is_without_ipv6(error: &io::Error) -> bool {
-    matches!(
-        error.raw_os_error(),
-        Some(libc::EAFNOSUPPORT | libc::EOPNOTSUPP)
-    )
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -357,6 +364,7 @@ mod tests {
             addresses: Vec::new(),
             offload: OffloadChoice::Auto,
             queues: 1,
+            strict: false,
         }
     }
 

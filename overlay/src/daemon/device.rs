@@ -135,6 +135,13 @@ impl DeviceKeeper {
         }
     }
 
+    /// The table that alone leads into it, where nothing for its networks may leave elsewhere.
+    pub fn strict_table(&self) -> Option<u32> {
+        let strict = self.config.as_ref().is_some_and(|config| config.strict);
+        let name = self.name.as_deref().filter(|_| strict)?;
+        Some(tuntap::strict::table(name))
+    }
+
     /// Its addresses, the link-local one excepted.
     pub fn addresses(&self) -> &[IpNet] {
         self.config
@@ -147,6 +154,26 @@ impl DeviceKeeper {
         match self.state {
             State::Up | State::Down => self.state = if up { State::Up } else { State::Down },
             State::Lost | State::None => {}
+        }
+        if up {
+            self.lead_again();
+        }
+    }
+
+    /// Leads the networks of a strict device into it again: the kernel forgot that with its going down.
+    fn lead_again(&self) {
+        let (Some(config), Some(name), Some(index)) = (&self.config, &self.name, self.index) else {
+            return;
+        };
+        if !config.strict {
+            return;
+        }
+        let config = OpenConfig {
+            name: name.clone(),
+            ..config.clone()
+        };
+        if let Err(error) = tuntap::strict::lead_again(&config, index) {
+            tracing::error!(%error, "the overlay stays unreachable: its routes cannot be set again");
         }
     }
 

@@ -51,10 +51,15 @@ impl Failure {
         }
     }
 
-    /// The same failure with its cause, whose own causes are printed too.
+    /// The same failure with its cause, whose own causes are printed too. On a full disk only one thing
+    /// helps, whatever was tried.
     #[must_use]
     pub fn because(mut self, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
-        self.source = Some(source.into());
+        let source = source.into();
+        if source.downcast_ref().is_some_and(is_full) {
+            "free some space there, or raise the quota, and try again".clone_into(&mut self.remedy);
+        }
+        self.source = Some(source);
         self
     }
 
@@ -92,6 +97,11 @@ impl fmt::Display for Failure {
         }
         Ok(())
     }
+}
+
+/// Whether there is no room left to write to.
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOSPC | libc::EDQUOT))
 }
 
 /// An I/O error in lower case and without its number: `permission denied`.
@@ -205,6 +215,19 @@ mod tests {
             failure.to_string(),
             "cannot open device mesh0: permission denied (run with sudo)"
         );
+    }
+
+    #[test]
+    fn on_a_full_disk_the_remedy_is_space() {
+        for number in [libc::ENOSPC, libc::EDQUOT] {
+            let failure = Failure::at_work("cannot write x", "choose another directory")
+                .because(io::Error::from_raw_os_error(number));
+            let said = failure.to_string();
+            assert!(
+                said.ends_with("(free some space there, or raise the quota, and try again)"),
+                "{said}"
+            );
+        }
     }
 
     #[test]

@@ -27,6 +27,10 @@ pub struct Alarms {
     unfair: BTreeMap<NetId, u64>,
     /// A netid that came with another key, and what to do about it.
     other_key: Option<(Instant, NetId, String)>,
+    /// Why the state cannot be written down.
+    unwritten: Option<(Instant, String)>,
+    /// Our own datagrams that came back through the device.
+    own_traffic: Option<(Instant, u64)>,
 }
 
 impl Alarms {
@@ -54,6 +58,29 @@ impl Alarms {
     /// A node came with another key than the one its netid is bound to.
     pub fn other_key(&mut self, now: Instant, netid: NetId, advice: &str) {
         self.other_key = Some((now, netid, advice.to_owned()));
+    }
+
+    /// What is to outlive this start cannot be written down.
+    pub fn unwritten(&mut self, now: Instant, error: String) {
+        self.unwritten = Some((now, error));
+    }
+
+    /// It was written after all.
+    pub fn written(&mut self) {
+        self.unwritten = None;
+    }
+
+    /// Notes whether datagrams of our links went into our own device since the last call (SECURITY T15).
+    /// Once a second. Returns whether that is news: it did not for as long as an alarm is shown.
+    pub fn look_at_own_traffic(&mut self, now: Instant, counters: &Counters) -> bool {
+        let dropped = counters.dropped(DropReason::OverlayLoop)
+            + counters.dropped(DropReason::UnderlayInOverlay);
+        let (seen_at, before) = self.own_traffic.unzip();
+        if dropped <= before.unwrap_or(0) {
+            return false;
+        }
+        self.own_traffic = Some((now, dropped));
+        seen_at.is_none_or(|at| now.since(at) >= SHOWN)
     }
 
     /// Notes whether storm control dropped anything since the last call. Once a second.
@@ -134,6 +161,21 @@ impl Alarms {
             let text = format!("storm control dropped {dropped} frames so far");
             lines.push(line(Level::Warning, "storm", text));
         }
+        if let Some((at, why)) = &self.unwritten
+            && recent(*at)
+        {
+            let text = format!("what it must remember is not written down: {why}");
+            lines.push(line(Level::Alarm, "state_unwritten", text));
+        }
+        if let Some((at, dropped)) = self.own_traffic
+            && recent(at)
+        {
+            let text = format!(
+                "a route leads to a neighbor through the device itself: {dropped} datagrams of our \
+                 own came back and were dropped; see ip route get and the address of that neighbor"
+            );
+            lines.push(line(Level::Alarm, "underlay_in_overlay", text));
+        }
         if let Some((at, netid, dropped)) = self.flood
             && recent(at)
         {
@@ -196,6 +238,33 @@ mod tests {
         alarms.look_at(Instant::from_secs(20), &counters);
         assert_eq!(codes(&alarms, Instant::from_secs(309)), ["storm"]);
         assert!(codes(&alarms, Instant::from_secs(310)).is_empty());
+    }
+
+    #[test]
+    fn own_traffic_in_the_device_is_news_once_and_again_after_five_quiet_minutes() {
+        let (mut alarms, counters) = (Alarms::default(), Counters::default());
+        let mut look = |seconds, more| {
+            counters.count_many(DropReason::OverlayLoop, more);
+            alarms.look_at_own_traffic(Instant::from_secs(seconds), &counters)
+        };
+        assert!(!look(0, 0));
+        assert!(look(1, 3));
+        assert!(!look(2, 0) && !look(3, 5) && !look(302, 1));
+        assert!(!look(601, 0));
+        assert!(look(602, 1));
+        assert_eq!(
+            codes(&alarms, Instant::from_secs(602)),
+            ["underlay_in_overlay"]
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_written_is_shown_until_it_is() {
+        let mut alarms = Alarms::default();
+        alarms.unwritten(Instant::ZERO, "cannot write pins: full".to_owned());
+        assert!(alarms.lines(Instant::ZERO)[0].text.ends_with("pins: full"));
+        alarms.written();
+        assert!(codes(&alarms, Instant::ZERO).is_empty());
     }
 
     #[test]

@@ -25,6 +25,9 @@ pub struct Keeping {
     state: Arc<StateDir>,
     waiting: BTreeMap<&'static str, String>,
     writing: Option<JoinHandle<Result<(), (File, StateError)>>>,
+    /// The file that was written to last. The one behind it is next, so that one that cannot be written
+    /// keeps none of the others from it.
+    last: &'static str,
     next_at: Instant,
 }
 
@@ -35,6 +38,7 @@ impl Keeping {
             state,
             waiting: BTreeMap::new(),
             writing: None,
+            last: "",
             next_at: Instant::ZERO,
         }
     }
@@ -60,19 +64,30 @@ impl Keeping {
         outcome
     }
 
-    /// Writes all that waits.
+    /// Whether everything is written.
+    pub fn is_done(&self) -> bool {
+        self.waiting.is_empty() && self.writing.is_none()
+    }
+
+    /// Writes all that waits, each file once.
     ///
     /// # Errors
-    /// The first that cannot be written; the others are not tried.
+    /// The last that cannot be written; what was there before is still there.
     pub async fn finish(&mut self) -> Result<(), StateError> {
-        loop {
-            if let Some(writing) = self.writing.take() {
-                self.outcome(writing).await?;
-            }
-            if !self.begin() {
-                return Ok(());
+        if let Some(writing) = self.writing.take() {
+            // What failed waits again, and shows again below.
+            let _ = self.outcome(writing).await;
+        }
+        let mut outcome = Ok(());
+        for _ in 0..self.waiting.len() {
+            if self.begin()
+                && let Some(writing) = self.writing.take()
+            {
+                let written = self.outcome(writing).await;
+                outcome = written.and(outcome);
             }
         }
+        outcome
     }
 
     /// Begins a write if something waits and none is under way; whether it did.
@@ -80,9 +95,12 @@ impl Keeping {
         if self.writing.is_some() {
             return false;
         }
-        let Some((kind, body)) = self.waiting.pop_first() else {
+        let behind = self.waiting.keys().find(|kind| **kind > self.last);
+        let Some(&kind) = behind.or_else(|| self.waiting.keys().next()) else {
             return false;
         };
+        let body = self.waiting.remove(kind).unwrap_or_default();
+        self.last = kind;
         let state = Arc::clone(&self.state);
         self.writing = Some(tokio::task::spawn_blocking(move || {
             let written = state.write(kind, &body);
@@ -118,6 +136,36 @@ mod tests {
     use tokio::runtime::Builder;
 
     use super::*;
+
+    #[test]
+    fn a_file_that_cannot_be_written_keeps_no_other_from_it() {
+        let home = tempfile::tempdir().unwrap();
+        let mut keeping = Keeping::new(Arc::new(StateDir::open(home.path()).unwrap()));
+        let runtime = Builder::new_current_thread().build().unwrap();
+        // A directory cannot be replaced by a file.
+        fs::create_dir(home.path().join("afar")).unwrap();
+        runtime.block_on(async {
+            keeping.put("afar", "one\n".into());
+            keeping.put("pins", "two\n".into());
+            let mut failed = 0;
+            for second in 0..3 {
+                let now = Instant::from_secs(second);
+                failed += u32::from(keeping.poll(now).await.is_err());
+                while !keeping.writing.as_ref().is_none_or(JoinHandle::is_finished) {
+                    tokio::task::yield_now().await;
+                }
+            }
+            assert_eq!(failed, 1);
+            assert!(home.path().join("pins").exists());
+            assert!(!home.path().join("afar.new").exists());
+            // Nor at the end, whichever comes first.
+            keeping.put("latches", "three\n".into());
+            keeping.put("boot", "four\n".into());
+            assert!(keeping.finish().await.is_err());
+            assert!(home.path().join("latches").exists() && home.path().join("boot").exists());
+            assert!(keeping.waiting.len() == 1 && !keeping.is_done());
+        });
+    }
 
     #[test]
     fn the_latest_of_each_file_is_written_and_a_failure_tried_again() {

@@ -61,6 +61,8 @@ pub fn start(filter: &str, format: LogFormat) -> Result<(), Failure> {
     let filter = EnvFilter::try_new(filter).map_err(|error| cannot().because(error))?;
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
+        // It would be said on stderr: with stderr on a full disk that would end the process.
+        .log_internal_errors(false)
         .with_writer(io::stderr.with_filter(ration()));
     let started = match format {
         // Where in the program a line was written tells its readers nothing.

@@ -146,6 +146,9 @@ fn device(report: &DeviceReport) -> String {
     if let Some(stations) = report.stations {
         let _ = write!(line, "  {} stations", number(stations));
     }
+    if let Some(table) = report.strict_table {
+        let _ = write!(line, "  strict, table {table}");
+    }
     line
 }
 

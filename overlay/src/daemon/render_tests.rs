@@ -46,6 +46,7 @@ fn status_report() -> StatusReport {
             threads: 1,
             queues: 1,
             realtime: true,
+            strict_table: None,
             stations: None,
         },
         sockets: vec![SocketReport {

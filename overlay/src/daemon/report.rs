@@ -236,6 +236,9 @@ pub struct DeviceReport {
     /// Whether they run before ordinary programs, always or once they had to wait for one.
     #[serde(default)]
     pub realtime: bool,
+    /// The table that alone leads to its networks; `null` unless `device.strict` is on.
+    #[serde(default)]
+    pub strict_table: Option<u32>,
     /// Hardware addresses (per VLAN) the learning switch knows, on both sides; `null` unless `tap`.
     pub stations: Option<u64>,
 }

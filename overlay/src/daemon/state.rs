@@ -82,6 +82,16 @@ pub enum StateError {
     },
 }
 
+impl StateError {
+    /// The error with what the machine said, for a line in the log.
+    pub fn with_reason(&self) -> String {
+        match self {
+            Self::Io { source, .. } => format!("{self}: {}", super::error::reason(source)),
+            _ => self.to_string(),
+        }
+    }
+}
+
 impl fmt::Display for StateError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -461,10 +471,14 @@ impl StateDir {
             fs::rename(&new, &path)?;
             File::open(&self.path)?.sync_all()
         };
-        write().map_err(|source| StateError::Io {
-            action: "write",
-            path: path.clone(),
-            source,
+        write().map_err(|source| {
+            // Half of a file would keep the other writers from the little space there is.
+            let _ = fs::remove_file(&new);
+            StateError::Io {
+                action: "write",
+                path: path.clone(),
+                source,
+            }
         })
     }
 }

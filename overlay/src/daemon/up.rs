@@ -341,6 +341,7 @@ async fn run(start: Start, args: UpArgs) -> Result<(), Failure> {
 
     // 6. Ready.
     let line = ready_line(&config, netid, &shared.sockets, &device);
+    let strict = device.strict_table();
     let mut driver = Driver::new(driver::Parts {
         config,
         clock,
@@ -373,6 +374,13 @@ async fn run(start: Start, args: UpArgs) -> Result<(), Failure> {
     let ended = driver.run(inputs, watch).await;
 
     // 7. Down, in order: the driver said Goodbye while the worker still forwarded.
+    if let Some(table) = strict {
+        tracing::info!(
+            table,
+            "packets for the overlay stay shut in, since device.strict is on; a start without it, or \
+             ip rule flush protocol 172 and ip -6 rule flush protocol 172, let them out again"
+        );
+    }
     shared.set_phase(Phase::Ending);
     for thread in data {
         let _ = thread.join();
@@ -461,6 +469,7 @@ fn device_config(config: &Config, mesh: Mesh, netid: NetId, queues: u16) -> Opti
             OffloadMode::Off => OffloadChoice::Off,
         },
         queues,
+        strict: config.device.strict,
     })
 }
 

@@ -411,6 +411,7 @@ impl Driver {
             threads: self.shared.wakes.len() as u16,
             queues: self.device.queues(),
             realtime: self.shared.is_realtime.load(Relaxed),
+            strict_table: self.device.strict_table(),
             stations: self.switch.as_ref().map(|switch| switch.len() as u64),
         }
     }

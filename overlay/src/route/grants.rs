@@ -1,5 +1,5 @@
 //! What certificates let nodes do inside the mesh: originate Data at all, and from which addresses
-//! (SEALED.md S38, S97).
+//! (SEALED.md S38, S97, S110).
 //!
 //! Only nodes that are held to less than everything are in here; where no certificate says anything
 //! of the kind, it is empty, and asking it costs a comparison.
@@ -14,6 +14,7 @@ use wire::sealed::{Certificate, Prefix};
 use crate::pump::count::DropReason;
 use crate::route::address::{Derived, Mesh};
 use crate::route::frame::{Frame, is_tag};
+use crate::route::packet::{IPV6_HEADER_LEN, Packet, protocol};
 
 const ETHERTYPE_IPV4: u16 = 0x0800;
 const ETHERTYPE_ARP: u16 = 0x0806;
@@ -81,9 +82,10 @@ impl Grants {
         grant.judge(mesh, from, Ok(source_of(packet)), false)
     }
 
-    /// The same for an Ethernet frame: by what it carries, ARP by its sender. What cannot be read and yet
-    /// may be taken for either is refused; other frames are not judged by addresses. Stations on a bridged
-    /// network have link-local addresses of their own, which lead nowhere else; they may use them.
+    /// The same for an Ethernet frame: by what it carries, ARP by its sender, and a Neighbor Advertisement by
+    /// its target too. What cannot be read and yet may be taken for one of these is refused; other frames are
+    /// not judged by addresses. Stations on a bridged network have link-local addresses of their own, which
+    /// lead nowhere else; they may use them.
     ///
     /// # Errors
     /// As [`Self::judge_packet`].
@@ -92,14 +94,18 @@ impl Grants {
             return Ok(());
         };
         let unjudged = DropReason::SourcePrefix;
-        let source = Frame::read(frame).map_or(Ok(None), |frame| match frame.ethertype {
+        let frame = Frame::read(frame);
+        let source = frame.map_or(Ok(None), |frame| match frame.ethertype {
             ETHERTYPE_IPV4 | ETHERTYPE_IPV6 => Ok(source_of(frame.payload)),
             ETHERTYPE_ARP => arp_sender(frame.payload).map(Some).ok_or(unjudged),
             // A kernel looks through more tags than we do.
             ethertype if is_tag(ethertype) => Err(unjudged),
             _ => Ok(None),
         });
-        grant.judge(mesh, from, source, true)
+        grant.judge(mesh, from, source, true)?;
+        let carried = frame.filter(|frame| frame.ethertype == ETHERTYPE_IPV6);
+        let advertised = carried.map_or(Ok(None), |frame| advertised(frame.payload));
+        grant.judge(mesh, from, advertised, true)
     }
 
     fn find(&self, netid: NetId) -> Option<&Grant> {
@@ -182,6 +188,34 @@ fn arp_sender(arp: &[u8]) -> Option<IpAddr> {
     let rest = arp.get(2..)?.strip_prefix(&FORM)?;
     // Behind it: operation (2), sender's MAC (6).
     Some(Ipv4Addr::from(*rest.get(8..)?.first_chunk::<4>()?).into())
+}
+
+/// The address that a Neighbor Advertisement (RFC 4861, section 4.4) says is the sender's: what ARP's sender
+/// is to IPv4.
+///
+/// Shape: `padded` what a frame carries as IPv6; what kernels do not take for a packet either is `None`.
+///
+/// # Errors
+/// More extension headers than are looked through: one could stand behind them.
+fn advertised(padded: &[u8]) -> Result<Option<IpAddr>, DropReason> {
+    const ADVERTISEMENT: u8 = 136;
+    /// Type, code and checksum; flags.
+    const BEFORE_TARGET: usize = 8;
+    let len = |padded: &[u8]| {
+        let word = padded.get(4..)?.first_chunk::<2>()?;
+        Some(IPV6_HEADER_LEN + usize::from(u16::from_be_bytes(*word)))
+    };
+    let packet = len(padded).and_then(|len| Packet::read(padded.get(..len)?));
+    let Some(packet) = packet.filter(|packet| packet.source.is_ipv6()) else {
+        return Ok(None);
+    };
+    let upper = packet.upper().ok_or(DropReason::SourcePrefix)?;
+    let is_one = upper.is_first
+        && upper.protocol == protocol::ICMPV6
+        && upper.payload.first() == Some(&ADVERTISEMENT);
+    let target = || upper.payload.get(BEFORE_TARGET..)?.first_chunk::<16>();
+    let target = target().filter(|_| is_one);
+    Ok(target.map(|octets| Ipv6Addr::from(*octets).into()))
 }
 
 #[cfg(test)]

@@ -124,6 +124,7 @@ pub(crate) fn tun() -> OpenConfig {
             .to_vec(),
         offload: OffloadChoice::Auto,
         queues: 1,
+        strict: false,
     }
 }
 

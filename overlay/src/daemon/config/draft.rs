@@ -91,6 +91,7 @@ impl Default for Draft {
                 threads: None,
                 priority: Priority::Adaptive,
                 on_loss: OnLoss::Keep,
+                strict: false,
             },
             signed_broadcast: false,
             bridge: Bridge::Off,
@@ -202,6 +203,10 @@ impl Draft {
             "device.mtu" => self.mtu = Some(given.whole(576, 65_000, "bytes")?),
             "device.on_loss" => {
                 device.on_loss = given.choice(&[("keep", OnLoss::Keep), ("exit", OnLoss::Exit)])?;
+            }
+            "device.strict" => {
+                device.strict = given.choice(&[("off", false), ("on", true)])?;
+                self.needs_device = Some(given.clone());
             }
             "dedupe.memory" => dedupe.memory = given.size(1 << 20, 64 << 30)?,
             "dedupe.hash" => {

@@ -179,6 +179,8 @@ pub struct Device {
     pub priority: Priority,
     /// What to do when it disappears. Default: keep.
     pub on_loss: OnLoss,
+    /// Whether packets for its networks never leave by another interface. Default: not so.
+    pub strict: bool,
 }
 
 /// How soon a packet is looked at where programs want all processors too.

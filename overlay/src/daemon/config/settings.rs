@@ -83,6 +83,11 @@ const SETTINGS: &[Setting] = &[
         "When the device disappears: keep forwarding for others and make it again (\"keep\"), or end (\"exit\").",
     ),
     setting(
+        "device.strict",
+        "\"off\"",
+        "Packets for the device's networks go into the device or nowhere, whatever routes the networks around hand out, and also after the node ended (\"on\"): a rule and a table of their own. The next start without it removes them.",
+    ),
+    setting(
         "dedupe.memory",
         "\"256MiB\"",
         "What the memory of messages seen may grow to, 1MiB to 64GiB; 16MiB suits a small router.",

@@ -139,7 +139,7 @@ fn every_key_can_stand_in_the_file() {
         log_format = "json"
         forwarding = "flood"
         nice = -3
-        device = { mode = "tap", name = "tap9", address = ["10.77.0.1/24"], mtu = 1500, batch = 8, threads = 4, priority = "normal", on_loss = "exit" }
+        device = { mode = "tap", name = "tap9", address = ["10.77.0.1/24"], mtu = 1500, batch = 8, threads = 4, priority = "normal", on_loss = "exit", strict = "on" }
         dedupe = { memory = "16MiB", hash = "blake3" }
         [limits]
         candidates = 64
@@ -159,6 +159,7 @@ fn every_key_can_stand_in_the_file() {
     assert_eq!(config.device.batch, 8);
     assert_eq!(config.device.threads, Some(4));
     assert_eq!(config.device.priority, Priority::Normal);
+    assert!(config.device.strict);
     assert_eq!(config.dedupe.memory, 16 << 20);
     assert_eq!(config.limits.candidates, 64);
     assert_eq!(config.timers.ping_after, Duration::from_millis(500));

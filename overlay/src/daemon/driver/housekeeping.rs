@@ -25,6 +25,11 @@ impl Driver {
         self.learned.sweep(now);
         self.keep_switch(now);
         self.alarms.look_at(now, &self.shared.counters);
+        if self.alarms.look_at_own_traffic(now, &self.shared.counters) {
+            tracing::error!(
+                "a route leads to a neighbor through the device itself; what goes there is dropped"
+            );
+        }
         let links = self.control.links();
         let dropped = links.map(|link| (link.netid, link.stats.unfair.load(Relaxed)));
         self.alarms.look_at_shares(now, dropped);
@@ -97,7 +102,8 @@ impl Driver {
         if let Err(error) = written
             && let Some(suppressed) = self.limiter.pass(self.clock.now(), "state")
         {
-            tracing::warn!(%error, suppressed, "neighbors are not written down");
+            let why = error.with_reason();
+            tracing::warn!(suppressed, "neighbors are not written down: {why}");
         }
     }
 

@@ -331,7 +331,8 @@ impl Driver {
         let written = self.remembering.finish(now, &proven).await;
         self.on_written(written);
         if let Err(error) = self.keeping.finish().await {
-            tracing::warn!(%error, "keys of neighbors are not written down");
+            let why = error.with_reason();
+            tracing::warn!("keys of neighbors are not written down: {why}");
         }
     }
 }

@@ -105,10 +105,16 @@ impl Driver {
                 (with.refuses)(&Claim::of(remote)) == Some(Refusal::Revoked)
             });
         }
-        if let Err(error) = self.keeping.poll(now).await
-            && let Some(suppressed) = self.limiter.pass(now, "keeping")
-        {
-            tracing::warn!(%error, suppressed, "keys of neighbors are not written down");
+        match self.keeping.poll(now).await {
+            Ok(()) if self.keeping.is_done() => self.alarms.written(),
+            Ok(()) => {}
+            Err(error) => {
+                let why = error.with_reason();
+                if let Some(suppressed) = self.limiter.pass(now, "keeping") {
+                    tracing::warn!(suppressed, "keys of neighbors are not written down: {why}");
+                }
+                self.alarms.unwritten(now, why);
+            }
         }
     }
 

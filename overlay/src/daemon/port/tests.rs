@@ -12,6 +12,8 @@ use crate::route::storm::StormRates;
 use crate::route::switch::Switch;
 use crate::route::underlay::Underlay;
 
+mod sources;
+
 const ME: NetId = NetId(1);
 const A: NetId = NetId(0xA);
 const ALL: Mac = [0xFF; 6];
@@ -30,6 +32,26 @@ fn snapshot() -> Snapshot {
         ends: None,
         known: Arc::new(Known::new([A])),
     }
+}
+
+/// A node's view, in which one node is held to these prefixes.
+fn held_to(netid: NetId, prefixes: &[wire::sealed::Prefix]) -> Snapshot {
+    use crate::route::grants::Grants;
+    use crate::seal::authority::Authority;
+    use crate::seal::identity::Identity;
+    use crate::seal::keys::Key;
+
+    let identity = Identity::new(Key::new([3; 32]), &Key::new([4; 32]));
+    let authority = Authority::new([7; 16], &Key::new([9; 32]));
+    let (s, v) = (*identity.public(), identity.signing_public());
+    let fields = wire::sealed::Certificate::of([7; 16], netid, s, v);
+    let certificate = authority.sign(&fields, prefixes).unwrap();
+    let mut grants = Grants::default();
+    grants.note(netid, Some(&certificate));
+    let mut snapshot = snapshot();
+    let routes = Routes::clone(&snapshot.routes).granting(Arc::new(grants));
+    snapshot.routes = Arc::new(routes);
+    snapshot
 }
 
 fn tap() -> Port {
@@ -150,31 +172,14 @@ fn a_beacon_is_due_at_the_start_and_every_ten_seconds() {
 
 #[test]
 fn a_certificates_prefixes_hold_in_both_directions_and_for_both_kinds_of_device() {
-    use crate::route::grants::Grants;
-    use crate::seal::authority::Authority;
-    use crate::seal::identity::Identity;
-    use crate::seal::keys::Key;
-    use wire::sealed::{Certificate, Prefix};
+    use wire::sealed::Prefix;
 
-    let identity = Identity::new(Key::new([3; 32]), &Key::new([4; 32]));
-    let held_to = |netid, prefix| {
-        let authority = Authority::new([7; 16], &Key::new([9; 32]));
-        let (s, v) = (*identity.public(), identity.signing_public());
-        let fields = Certificate::of([7; 16], netid, s, v);
-        let certificate = authority.sign(&fields, &[prefix]).unwrap();
-        let mut grants = Grants::default();
-        grants.note(netid, Some(&certificate));
-        let mut snapshot = snapshot();
-        let routes = Routes::clone(&snapshot.routes).granting(Arc::new(grants));
-        snapshot.routes = Arc::new(routes);
-        snapshot
-    };
     let (inside, outside) = (Prefix::V4([10, 0, 0, 0], 24), Prefix::V4([10, 9, 0, 0], 24));
     let in_frame = frame(ALL, THERE, 0x0800, &IPV4);
     for (prefix, may) in [(inside, true), (outside, false)] {
         let refused = Err(DropReason::SourcePrefix);
         // 1. What another node sent.
-        let theirs = held_to(A, prefix);
+        let theirs = held_to(A, &[prefix]);
         let packet = |dst| Packet {
             origin: A,
             dst,
@@ -186,7 +191,7 @@ fn a_certificates_prefixes_hold_in_both_directions_and_for_both_kinds_of_device(
         let came = tap().incoming(Instant::ZERO, &theirs, packet(NetId::ALL), &payload);
         assert_eq!(came, if may { Ok(1) } else { refused });
         // 2. What our own device sends.
-        let ours = held_to(ME, prefix);
+        let ours = held_to(ME, &[prefix]);
         let reason = Err(Some(DropReason::SourcePrefix));
         let goes = tun().outgoing(Instant::ZERO, &ours, &IPV4);
         assert_eq!(goes == reason, !may, "{goes:?}");

@@ -177,16 +177,18 @@ pub fn write_new(path: &Path, text: &str, mode: u32) -> Result<(), FileError> {
         .custom_flags(libc::O_NOFOLLOW)
         .open(&new)
         .map_err(failed)?;
-    let written = file
+    let linked = file
         .write_all(text.as_bytes())
         .and_then(|()| file.sync_all())
         // Unlike a rename it never replaces.
         .and_then(|()| fs::hard_link(&new, path));
     let removed = fs::remove_file(&new);
-    written
-        .and(removed)
-        .and_then(|()| File::open(directory(path))?.sync_all())
-        .map_err(failed)
+    linked.map_err(failed)?;
+    let synced = removed.and_then(|()| File::open(directory(path))?.sync_all());
+    synced.map_err(|error| {
+        let _ = fs::remove_file(path);
+        failed(error)
+    })
 }
 
 /// Reads a secret's file, after all checks, as text that is wiped when dropped.

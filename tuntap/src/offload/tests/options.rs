@@ -64,6 +64,7 @@ fn config() -> OpenConfig {
             .to_vec(),
         offload: OffloadChoice::On,
         queues: 1,
+        strict: false,
     }
 }
 

@@ -1,0 +1,320 @@
+//! Keeps what is for the device's networks from leaving by any other interface (SECURITY T32).
+//!
+//! A network that this host joins may hand out routes (DHCP option 121, router advertisements). One that is
+//! more specific than the device's own takes the packets for these addresses out in clear; and without the
+//! device its routes are gone, and the default route takes them. So the networks get a table of their own,
+//! which is asked before the one that holds everybody's routes:
+//!
+//! ```text
+//!   rule 4420   to 10.77.0.0/24 lookup TABLE                  before main, 32766
+//!   TABLE       10.77.0.0/24 dev mesh0 src 10.77.0.1          while the device is up
+//!               unreachable 10.77.0.0/24 metric 4294967295    always
+//! ```
+//!
+//! Rules and unreachable routes come before the device is up, and stay when its process ends, however it
+//! ends: they belong to nobody's life. [`release`] takes them away, as the next open without
+//! [`strict`](crate::OpenConfig::strict) does. All carry the protocol number 172, and the
+//! table's number follows from the interface's name, so that they are found again.
+//!
+//! Not kept in: multicast, link-local addresses, and programs that write packets onto an interface by
+//! themselves (packet sockets).
+//!
+//! Sources: ip-rule(8), ip-route(8), rtnetlink(7); CVE-2024-3661.
+
+use std::io;
+use std::net::IpAddr;
+
+use futures_util::TryStreamExt;
+use ipnet::IpNet;
+use rtnetlink::packet_route::AddressFamily;
+use rtnetlink::packet_route::route::{
+    RouteAddress, RouteAttribute, RouteMessage, RouteProtocol, RouteScope, RouteType,
+};
+use rtnetlink::packet_route::rule::{RuleAction, RuleAttribute, RuleMessage};
+use rtnetlink::{IpVersion, RouteMessageBuilder};
+
+use crate::netlink::{self, Netlink, io_error, is_without_ipv6};
+use crate::open::OpenConfig;
+
+/// The preference of the rules: well before `main`, 32,766, and the tables that others put before it.
+pub const PREFERENCE: u32 = 4_420;
+/// Who made rules and routes, as the kernel notes it: 0xAC, which nobody else uses.
+const MADE_BY: RouteProtocol = RouteProtocol::Other(172);
+/// The metric of what remains without the device: worse than any.
+const LAST: u32 = u32::MAX;
+
+/// The table of an interface, by its name: 0xAC and 24 bits of FNV-1a.
+pub fn table(interface: &str) -> u32 {
+    let step = |hash: u32, byte: u8| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193);
+    let hash = interface.bytes().fold(0x811c_9dc5, step);
+    0xAC00_0000 | (hash ^ hash >> 24) & 0x00FF_FFFF
+}
+
+/// Leads the networks of a strict device into it again, after somebody set it down and up: the kernel
+/// forgets such routes with the interface going down. Blocks for some milliseconds.
+///
+/// # Errors
+/// The kernel's; the networks stay unreachable then.
+pub fn lead_again(config: &OpenConfig, index: u32) -> io::Result<()> {
+    netlink::block_on(async |netlink| lead_in(netlink, &config.name, index, config).await)
+}
+
+/// The networks behind addresses; one of a single address has none.
+fn networks(config: &OpenConfig) -> Vec<(IpNet, IpAddr)> {
+    let mut all: Vec<_> = config
+        .addresses
+        .iter()
+        .filter(|net| net.prefix_len() < net.max_prefix_len())
+        .map(|net| (net.trunc(), net.addr()))
+        .collect();
+    all.sort_unstable();
+    all.dedup_by_key(|(net, _)| *net);
+    all
+}
+
+/// Shuts the networks in: from now on they lead into the interface or nowhere. What an earlier start left
+/// for others goes.
+pub(crate) async fn shut(netlink: &mut Netlink, name: &str, config: &OpenConfig) -> io::Result<()> {
+    let table = table(name);
+    let networks: Vec<IpNet> = networks(config).into_iter().map(|(net, _)| net).collect();
+    // 1. First of all nothing leaks; then what is too much goes.
+    for &net in &networks {
+        let route = route(net, table).kind(RouteType::Unreachable);
+        match put(netlink, route.priority(LAST).build()).await {
+            // Without IPv6 nothing of it leaks.
+            Err(error) if net.addr().is_ipv6() && is_without_ipv6(&error) => continue,
+            put => put?,
+        }
+        add_rule(netlink, net, table).await?;
+    }
+    // 2.
+    remove(netlink, table, |net| networks.contains(&net)).await
+}
+
+/// Leads the networks into the interface, which is up.
+pub(crate) async fn lead_in(
+    netlink: &mut Netlink,
+    name: &str,
+    index: u32,
+    config: &OpenConfig,
+) -> io::Result<()> {
+    for (net, own) in networks(config) {
+        let mut route = route(net, table(name)).output_interface(index);
+        if own.is_ipv4() {
+            let source = RouteAttribute::PrefSource(own.into());
+            route.get_mut().attributes.push(source);
+            route = route.scope(RouteScope::Link);
+        }
+        match put(netlink, route.build()).await {
+            // The device has no IPv6: it goes without these addresses.
+            Err(error) if own.is_ipv6() && is_refused_ipv6(&error) => {}
+            put => put?,
+        }
+    }
+    Ok(())
+}
+
+/// Removes what an earlier start of a strict device of this name left.
+pub(crate) async fn release(netlink: &mut Netlink, name: &str) -> io::Result<()> {
+    remove(netlink, table(name), |_| false).await
+}
+
+fn is_refused_ipv6(error: &io::Error) -> bool {
+    is_without_ipv6(error)
+        || matches!(
+            error.raw_os_error(),
+            Some(libc::EACCES | libc::EINVAL | libc::ENODEV | libc::ENETDOWN)
+        )
+}
+
+fn route(net: IpNet, table: u32) -> RouteMessageBuilder {
+    let mut route = RouteMessageBuilder::<IpAddr>::new()
+        .table_id(table)
+        .protocol(MADE_BY);
+    let message = route.get_mut();
+    message.header.address_family = family(net);
+    message.header.destination_prefix_length = net.prefix_len();
+    let to = RouteAttribute::Destination(net.addr().into());
+    message.attributes.push(to);
+    route
+}
+
+const fn family(net: IpNet) -> AddressFamily {
+    match net {
+        IpNet::V4(_) => AddressFamily::Inet,
+        IpNet::V6(_) => AddressFamily::Inet6,
+    }
+}
+
+/// Adds a route, or replaces one to the same network with the same metric.
+async fn put(netlink: &mut Netlink, route: RouteMessage) -> io::Result<()> {
+    let request = netlink.handle.route().add(route).replace();
+    netlink
+        .run(async { request.execute().await.map_err(io_error) })
+        .await
+}
+
+async fn add_rule(netlink: &mut Netlink, net: IpNet, table: u32) -> io::Result<()> {
+    let mut request = netlink
+        .handle
+        .rule()
+        .add()
+        .table_id(table)
+        .priority(PREFERENCE)
+        .action(RuleAction::ToTable);
+    let rule = request.message_mut();
+    rule.header.family = family(net);
+    rule.header.dst_len = net.prefix_len();
+    rule.attributes.push(RuleAttribute::Destination(net.addr()));
+    rule.attributes.push(RuleAttribute::Protocol(MADE_BY));
+    let added = netlink
+        .run(async { request.execute().await.map_err(io_error) })
+        .await;
+    match added {
+        // Left by an earlier start.
+        Err(error) if error.raw_os_error() == Some(libc::EEXIST) => Ok(()),
+        added => added,
+    }
+}
+
+/// Removes our rules to a table and the routes in it but those to networks that are to be kept. The
+/// routes of lost devices went with them.
+async fn remove(
+    netlink: &mut Netlink,
+    table: u32,
+    keeps: impl Fn(IpNet) -> bool,
+) -> io::Result<()> {
+    let families = [
+        (IpVersion::V4, AddressFamily::Inet),
+        (IpVersion::V6, AddressFamily::Inet6),
+    ];
+    for (version, family) in families {
+        let rules = match rules(netlink, version, table).await {
+            Err(error) if is_without_ipv6(&error) => continue,
+            rules => rules?,
+        };
+        // There may be a million routes, and without a rule none of ours counts.
+        if rules.is_empty() {
+            continue;
+        }
+        for rule in rules {
+            if !rule_to(&rule).is_some_and(&keeps) {
+                let request = netlink.handle.rule().del(rule);
+                netlink
+                    .run(async { request.execute().await.map_err(io_error) })
+                    .await?;
+            }
+        }
+        for route in routes(netlink, family, table).await? {
+            if !route_to(&route).is_some_and(&keeps) {
+                let request = netlink.handle.route().del(route);
+                netlink
+                    .run(async { request.execute().await.map_err(io_error) })
+                    .await?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Our rules to a table.
+async fn rules(
+    netlink: &mut Netlink,
+    version: IpVersion,
+    table: u32,
+) -> io::Result<Vec<RuleMessage>> {
+    let request = netlink.handle.rule().get(version);
+    let all: Vec<RuleMessage> = netlink
+        .run(async { request.execute().try_collect().await.map_err(io_error) })
+        .await?;
+    let ours = all.into_iter().filter(|rule| is_ours(rule, table));
+    Ok(ours.collect())
+}
+
+/// What is in a table.
+async fn routes(
+    netlink: &mut Netlink,
+    family: AddressFamily,
+    table: u32,
+) -> io::Result<Vec<RouteMessage>> {
+    let mut every = RouteMessage::default();
+    every.header.address_family = family;
+    let request = netlink.handle.route().get(every);
+    let all: Vec<RouteMessage> = netlink
+        .run(async { request.execute().try_collect().await.map_err(io_error) })
+        .await?;
+    let inside = all.into_iter().filter(|route| table_of(route) == table);
+    Ok(inside.collect())
+}
+
+fn is_ours(rule: &RuleMessage, table: u32) -> bool {
+    let has = |wanted: &RuleAttribute| rule.attributes.contains(wanted);
+    has(&RuleAttribute::Table(table)) && has(&RuleAttribute::Protocol(MADE_BY))
+}
+
+fn rule_to(rule: &RuleMessage) -> Option<IpNet> {
+    let to = rule.attributes.iter().find_map(|one| match one {
+        RuleAttribute::Destination(to) => Some(*to),
+        _ => None,
+    })?;
+    IpNet::new(to, rule.header.dst_len).ok()
+}
+
+fn table_of(route: &RouteMessage) -> u32 {
+    let large = route.attributes.iter().find_map(|one| match one {
+        RouteAttribute::Table(table) => Some(*table),
+        _ => None,
+    });
+    // A number above 255 stands in an attribute.
+    large.unwrap_or_else(|| route.header.table.into())
+}
+
+fn route_to(route: &RouteMessage) -> Option<IpNet> {
+    let to = route.attributes.iter().find_map(|one| match one {
+        RouteAttribute::Destination(RouteAddress::Inet(to)) => Some(IpAddr::V4(*to)),
+        RouteAttribute::Destination(RouteAddress::Inet6(to)) => Some(IpAddr::V6(*to)),
+        _ => None,
+    })?;
+    IpNet::new(to, route.header.destination_prefix_length).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Mode, OffloadChoice};
+
+    #[test]
+    fn a_name_has_one_table_beyond_those_that_people_number() {
+        assert_eq!(table("mesh0"), table("mesh0"));
+        let tables: std::collections::BTreeSet<u32> = (0..100)
+            .map(|number| table(&format!("mesh{number}")))
+            .collect();
+        assert_eq!(tables.len(), 100);
+        assert!(tables.iter().all(|table| table >> 24 == 0xAC));
+    }
+
+    #[test]
+    fn each_network_is_shut_in_once_and_single_addresses_are_none() {
+        let addresses = [
+            "10.77.0.1/24",
+            "10.77.0.9/24",
+            "10.88.0.1/32",
+            "fd00::1/64",
+            "fd00::2/128",
+        ];
+        let config = OpenConfig {
+            name: "mesh0".into(),
+            mode: Mode::Tun,
+            mtu: 1400,
+            mac: None,
+            link_local: Some("fe80::1".parse().unwrap()),
+            addresses: addresses.map(|text| text.parse().unwrap()).to_vec(),
+            offload: OffloadChoice::Auto,
+            queues: 1,
+            strict: true,
+        };
+        let found = networks(&config).into_iter();
+        let found: Vec<_> = found.map(|(net, own)| format!("{net} {own}")).collect();
+        assert_eq!(found, ["10.77.0.0/24 10.77.0.1", "fd00::/64 fd00::1"]);
+    }
+}
