@@ -24,11 +24,11 @@ use overlay_tests::mesh::{
 /// A user without rights: nobody.
 pub(crate) const NOBODY: u32 = 65_534;
 /// CAP_NET_ADMIN alone, as `/proc` writes it.
-const NET_ADMIN: &str = "0000000000001000";
+pub(crate) const NET_ADMIN: &str = "0000000000001000";
 const NONE: &str = "0000000000000000";
 
 /// What `/proc/PID/task/*/status` says of each thread.
-fn threads(pid: Pid) -> Vec<BTreeMap<String, String>> {
+pub(crate) fn threads(pid: Pid) -> Vec<BTreeMap<String, String>> {
     let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
     let read = |task: fs::DirEntry| fs::read_to_string(task.path().join("status")).ok();
     let line = |line: &str| {
