@@ -5,12 +5,14 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod edges;
 mod errors;
 mod help;
 mod keys;
 mod members;
 mod query;
 mod rotate;
+mod service;
 
 use std::path::PathBuf;
 

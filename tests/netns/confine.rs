@@ -23,13 +23,13 @@ use overlay_tests::mesh::{
 
 /// A user without rights: nobody.
 pub(crate) const NOBODY: u32 = 65_534;
-const NET_ADMIN: u64 = 1 << 12;
+pub(crate) const NET_ADMIN: u64 = 1 << 12;
 const SYS_NICE: u64 = 1 << 23;
 const SYS_RESOURCE: u64 = 1 << 24;
 const NONE: &str = "0000000000000000";
 
 /// Capabilities as `/proc` writes them.
-fn written(capabilities: u64) -> String {
+pub(crate) fn written(capabilities: u64) -> String {
     format!("{capabilities:016x}")
 }
 
@@ -53,7 +53,7 @@ fn scheduling() -> u64 {
 }
 
 /// What `/proc/PID/task/*/status` says of each thread.
-fn threads(pid: Pid) -> Vec<BTreeMap<String, String>> {
+pub(crate) fn threads(pid: Pid) -> Vec<BTreeMap<String, String>> {
     let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
     let read = |task: fs::DirEntry| fs::read_to_string(task.path().join("status")).ok();
     let line = |line: &str| {

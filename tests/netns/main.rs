@@ -26,6 +26,7 @@ mod roam;
 mod rotate;
 mod scale;
 mod sealed;
+mod service;
 mod strict;
 mod tap;
 mod threads;

@@ -3,14 +3,13 @@
 //! Small and strict. Sections are dots in keys: `[device]` with `mtu = 1400` is `device.mtu`.
 //! Which keys exist is not known here; [`super::config`] judges each.
 
-use std::fs::File;
-use std::io::{self, Read};
 use std::path::Path;
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::config::{ConfigError, Given, Origin, Value};
+use super::regular;
 
 /// Bytes that a file may have; ours have some hundreds.
 const LIMIT: u64 = 1 << 20;
@@ -18,18 +17,12 @@ const LIMIT: u64 = 1 << 20;
 /// Reads the file at `path`.
 ///
 /// # Errors
-/// It cannot be read, is too large, or is not TOML.
+/// It cannot be read, is no regular file, too large, or not TOML.
 pub fn read(path: &Path) -> Result<Vec<Given>, ConfigError> {
-    let unreadable = |source| ConfigError::Unreadable {
+    let text = regular::read_text(path, 0, LIMIT).map_err(|source| ConfigError::Unreadable {
         path: path.to_owned(),
         source,
-    };
-    let mut text = String::new();
-    let mut file = File::open(path).map_err(unreadable)?.take(LIMIT + 1);
-    file.read_to_string(&mut text).map_err(unreadable)?;
-    if text.len() as u64 > LIMIT {
-        return Err(unreadable(io::Error::other("larger than 1 MiB")));
-    }
+    })?;
     parse(path, &text)
 }
 

@@ -13,7 +13,7 @@
 //! A running node is two loops: the [`driver`] owns everything that waits for time, the [`worker`]
 //! moves packets; [`shared`] is what lies between them.
 //!
-//! [`clock`] is the one reader of the clock, [`priority`] says how soon threads run, [`confine`] gives up what a
+//! [`regular`] opens files, [`service`] speaks to the service manager. [`clock`] is the one reader of the clock, [`priority`] says how soon threads run, [`confine`] gives up what a
 //! running node does not need, [`paths`] knows where files belong, [`error`] is how a
 //! command ends that could not do what it was asked to. Read [`config::Config`] first.
 
@@ -42,12 +42,14 @@ pub mod pinging;
 pub mod port;
 pub mod prefer;
 pub mod priority;
+pub mod regular;
 pub mod reload;
 pub mod remembering;
 pub mod render;
 pub mod report;
 pub mod rotate;
 pub mod secrets;
+pub mod service;
 pub mod setup;
 pub mod shared;
 pub mod state;

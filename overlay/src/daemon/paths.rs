@@ -6,6 +6,9 @@
 //! | state          | `/var/lib/floodmesh/NAME/`    | `$XDG_STATE_HOME/floodmesh/NAME/`          |
 //! | control socket | `/run/floodmesh/NAME.sock`    | `$XDG_RUNTIME_DIR/floodmesh/NAME.sock`     |
 //!
+//! Secrets that a service manager passes on (`$CREDENTIALS_DIRECTORY/secret` and `identity`) come before
+//! all of it.
+//!
 //! `XDG_STATE_HOME` defaults to `~/.local/state`; `XDG_RUNTIME_DIR` has no safe default.
 
 use std::ffi::OsString;
@@ -17,7 +20,11 @@ pub struct Places {
     root: bool,
     state_home: Option<PathBuf>,
     runtime: Option<PathBuf>,
+    credentials: Option<PathBuf>,
 }
+
+/// Where the service manager says that the secrets are which it passes on (systemd.exec(5)).
+const CREDENTIALS: &str = "CREDENTIALS_DIRECTORY";
 
 impl Places {
     /// Those of this process.
@@ -40,6 +47,7 @@ impl Places {
             state_home: directory("XDG_STATE_HOME")
                 .or_else(|| directory("HOME").map(|home| home.join(".local/state"))),
             runtime: directory("XDG_RUNTIME_DIR"),
+            credentials: directory(CREDENTIALS),
         }
     }
 
@@ -56,6 +64,17 @@ impl Places {
             self.state_home.as_deref()
         };
         home.map(|home| home.join("floodmesh").join(name))
+    }
+
+    /// The secret of this name that the service manager passes on, if it does.
+    pub fn credential(&self, name: &str) -> Option<PathBuf> {
+        let path = self.credentials.as_ref()?.join(name);
+        path.symlink_metadata().is_ok().then_some(path)
+    }
+
+    /// Whether the service manager passes this file on.
+    pub fn is_credential(&self, path: &Path) -> bool {
+        self.credentials.is_some() && path.parent() == self.credentials.as_deref()
     }
 
     /// Where a node makes its control socket; `None` when XDG_RUNTIME_DIR is not set.
@@ -140,6 +159,20 @@ mod tests {
                 Path::new("/run/floodmesh/van.sock")
             ]
         );
+    }
+
+    #[test]
+    fn secrets_that_are_passed_on_are_found_where_they_are() {
+        let home = tempfile::tempdir().unwrap();
+        std::fs::write(home.path().join("secret"), "s").unwrap();
+        let passed = home.path().as_os_str().to_owned();
+        let places = Places::new(false, |name| (name == CREDENTIALS).then(|| passed.clone()));
+        let secret = places.credential("secret").unwrap();
+        assert_eq!(secret, home.path().join("secret"));
+        assert!(places.is_credential(&secret));
+        assert!(!places.is_credential(Path::new("/var/lib/floodmesh/mesh0/secret")));
+        assert_eq!(places.credential("identity"), None);
+        assert_eq!(user(&[]).credential("secret"), None);
     }
 
     #[test]

@@ -7,12 +7,17 @@
 //! After confinement the node opens what lies in its state directory and below `/etc`; of files
 //! elsewhere it opens those that were there at its start, so they have to be written in place.
 
+use std::fs::OpenOptions;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use super::args::UpArgs;
-use super::config::{Config, Security};
+use super::config::{Config, Files, Security};
 use super::error::Failure;
 use super::paths::Places;
+use super::regular;
+use super::report::ConfinementReport;
+use super::rotate::can_read;
 use super::secrets::membership::{netid_of, own_certificate, secrets};
 use super::state::revocations_in;
 use crate::id::NetId;
@@ -47,14 +52,20 @@ pub struct Standing {
     authority: Option<[u8; 32]>,
     /// Where its revocation list is kept.
     state: PathBuf,
+    /// What the process has given up, and the files that it may read nonetheless.
+    confinement: ConfinementReport,
+    files: Vec<PathBuf>,
 }
 
 impl Standing {
-    /// That of this node, which keeps its files in `state`.
-    pub fn of(local: &Local, state: &Path) -> Self {
+    /// That of this node, which runs with these files.
+    pub fn of(local: &Local, files: &Files, confinement: &ConfinementReport) -> Self {
+        let read = [&files.secret, &files.certificate];
         Self {
             authority: local.authority,
-            state: state.to_owned(),
+            state: files.state.clone(),
+            confinement: confinement.clone(),
+            files: files.config.iter().chain(read).cloned().collect(),
             netid: local.netid,
             mesh_id: local.keys.mesh_id,
             epoch: local.keys.epoch,
@@ -69,6 +80,9 @@ impl Standing {
     /// # Errors
     /// The first thing that is wrong, or cannot be without a start.
     pub fn read(&self, args: &UpArgs) -> Result<Renewed, Failure> {
+        for file in &self.files {
+            self.judge_reach(file)?;
+        }
         let config = Config::load(args, &Places::of_this_process())?;
         if config.security == Security::Plain {
             return Err(Failure::misuse(
@@ -115,6 +129,29 @@ impl Standing {
             certificate,
             config,
         })
+    }
+}
+
+impl Standing {
+    /// Says what to do about a file that another was put in the place of, as editors do: a confined node
+    /// opens the one that it had, wherever that went.
+    fn judge_reach(&self, path: &Path) -> Result<(), Failure> {
+        let opened = regular::open(path, OpenOptions::new().read(true), 0);
+        let is_refused = opened.is_err_and(|error| error.kind() == ErrorKind::PermissionDenied);
+        if !is_refused || can_read(&self.confinement, path, &self.state) {
+            return Ok(());
+        }
+        let path = path.display();
+        Err(Failure::at_work(
+            format!(
+                "cannot read {path}: another file is there than when the node started, and a confined node \
+                 opens no others"
+            ),
+            format!(
+                "start the node again; or keep the file below /etc or in {}, where a node reads new files too",
+                self.state.display()
+            ),
+        ))
     }
 }
 

@@ -58,9 +58,10 @@ pub fn status(report: &StatusReport) -> String {
         row(
             "rotation",
             format!(
-                "{} of {} use the next secret (floodmesh rotate --finish on each node, when all do)",
+                "{} of {} {} the next secret (floodmesh rotate --finish on each node, when all do)",
                 number(rotation.using),
-                text::count(rotation.neighbors, "neighbor")
+                text::count(rotation.neighbors, "neighbor"),
+                if rotation.using == 1 { "uses" } else { "use" }
             ),
         );
     }

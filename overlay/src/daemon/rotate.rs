@@ -4,6 +4,7 @@
 //! one node          rotate            secret.next is made, and printed
 //! all others        rotate --adopt    secret.next is written
 //! all               rotate --finish   secret.next takes the place of secret
+//! or: all           rotate --cancel   secret.next is removed
 //! ```
 //!
 //! Files are changed here, by the user who owns them; a running node is then told to read them again,
@@ -54,6 +55,11 @@ pub fn rotate(args: &RotateArgs) -> Result<ExitCode, Failure> {
     match &args.adopt {
         Some(from) => node.adopt(from),
         None if args.finish => node.finish(args.force),
+        None if args.cancel => node.cancel(args.force),
+        None if args.force => Err(Failure::misuse(
+            "--force says nothing by itself",
+            "give it with --finish or --cancel",
+        )),
         None => node.make(),
     }?;
     Ok(ExitCode::SUCCESS)
@@ -188,6 +194,27 @@ impl Node {
         self.tell()
     }
 
+    /// Takes the change back.
+    fn cancel(&self, force: bool) -> Result<(), Failure> {
+        let (_, next) = secrets(&self.config)?;
+        if next.is_none() {
+            return Err(Failure::misuse(
+                "no change of the mesh secret is under way",
+                "there is nothing to take back",
+            ));
+        }
+        let status = self.status()?;
+        if let (Some(status), false) = (&status, force) {
+            is_unused(status.rotation)?;
+        }
+        fs::remove_file(&self.next).map_err(|error| {
+            let what = format!("cannot remove {}", self.next.display());
+            Failure::at_work(what, "check the rights of its directory").because(error)
+        })?;
+        eprintln!("the change is taken back: the next secret is gone, the current one stays");
+        self.tell()
+    }
+
     /// What the running node says of itself, if one runs.
     fn status(&self) -> Result<Option<Box<StatusReport>>, Failure> {
         first(&self.sockets, |path| client::status_of(path))
@@ -221,7 +248,12 @@ impl Node {
                 Failure::at_work(what, "check the rights of its directory").because(error)
             })?;
         }
-        Ok(file::write_new(&self.next, &line(next), 0o600)?)
+        Ok(file::write_like(
+            &self.config.files.secret,
+            &self.next,
+            &line(next),
+            0o600,
+        )?)
     }
 
     /// Has the running node take it up.
@@ -264,9 +296,26 @@ fn is_done(rotation: Option<RotationReport>) -> Result<(), Failure> {
     ))
 }
 
+/// Refuses to take back a change that neighbors take part in: one that has ended it has the next secret
+/// alone.
+fn is_unused(rotation: Option<RotationReport>) -> Result<(), Failure> {
+    let using = rotation.map_or(0, |rotation| rotation.using);
+    if using == 0 {
+        return Ok(());
+    }
+    Err(Failure::at_work(
+        format!(
+            "{} the next secret already",
+            text::count_does(using, "neighbor", "use")
+        ),
+        "floodmesh rotate --finish ends the change; if it has to be taken back, and no node has ended \
+         it, floodmesh rotate --cancel --force on each node that has the next secret",
+    ))
+}
+
 /// Whether a node that is confined like this, with its state in `state`, opens a file that is new: see
 /// [`super::confine`].
-fn can_read(confinement: &ConfinementReport, file: &Path, state: &Path) -> bool {
+pub(super) fn can_read(confinement: &ConfinementReport, file: &Path, state: &Path) -> bool {
     let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
     let directory = real(file.parent().unwrap_or(file));
     confinement.landlock.state == Enforcement::None
@@ -298,6 +347,22 @@ mod tests {
         ] {
             let said = judged.unwrap_err().to_string();
             assert!(said.contains(what) && said.contains("--force"), "{said}");
+        }
+    }
+
+    #[test]
+    fn a_change_is_taken_back_without_force_only_while_nobody_uses_the_next_secret() {
+        let of = |neighbors, using| is_unused(Some(RotationReport { neighbors, using }));
+        assert!(is_unused(None).is_ok() && of(0, 0).is_ok() && of(3, 0).is_ok());
+        for (using, what) in [
+            (1, "1 neighbor uses the next"),
+            (2, "2 neighbors use the next"),
+        ] {
+            let said = of(3, using).unwrap_err().to_string();
+            assert!(
+                said.contains(what) && said.contains("--cancel --force"),
+                "{said}"
+            );
         }
     }
 

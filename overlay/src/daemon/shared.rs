@@ -8,8 +8,12 @@
 //!
 //! A worker never waits for the driver: what finds a channel full is dropped and counted.
 
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering::Relaxed};
+use std::sync::atomic::{
+    AtomicBool, AtomicU8, AtomicU64,
+    Ordering::{Acquire, Relaxed, Release},
+};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use arc_swap::ArcSwap;
@@ -79,7 +83,7 @@ pub struct Shared {
     /// What workers read once a batch.
     pub snapshot: ArcSwap<Snapshot>,
     /// Wakes the workers, each by its own, when a command waits or they are to stop.
-    pub wakes: Vec<Arc<EventFd>>,
+    pub wakes: Vec<Arc<Wake>>,
     /// How far the node has come; see [`Phase`].
     pub phase: AtomicU8,
     /// The workers run before ordinary programs, always or once they had to wait for one.
@@ -92,7 +96,7 @@ pub struct Seat {
     /// What the worker is to do.
     pub duty: Duty,
     /// Wakes it; the other end is in [`Shared::wakes`].
-    pub wake: Arc<EventFd>,
+    pub wake: Arc<Wake>,
     /// From the driver.
     pub commands: Receiver<Command>,
 }
@@ -103,8 +107,7 @@ impl Seat {
     /// # Errors
     /// The process has no descriptor left.
     pub fn new(duty: Duty) -> Result<(Self, SyncSender<Command>), Errno> {
-        let flags = EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC;
-        let wake = Arc::new(EventFd::from_flags(flags)?);
+        let wake = Arc::new(Wake::new()?);
         let (sender, commands) = sync_channel(COMMANDS);
         let seat = Self {
             duty,
@@ -112,6 +115,57 @@ impl Seat {
             commands,
         };
         Ok((seat, sender))
+    }
+}
+
+/// Wakes a worker, and shows whether it still takes its turns.
+#[derive(Debug)]
+pub struct Wake {
+    event: EventFd,
+    asked: AtomicU64,
+    answered: AtomicU64,
+}
+
+impl Wake {
+    fn new() -> Result<Self, Errno> {
+        let flags = EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC;
+        Ok(Self {
+            event: EventFd::from_flags(flags)?,
+            asked: AtomicU64::new(0),
+            answered: AtomicU64::new(0),
+        })
+    }
+
+    /// Has the worker take a turn.
+    fn rouse(&self) {
+        if let Err(error) = self.event.write(1) {
+            tracing::debug!(%error, "a worker is awake already");
+        }
+    }
+
+    /// Asks the worker to show that it takes turns.
+    pub fn ask(&self) {
+        self.asked.fetch_add(1, Release);
+        self.rouse();
+    }
+
+    /// The worker's part: takes notice, and answers what was asked so far.
+    pub fn answer(&self) {
+        // First: of a question that comes after it the next turn is told. How often it was woken does
+        // not matter.
+        let _ = self.event.read();
+        self.answered.store(self.asked.load(Acquire), Release);
+    }
+
+    /// Whether the worker has taken a turn since it was last asked.
+    pub fn is_answered(&self) -> bool {
+        self.answered.load(Acquire) == self.asked.load(Acquire)
+    }
+}
+
+impl AsFd for Wake {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.event.as_fd()
     }
 }
 
@@ -154,10 +208,18 @@ impl Shared {
     /// Wakes the workers, which then look at the snapshot, the phase and their commands.
     pub fn wake(&self) {
         for wake in &self.wakes {
-            if let Err(error) = wake.write(1) {
-                tracing::debug!(%error, "a worker is awake already");
-            }
+            wake.rouse();
         }
+    }
+
+    /// Asks all workers to show that they take turns.
+    pub fn ask_workers(&self) {
+        self.wakes.iter().for_each(|wake| wake.ask());
+    }
+
+    /// Whether all workers have taken a turn since they were last asked.
+    pub fn are_workers_well(&self) -> bool {
+        self.wakes.iter().all(|wake| wake.is_answered())
     }
 }
 

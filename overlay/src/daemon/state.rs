@@ -29,24 +29,27 @@
 use std::error::Error;
 use std::fmt;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::net::SocketAddr;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{Flock, FlockArg};
 
 use super::error::Failure;
+use super::regular;
 use crate::id::NetId;
 use crate::seal::armor::Armor;
 use crate::seal::members::{AfarPins, PINS_LIMIT, Pins, key_text, read_key};
-use crate::seal::prefer::{LATCHES_LIMIT, Latch, Latches};
+use crate::seal::prefer::{LATCHES_LIMIT, Latch, Latches, PLACES_LIMIT};
 
 /// Neighbors remembered.
 pub const NEIGHBORS_LIMIT: usize = 64;
-/// Bytes a file may have; the largest we write are all latches with all their places, which come to
-/// less than 4 MiB.
-const FILE_LIMIT: u64 = 4 * 1024 * 1024;
+/// Bytes of a latch's line at most: netid and key, places (`at=[..%4294967295]:65535`), peers (`peer=`, a
+/// name of 253 letters, a port).
+const LATCH_LEN: usize = 8 + 1 + 64 + PLACES_LIMIT * ((4 + 58) + (6 + 253 + 6)) + 1;
+/// Bytes a file may have; the largest we write are all latches with all their places.
+const FILE_LIMIT: u64 = (128 + LATCHES_LIMIT * LATCH_LEN) as u64;
 /// Files of one name moved aside at most; then the last is replaced.
 const BAD_LIMIT: u8 = 9;
 /// The file of the newest revocation list.
@@ -440,6 +443,20 @@ impl StateDir {
         None
     }
 
+    /// What root writes about the node of another user is that user's, who reads it at the next start. A
+    /// node that root runs there may not do so, and need not: it reads everything.
+    fn give(&self, file: &File) {
+        let Ok(owner) = fs::metadata(&self.path) else {
+            return;
+        };
+        if owner.uid() != 0 && nix::unistd::geteuid().is_root() {
+            let given = fchown(file, Some(owner.uid()), Some(owner.gid()));
+            if let Err(error) = given {
+                tracing::debug!(%error, "a file in {} stays root's", self.path.display());
+            }
+        }
+    }
+
     /// The first free name for a damaged file.
     fn aside(&self, kind: &str) -> PathBuf {
         let name = |number| self.path.join(format!("{kind}.bad-{number}"));
@@ -466,6 +483,7 @@ impl StateDir {
                 _ => {}
             }
             let mut file = private(&new)?;
+            self.give(&file);
             write!(file, "{}\n{body}", head(kind, body))?;
             file.sync_all()?;
             fs::rename(&new, &path)?;
@@ -536,28 +554,13 @@ pub fn draw_netid() -> io::Result<NetId> {
 
 /// Opens a file for the owner alone, and makes it if there is none. Never follows a link.
 fn private(path: &Path) -> io::Result<File> {
-    OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .custom_flags(libc::O_NOFOLLOW)
-        .open(path)
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(false).mode(0o600);
+    regular::open(path, &mut options, libc::O_NOFOLLOW)
 }
 
 fn read_private(path: &Path) -> io::Result<String> {
-    // Non-blocking, so that a pipe left there cannot stop the start.
-    let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
-    let file = OpenOptions::new()
-        .read(true)
-        .custom_flags(flags)
-        .open(path)?;
-    let mut text = String::new();
-    file.take(FILE_LIMIT + 1).read_to_string(&mut text)?;
-    if text.len() as u64 > FILE_LIMIT {
-        return Err(io::Error::other("larger than any we write"));
-    }
-    Ok(text)
+    regular::read_text(path, libc::O_NOFOLLOW, FILE_LIMIT)
 }
 
 /// What follows the first line, if that line and the checksum are right.
@@ -812,6 +815,26 @@ mod tests {
     }
 
     /// S85.
+    #[test]
+    fn as_many_latches_as_there_may_be_with_the_longest_names_survive_their_file() {
+        let home = tempfile::tempdir().unwrap();
+        let state = StateDir::open(home.path()).unwrap();
+        let place = "[ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff%4294967295]:65535";
+        let peer = |n: usize| format!("{n:0>253}:65535");
+        let latch = Latch {
+            static_key: [0xff; 32],
+            places: vec![place.parse().unwrap(); PLACES_LIMIT],
+            peers: (0..PLACES_LIMIT).map(peer).collect(),
+        };
+        let latches: Latches = (1..=LATCHES_LIMIT as u32)
+            .map(|netid| (NetId(netid), latch.clone()))
+            .collect();
+        let body = StateDir::latches_body(&latches);
+        assert_eq!(body.len(), LATCHES_LIMIT * LATCH_LEN, "the bound is exact");
+        state.write(LATCHES, &body).unwrap();
+        assert!(state.latches().unwrap() == latches);
+    }
+
     #[test]
     fn latches_are_read_as_they_were_written_and_damaged_ones_end_the_start() {
         let home = tempfile::tempdir().unwrap();

@@ -118,6 +118,12 @@ pub fn count(value: u64, noun: &str) -> String {
     format!("{} {noun}{ending}", number(value))
 }
 
+/// `1 node sees`, `2 nodes see`.
+pub fn count_does(value: u64, noun: &str, verb: &str) -> String {
+    let ending = if value == 1 { "s" } else { "" };
+    format!("{} {verb}{ending}", count(value, noun))
+}
+
 /// Rows of cells as lines: columns two spaces apart, as wide as their widest cell; `right` names
 /// the columns that are aligned to the right.
 pub fn columns(rows: &[Vec<String>], right: &[usize]) -> String {

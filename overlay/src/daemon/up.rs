@@ -12,6 +12,7 @@ use std::io::Write;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::thread::JoinHandle;
 
 use arc_swap::ArcSwap;
 use ipnet::{IpNet, Ipv6Net};
@@ -38,6 +39,7 @@ use super::prefer::Stored;
 use super::priority::{self, Adapting};
 use super::report::ConfinementReport;
 use super::secrets::membership::{self, Membership};
+use super::service::Service;
 use super::shared::{ENDS, NEAR, Phase, Reports, SEALS, STRANGERS, Seat, Shared, Snapshot};
 use super::state::{self, Remembered, StateDir};
 use super::worker::{self, Worker};
@@ -68,9 +70,14 @@ use crate::seal::links::Links;
 use crate::seal::local::Local;
 use crate::seal::members::Members;
 use crate::seal::peer;
+use crate::time::Duration;
 
 /// Bytes of the seen table at the start; it grows from there.
 const SEEN_START: usize = 4 << 20;
+
+/// Threads for what takes long (names, files, memory) at most: with the data threads fewer than a service
+/// manager lets a node have.
+const HELPERS: usize = 32;
 
 /// What a node starts with.
 #[derive(Debug)]
@@ -152,6 +159,7 @@ pub fn up(args: &UpArgs) -> Result<(), Failure> {
         .enable_all()
         // Under a flood the driver is always ready; clients and signals are looked after between.
         .event_interval(4)
+        .max_blocking_threads(HELPERS)
         .build()
         .map_err(|error| Failure::at_work("cannot start the runtime", "").because(error))?;
     runtime.block_on(run(start, args.clone()))
@@ -271,6 +279,7 @@ async fn run(start: Start, args: UpArgs) -> Result<(), Failure> {
     });
 
     // 3. From here on with little: before there are other threads, which inherit that.
+    let service = Service::of_this_process();
     let confinement = confine_to_needs(&config);
 
     // 4. The data path.
@@ -317,6 +326,16 @@ async fn run(start: Start, args: UpArgs) -> Result<(), Failure> {
         data.push(thread);
     }
 
+    // Nobody is told that the node is ready before all of its threads are.
+    shared.ask_workers();
+    while !shared.are_workers_well() {
+        if data.iter().any(JoinHandle::is_finished) {
+            let what = "a data thread ended as it started";
+            return Err(Failure::at_work(what, "look at the log"));
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+
     // 5. The control path.
     let (resolved_tx, resolved) = mpsc::channel(64);
     let (admin_tx, admin) = mpsc::channel(64);
@@ -353,6 +372,7 @@ async fn run(start: Start, args: UpArgs) -> Result<(), Failure> {
         directory,
         device,
         confinement,
+        service,
         state,
         learned,
         switch,

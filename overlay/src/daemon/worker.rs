@@ -229,8 +229,7 @@ impl Worker {
             self.write_beacon(now);
         }
         if ready.command {
-            // How often it was woken does not matter.
-            let _ = self.seat.wake.read();
+            self.seat.wake.answer();
             self.obey();
         }
         true

@@ -175,6 +175,18 @@ impl Broadcasts {
         }));
     }
 
+    /// Forgets a former secret's key that opens nothing any more; it is wiped. Once a second.
+    pub fn sweep(&self, now: Instant) {
+        let ring = self.ring.load();
+        if ring.former.as_ref().is_some_and(|(_, until)| now >= *until) {
+            self.ring.store(Arc::new(Ring {
+                current: ring.current.clone(),
+                next: ring.next.clone(),
+                former: None,
+            }));
+        }
+    }
+
     /// Seals a payload into `out`, to be sent as Data from us to all, and returns the length: the
     /// payload's and [`overhead`].
     ///
@@ -520,7 +532,21 @@ mod tests {
             if !signed {
                 assert_eq!(open(NOW), Ok(TEXT.len()));
             }
+            // And is nowhere any more, while the others go on.
+            let keeps = || all[0].ring.load().former.is_some();
+            all[0].sweep(until - Duration::from_micros(1));
+            assert!(keeps());
+            all[0].sweep(until);
+            assert!(!keeps());
+            assert_eq!(open(NOW), Err(DropReason::UnknownSession));
+            hear_each_other("afterwards");
         }
+    }
+
+    #[test]
+    fn keys_of_broadcasts_are_wiped_when_they_are_dropped() {
+        fn is_wiped<T: zeroize::ZeroizeOnDrop>() {}
+        is_wiped::<XChaCha20Poly1305>();
     }
 
     #[test]

@@ -203,7 +203,8 @@ Examples:
   floodmesh rotate                              makes the next secret, prints it
   ssh van floodmesh rotate | floodmesh rotate --adopt -
   floodmesh status                              how many neighbors use it
-  floodmesh rotate --finish                     on each node, when all of them do")]
+  floodmesh rotate --finish                     on each node, when all do
+  floodmesh rotate --cancel                     nobody uses it yet: takes it back")]
 pub struct RotateArgs {
     /// Take the next secret, which rotate printed on another node, from this file, which must have
     /// mode 0600; "-" reads it from standard input.
@@ -212,9 +213,14 @@ pub struct RotateArgs {
     /// End the change: the next secret takes the place of the current one, which is gone then.
     #[arg(long)]
     pub finish: bool,
+    /// Take the change back: the next secret is removed, and the current one stays. Only while no
+    /// neighbor uses the next one.
+    #[arg(long, conflicts_with_all = ["finish", "adopt"])]
+    pub cancel: bool,
     /// With --finish: also while neighbors do not use the next secret. They are out then, until they
-    /// have adopted it.
-    #[arg(long, requires = "finish")]
+    /// have adopted it. With --cancel: also while neighbors use it. They go back to the current one,
+    /// as long as none of them has ended the change.
+    #[arg(long)]
     pub force: bool,
     /// Speak to the node behind this Unix socket, whatever its name.
     #[arg(

@@ -13,7 +13,6 @@
 pub mod office;
 mod sign;
 
-use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -26,6 +25,7 @@ use super::clock;
 use super::config::Config;
 use super::error::Failure;
 use super::paths::Places;
+use super::regular;
 use super::secrets::keep_from_dumps;
 use super::secrets::membership::Membership;
 use super::text;
@@ -247,15 +247,17 @@ fn open(args: &OfficeArgs) -> Result<Office, Failure> {
 /// All of a small file, or of standard input where it is `-`.
 fn read(path: &Path) -> Result<String, Failure> {
     let mut text = String::new();
-    let read = if path == Path::new("-") {
-        io::stdin().take(INPUT_LIMIT).read_to_string(&mut text)
-    } else {
-        fs::File::open(path).and_then(|file| file.take(INPUT_LIMIT).read_to_string(&mut text))
-    };
-    read.map_err(|error| {
-        Failure::at_work(format!("cannot read {}", path.display()), "check the path").because(error)
-    })?;
-    Ok(text)
+    if path == Path::new("-") {
+        let read = io::stdin().take(INPUT_LIMIT).read_to_string(&mut text);
+        return match read {
+            Ok(_) => Ok(text),
+            Err(error) => Err(Failure::at_work("cannot read standard input", "").because(error)),
+        };
+    }
+    regular::read_text(path, 0, INPUT_LIMIT).map_err(|error| {
+        let remedy = "name a text file; - reads standard input";
+        Failure::at_work(format!("cannot read {}", path.display()), remedy).because(error)
+    })
 }
 
 impl Issued {

@@ -237,7 +237,8 @@ impl Draft {
         let mut config = self.config;
         let state = self.state.or_else(|| places.state(&config.name));
         let beside = |name| state.as_ref().map(|state| state.join(name));
-        let secret = self.secret.or_else(|| beside("secret"));
+        let secret = places.credential("secret").or(self.secret);
+        let secret = secret.or_else(|| beside("secret"));
         let has_secret = secret
             .as_ref()
             .is_some_and(|path| path.symlink_metadata().is_ok());
@@ -296,8 +297,9 @@ impl Draft {
                 "each must be longer than the one before",
             ));
         }
-        config.files.identity = self
-            .identity
+        config.files.identity = places
+            .credential("identity")
+            .or(self.identity)
             .or_else(|| beside("identity"))
             .unwrap_or_default();
         config.files.certificate = self

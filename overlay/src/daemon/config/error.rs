@@ -77,9 +77,10 @@ impl ConfigError {
             Self::Unreadable { source, .. } if source.kind() == io::ErrorKind::NotFound => {
                 "check the path given with --config".into()
             }
-            Self::Unreadable { .. } => {
+            Self::Unreadable { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
                 "make the file readable for the user floodmesh runs as".into()
             }
+            Self::Unreadable { .. } => "name a text file with the settings".into(),
             Self::Syntax { .. } => "write KEY = VALUE, with text in quotes".into(),
             Self::UnknownKey {
                 nearest: Some(key), ..

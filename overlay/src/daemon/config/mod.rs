@@ -234,9 +234,10 @@ pub struct Files {
     pub state: PathBuf,
     /// The control socket.
     pub control: PathBuf,
-    /// The mesh secret. Default: `secret` in the state directory.
+    /// The mesh secret. Default: `secret` in the state directory. What the service manager passes on comes
+    /// before any of both.
     pub secret: PathBuf,
-    /// This node's private keys. Default: `identity` in the state directory.
+    /// This node's private keys. Default: `identity` in the state directory, and as above.
     pub identity: PathBuf,
     /// This node's certificate. Default: `certificate` in the state directory.
     pub certificate: PathBuf,

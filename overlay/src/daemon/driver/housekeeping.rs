@@ -1,14 +1,18 @@
 //! The driver's housekeeping: once a second, and what clients wait for.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::super::admin::Reply;
 use super::super::clock;
+use super::super::device::State;
 use super::super::log;
 use super::super::pinging::Step;
 use super::super::state::{Remembered, StateError};
+use super::super::text;
 use super::Driver;
+use crate::id::NetId;
 use crate::node::seen::Generation;
 use crate::route::known::Known;
 use crate::route::switch::LoopAlarm;
@@ -17,6 +21,9 @@ use crate::time::Instant;
 impl Driver {
     pub(super) fn keep_house(&mut self, now: Instant) {
         self.shared.flood.seen().sweep(now, 1);
+        if let Some(broadcasts) = &self.shared.broadcasts {
+            broadcasts.sweep(now);
+        }
         if let Some(links) = &mut self.links {
             links.members().set_wall(clock::wall_seconds());
         }
@@ -35,6 +42,29 @@ impl Driver {
         self.alarms.look_at_shares(now, dropped);
         self.remembering.begin(now, &self.proven());
         self.tell_of_lines_left_out(now);
+        if self.service.is_told() {
+            self.service.note(self.status_line());
+        }
+    }
+
+    /// Tells the service manager that all is there.
+    pub(super) fn tell_ready(&mut self) {
+        let status = self.status_line();
+        self.service.ready(self.clock.now(), status);
+    }
+
+    /// How the node is, in a line for the service manager.
+    fn status_line(&self) -> String {
+        let live: BTreeSet<NetId> = self.control.links().map(|link| link.netid).collect();
+        let mut line = format!(
+            "netid {}, {}",
+            self.shared.netid,
+            text::count(live.len() as u64, "neighbor")
+        );
+        if self.device.state() == State::Lost {
+            line += "; the device is lost";
+        }
+        line
     }
 
     fn tell_of_lines_left_out(&mut self, now: Instant) {

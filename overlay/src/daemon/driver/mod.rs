@@ -42,6 +42,7 @@ use super::pinging::Pinging;
 use super::prefer::Preference;
 use super::remembering::Remembering;
 use super::report::ConfinementReport;
+use super::service::Service;
 use super::shared::{EndReport, Phase, Report, SealReport, Shared};
 use super::state::{Remembered, StateDir};
 use crate::node::control::Control;
@@ -95,6 +96,8 @@ pub struct Driver {
     pub(super) device: DeviceKeeper,
     /// What the process has given up.
     pub(super) confinement: ConfinementReport,
+    /// Who started the process, and wants to know how it is.
+    service: Service,
     pub(super) alarms: Alarms,
     /// Text of each named peer, and why it has no address if so.
     pub(super) peers: Vec<(String, Vec<SocketAddr>, Option<String>)>,
@@ -147,6 +150,8 @@ pub struct Parts {
     pub device: DeviceKeeper,
     /// What the process has given up.
     pub confinement: ConfinementReport,
+    /// Who started the process, and wants to know how it is.
+    pub service: Service,
     /// The state directory.
     pub state: StateDir,
     /// Addresses learned from Data, shared with the worker.
@@ -174,6 +179,7 @@ impl Driver {
             directory,
             device,
             confinement,
+            service,
             state,
             learned,
             switch,
@@ -197,6 +203,7 @@ impl Driver {
             directory,
             device,
             confinement,
+            service,
             alarms: Alarms::default(),
             peers,
             remembering: Remembering::new(state.clone()),
@@ -236,6 +243,7 @@ impl Driver {
         if let Some(watch) = &watch {
             self.learn_surroundings(watch);
         }
+        self.tell_ready();
         let ended = loop {
             let due = self.next_timeout();
             let sleep = due.since(self.clock.now());
@@ -264,6 +272,7 @@ impl Driver {
                 break Ended::DeviceLost;
             }
         };
+        self.service.stopping();
         self.leave().await;
         ended
     }
@@ -281,6 +290,7 @@ impl Driver {
             .chain(self.control.next_timeout())
             .chain(self.directory.next_timeout())
             .chain(network)
+            .chain(self.service.next_timeout())
             .chain([self.housekeeping_at])
             .min()
             .unwrap_or(self.housekeeping_at)
@@ -307,6 +317,10 @@ impl Driver {
                 }
             }
             self.control.handle_network_change(now, &mut self.effects);
+        }
+        let are_well = self.shared.are_workers_well();
+        if self.service.handle_timeout(now, are_well) {
+            self.shared.ask_workers();
         }
         if now >= self.housekeeping_at {
             self.housekeeping_at = now + HOUSEKEEPING;

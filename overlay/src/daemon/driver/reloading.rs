@@ -49,10 +49,11 @@ impl Driver {
             )),
             Some(links) => {
                 let (standing, args) = (
-                    Standing::of(links.local(), &self.config.files.state),
+                    Standing::of(links.local(), &self.config.files, &self.confinement),
                     self.args.clone(),
                 );
                 let read = move || standing.read(&args);
+                self.service.reloading();
                 self.reloading.reading = Some(tokio::task::spawn_blocking(read));
                 None
             }
@@ -73,6 +74,7 @@ impl Driver {
             }
             Err(_) => Reply::refused("the files could not be read", "nothing changed"),
         };
+        self.service.reloaded();
         if let Some(replies) = self.reloading.replies.take() {
             let _ = replies.try_send(reply);
         }

@@ -16,19 +16,23 @@ use std::ffi::OsString;
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
 use std::path::{Component, Path, PathBuf};
 
 use nix::unistd::geteuid;
 use zeroize::Zeroizing;
 
 use super::super::error::Failure;
+use super::super::paths::Places;
 use crate::seal::invitation::TEXT_LEN_LIMIT;
 
 /// Bytes that a secret's file may have: those of the longest token, and some blanks.
 const LIMIT: usize = TEXT_LEN_LIMIT + 1_024;
 /// Rights that a secret's file must not give: any to others, and execution.
 const LOOSE: u32 = 0o7177;
+/// The one of them that a secret has which root's service manager passes on: an access list lets the
+/// service's user in, and shows as a right of the group.
+const PASSED_ON: u32 = 0o040;
 /// Symbolic links on the way to a file at most, as in the kernel.
 const LINKS_LIMIT: usize = 40;
 
@@ -151,6 +155,29 @@ impl From<FileError> for Failure {
 /// # Errors
 /// It is there, or cannot be written; then nothing of it is left.
 pub fn write_new(path: &Path, text: &str, mode: u32) -> Result<(), FileError> {
+    write_for(None, path, text, mode)
+}
+
+/// The same, for whoever `other` belongs to, if root writes: the user that a service runs as reads both.
+///
+/// # Errors
+/// As [`write_new`].
+pub fn write_like(other: &Path, path: &Path, text: &str, mode: u32) -> Result<(), FileError> {
+    let owner = fs::metadata(other).map_err(|source| FileError::Io {
+        action: "read",
+        path: other.to_owned(),
+        source,
+    })?;
+    let owner = geteuid().is_root().then(|| (owner.uid(), owner.gid()));
+    write_for(owner, path, text, mode)
+}
+
+fn write_for(
+    owner: Option<(u32, u32)>,
+    path: &Path,
+    text: &str,
+    mode: u32,
+) -> Result<(), FileError> {
     let failed = |source: io::Error| match source.kind() {
         io::ErrorKind::AlreadyExists => FileError::Exists(path.to_owned()),
         _ => FileError::Io {
@@ -177,8 +204,12 @@ pub fn write_new(path: &Path, text: &str, mode: u32) -> Result<(), FileError> {
         .custom_flags(libc::O_NOFOLLOW)
         .open(&new)
         .map_err(failed)?;
-    let linked = file
-        .write_all(text.as_bytes())
+    let given = match owner {
+        Some((user, group)) => fchown(&file, Some(user), Some(group)),
+        None => Ok(()),
+    };
+    let linked = given
+        .and_then(|()| file.write_all(text.as_bytes()))
         .and_then(|()| file.sync_all())
         // Unlike a rename it never replaces.
         .and_then(|()| fs::hard_link(&new, path));
@@ -203,7 +234,7 @@ pub fn read(path: &Path) -> Result<Zeroizing<String>, FileError> {
     };
     let file = OpenOptions::new()
         .read(true)
-        // So that a pipe left there cannot stop the start.
+        // As [`regular`](super::super::regular) does, with an error of its own.
         .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
         .open(path)
         .map_err(|error| match error.kind() {
@@ -214,13 +245,19 @@ pub fn read(path: &Path) -> Result<Zeroizing<String>, FileError> {
     if !opened.is_file() {
         return Err(FileError::NotAFile(path.to_owned()));
     }
-    if ![0, geteuid().as_raw()].contains(&opened.uid()) {
+    if !is_trusted(opened.uid(), path).map_err(failed)? {
         return Err(FileError::Foreign {
             path: path.to_owned(),
             owner: opened.uid(),
         });
     }
-    if opened.mode() & LOOSE != 0 {
+    let is_passed_on = opened.uid() == 0 && Places::of_this_process().is_credential(path);
+    let loose = if is_passed_on {
+        LOOSE & !PASSED_ON
+    } else {
+        LOOSE
+    };
+    if opened.mode() & loose != 0 {
         return Err(FileError::Loose {
             path: path.to_owned(),
             mode: opened.mode() & 0o7777,
@@ -241,6 +278,16 @@ pub fn read(path: &Path) -> Result<Zeroizing<String>, FileError> {
         }
     }
     read_text(file, path)
+}
+
+/// Whether this user may own a secret: we, root, and for root also whose directory it lies in, such as the
+/// user that a service runs as; that one chooses what is there whoever owns it.
+fn is_trusted(owner: u32, path: &Path) -> io::Result<bool> {
+    let own = geteuid();
+    if owner == 0 || owner == own.as_raw() {
+        return Ok(true);
+    }
+    Ok(own.is_root() && fs::metadata(directory(path))?.uid() == owner)
 }
 
 /// Reads all of `from`, called `path` in errors, as text that is wiped when dropped.
@@ -334,7 +381,7 @@ fn directory(path: &Path) -> &Path {
 mod tests {
     use super::*;
     use std::fs::Permissions;
-    use std::os::unix::fs::{PermissionsExt, symlink};
+    use std::os::unix::fs::{PermissionsExt, chown, symlink};
 
     fn said(path: &Path) -> String {
         Failure::from(read(path).unwrap_err()).to_string()
@@ -460,7 +507,26 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let path = home.path().join("secret");
         write_new(&path, "hush", 0o600).unwrap();
-        std::os::unix::fs::chown(&path, Some(65_534), None).unwrap();
+        chown(&path, Some(65_534), None).unwrap();
         assert!(said(&path).contains("belongs to another user, 65534"));
+        // Root looks after the node of a service: all of the directory is that user's.
+        chown(home.path(), Some(65_534), None).unwrap();
+        assert_eq!(*read(&path).unwrap(), "hush");
+        chown(home.path(), Some(65_533), None).unwrap();
+        assert!(said(&path).contains("belongs to another user, 65534"));
+    }
+
+    #[test]
+    fn what_root_writes_beside_a_secret_belongs_to_whom_that_belongs_to() {
+        let home = tempfile::tempdir().unwrap();
+        let [path, next] = ["secret", "secret.next"].map(|name| home.path().join(name));
+        write_new(&path, "hush", 0o600).unwrap();
+        if geteuid().is_root() {
+            chown(&path, Some(65_534), Some(65_534)).unwrap();
+        }
+        write_like(&path, &next, "hush hush", 0o600).unwrap();
+        let owner = |path| fs::metadata(path).map(|found| (found.uid(), found.gid()));
+        assert_eq!(owner(&next).unwrap(), owner(&path).unwrap());
+        assert_eq!(fs::metadata(&next).unwrap().mode() & 0o7777, 0o600);
     }
 }

@@ -1,7 +1,6 @@
 //! What makes this node a member: the mesh secret and its own keys, read and put together.
 
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use wire::sealed::Certificate;
@@ -9,6 +8,7 @@ use wire::sealed::Certificate;
 use crate::daemon::clock;
 use crate::daemon::config::{Config, Security};
 use crate::daemon::error::Failure;
+use crate::daemon::regular;
 use crate::daemon::state::StateDir;
 use crate::id::NetId;
 use crate::seal::armor::Armor;
@@ -145,11 +145,8 @@ pub fn own_certificate(
     let remedy = "floodmesh key --json here, piped into floodmesh ca sign - where the authority is, \
                   makes the right one";
     let failed = |what: &str| Failure::at_work(format!("{} {what}", path.display()), remedy);
-    let mut text = String::new();
-    let read =
-        File::open(path).and_then(|file| file.take(CERTIFICATE_LIMIT).read_to_string(&mut text));
-    match read {
-        Ok(_) => {}
+    let text = match regular::read_text(path, 0, CERTIFICATE_LIMIT) {
+        Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound && config.trusted.is_some() => {
             tracing::warn!(
                 "there is no certificate at {}: this node comes up only where its key is listed",
@@ -162,7 +159,7 @@ pub fn own_certificate(
             return Err(Failure::at_work(what, remedy));
         }
         Err(error) => return Err(failed("cannot be read").because(error)),
-    }
+    };
     let bytes = Armor::Certificate
         .decode(&text)
         .ok_or_else(|| failed("is no certificate, or damaged"))?;
