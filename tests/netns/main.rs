@@ -5,8 +5,10 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails there")]
 
 mod attack;
+mod bypass;
 mod confine;
 mod device;
+mod disk;
 mod ends;
 mod failover;
 mod families;
@@ -17,6 +19,7 @@ mod leak;
 mod member;
 mod mtu;
 mod nat;
+mod own_route;
 mod ping;
 mod prefer;
 mod priority;
@@ -27,6 +30,8 @@ mod rotate;
 mod scale;
 mod sealed;
 mod service;
+mod shadow;
+mod sources;
 mod strict;
 mod tap;
 mod threads;

@@ -1,4 +1,5 @@
-//! A path narrower than the device: packets of 1,400 bytes make datagrams that do not fit whole.
+//! A path narrower than the device: packets of 1,400 bytes make datagrams that do not fit whole. And wires of
+//! 9,000 bytes, all of them or all but one in the middle (scenario 23).
 //!
 //! ```text
 //!   a --- r --- s --- b      r, s: routers without a daemon; between them an MTU of 1,300.
@@ -9,14 +10,23 @@ use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::{Duration, Instant};
 
-use overlay_tests::mesh::{Family, Mesh, Node, PATIENCE, PORT, Turn, may_run, netid, overlay_v4};
+use overlay_tests::mesh::{
+    Family, Mesh, Node, PATIENCE, PORT, Setup, Turn, may_run, netid, overlay_v4, wait_until,
+};
+
+use socket2::Socket;
 
 use crate::nat::nft;
+use crate::sealed::wiretap;
 
 /// What the wire between the routers carries.
 const NARROW: u32 = 1_300;
 /// What fills a packet of the device: 1,400 bytes with the headers of IPv4 and UDP.
 const FULL: usize = 1_372;
+/// What a jumbo wire carries, and what others do.
+const JUMBO: (u32, u32) = (9_000, 1_500);
+/// What a device has behind jumbo wires: what they carry without IPv4, UDP and both seals.
+const JUMBO_DEVICE: usize = 8_880;
 /// How long a TCP connection may take for a megabyte.
 const MEGABYTE_WITHIN: Duration = Duration::from_secs(15);
 /// How long a search may take.
@@ -24,6 +34,29 @@ const SEARCHED: Duration = Duration::from_secs(40);
 
 /// The drawing, without daemons.
 fn wired(family: Family) -> Mesh {
+    let mesh = laid(family);
+    mesh.machine('r').set_mtu("to-s", NARROW).unwrap();
+    mesh.machine('s').set_mtu("to-r", NARROW).unwrap();
+    mesh
+}
+
+/// The drawing with jumbo wires; the routers take so much at a time from each other.
+fn jumbo(middle: u32) -> Mesh {
+    let mesh = laid(Family::V4);
+    for ends in ["ar", "rs", "sb"] {
+        mesh.wire(ends).set_mtu(JUMBO.0).unwrap();
+    }
+    for (machine, interface) in [("a", "to-r"), ("r", "to-a"), ("s", "to-b"), ("b", "to-s")] {
+        let name = machine.chars().next().unwrap();
+        mesh.machine(name).set_mtu(interface, JUMBO.0).unwrap();
+    }
+    mesh.machine('r').set_mtu("to-s", middle).unwrap();
+    mesh.machine('s').set_mtu("to-r", middle).unwrap();
+    mesh
+}
+
+/// All wires and routes.
+fn laid(family: Family) -> Mesh {
     let mesh = Mesh::wired(family, "ar rs sb");
     for router in ['r', 's'] {
         for key in ["net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding"] {
@@ -41,8 +74,6 @@ fn wired(family: Family) -> Mesh {
                 .unwrap();
         }
     }
-    mesh.machine('r').set_mtu("to-s", NARROW).unwrap();
-    mesh.machine('s').set_mtu("to-r", NARROW).unwrap();
     mesh
 }
 
@@ -59,10 +90,18 @@ fn hush(mesh: &Mesh) {
 
 /// Starts a and b, each dialing the other, and waits until both are live.
 fn start(mesh: &mut Mesh) {
+    start_with(mesh, |_| {});
+}
+
+/// The same with changes to what they are started with.
+fn start_with(mesh: &mut Mesh, change: impl Fn(&mut Setup)) {
     for (name, far) in [('a', "bs"), ('b', "ar")] {
         let peers = mesh.underlay(far).iter();
         let peers = peers.map(|ip| SocketAddr::new(*ip, PORT)).collect();
-        mesh.start_with(name, |setup| setup.peers = peers);
+        mesh.start_with(name, |setup| {
+            setup.peers = peers;
+            change(setup);
+        });
     }
     for (name, far) in [('a', 'b'), ('b', 'a')] {
         mesh.node(name).wait("has its link live", PATIENCE, |node| {
@@ -74,6 +113,11 @@ fn start(mesh: &mut Mesh) {
 
 /// Whether a datagram that fills a packet of the device gets from a to b.
 fn full_packet_passes(mesh: &Mesh) -> bool {
+    passes(mesh, FULL)
+}
+
+/// Whether a datagram of this length does.
+fn passes(mesh: &Mesh, full: usize) -> bool {
     let bind = |name| {
         let socket = mesh
             .machine(name)
@@ -83,8 +127,9 @@ fn full_packet_passes(mesh: &Mesh) -> bool {
     let (near, far) = (bind('a'), bind('b'));
     far.set_read_timeout(Some(Duration::from_millis(500)))
         .unwrap();
-    near.send_to(&[7; FULL], far.local_addr().unwrap()).unwrap();
-    far.recv(&mut [0; 2_000]).is_ok_and(|len| len == FULL)
+    near.send_to(&vec![7; full], far.local_addr().unwrap())
+        .unwrap();
+    far.recv(&mut [0; 10_000]).is_ok_and(|len| len == full)
 }
 
 /// How long a megabyte takes from a to b over TCP, until b's answer to its end.
@@ -248,4 +293,59 @@ fn an_ipv4_wire_that_drops_what_is_long_is_crossed_in_fragments() {
 #[test]
 fn an_ipv6_wire_that_drops_what_is_long_is_crossed_in_fragments() {
     crosses_a_narrow_wire(Family::V6);
+}
+
+/// What sealed nodes behind jumbo wires are started with.
+fn is_jumbo(setup: &mut Setup) {
+    setup.sealed = true;
+    setup.arguments(&format!("--mtu {JUMBO_DEVICE}"));
+}
+
+/// Bytes of the longest IP packet that came to a machine, and whether it was a fragment.
+fn longest(tap: &Socket) -> (usize, bool) {
+    let (mut frame, mut longest) = (vec![0; 10_000], (0, false));
+    while let Ok(len) = (&*tap).read(&mut frame) {
+        let is_fragment = frame[20] & 0x3F != 0 || frame[21] != 0;
+        if frame[12..14] == [0x08, 0x00] && len - 14 > longest.0 {
+            longest = (len - 14, is_fragment);
+        }
+    }
+    longest
+}
+
+#[test]
+fn jumbo_packets_pass_a_sealed_path_of_jumbo_wires_whole() {
+    if !may_run() {
+        return;
+    }
+    let _turn = Turn::beside();
+    let mut mesh = jumbo(JUMBO.0);
+    start_with(&mut mesh, is_jumbo);
+    let tap = mesh.machine('s').run(wiretap).unwrap();
+    let full = JUMBO_DEVICE - 28;
+    wait_until("a full packet passes", PATIENCE, || passes(&mesh, full));
+    let (longest, is_fragment) = longest(&tap);
+    assert!(longest > JUMBO_DEVICE && !is_fragment, "{longest}");
+    assert!(longest <= JUMBO.0 as usize);
+    println!("longest {longest}, a megabyte in {:?}", megabyte(&mesh));
+}
+
+#[test]
+fn jumbo_packets_fall_back_to_fragments_before_a_wire_of_1500_and_tcp_goes_on() {
+    if !may_run() {
+        return;
+    }
+    let _turn = Turn::beside();
+    for is_hushed in [false, true] {
+        let mut mesh = jumbo(JUMBO.1);
+        if is_hushed {
+            hush(&mesh);
+        }
+        start_with(&mut mesh, is_jumbo);
+        let took = megabyte(&mesh);
+        println!("hushed {is_hushed}: a megabyte in {took:?}");
+        let full = JUMBO_DEVICE - 28;
+        wait_until("a full packet passes", PATIENCE, || passes(&mesh, full));
+        assert!(mesh.node('a').counter("fragmented") > 0);
+    }
 }

@@ -1,0 +1,163 @@
+//! A gateway that runs a node and translates addresses for a host behind it, which takes the node's port
+//! (SECURITY T31, scenario 20; CVE-2021-3773).
+//!
+//! ```text
+//!     i --- g === p      g, p: nodes; i: a host behind g, without one
+//! ```
+//!
+//! When i sends from port 44204 to p's, the gateway's kernel gives the flow g's address and this very port:
+//! what p sends to g's node from then on belongs to that flow, and goes to i.
+
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use overlay_tests::mesh::{Family, Mesh, PATIENCE, PORT, Turn, may_run, netid, wait_until};
+
+use crate::nat::nft;
+
+/// What README.md recommends: the node's own datagrams are no flows, and nobody else gets its port.
+const RECOMMENDED: &str = "table inet floodmesh { \
+     chain in { type filter hook prerouting priority raw; iifname \"to-p\" udp dport 44204 notrack; } \
+     chain out { type filter hook output priority raw; oifname \"to-p\" udp sport 44204 notrack; } }";
+const ANY_PORT: &str = "table ip nat { chain out { type nat hook postrouting priority 100; \
+     oifname \"to-p\" masquerade; } }";
+const OTHER_PORTS: &str = "table ip nat { chain out { type nat hook postrouting priority 100; \
+     oifname \"to-p\" udp sport 44204 masquerade to :50000-60000; oifname \"to-p\" masquerade; } }";
+
+/// The drawing, without daemons.
+fn wired(masquerade: &str) -> Mesh {
+    let mesh = Mesh::wired(Family::V4, "ig gp");
+    mesh.machine('g')
+        .sysctl("net.ipv4.ip_forward", "1")
+        .unwrap();
+    let gateway = mesh.underlay("gi")[0];
+    mesh.machine('i')
+        .add_route("0.0.0.0/0".parse().unwrap(), gateway)
+        .unwrap();
+    nft(mesh.machine('g'), masquerade);
+    mesh
+}
+
+/// The host behind the gateway: it has the port, and speaks to p's.
+struct Shadow {
+    socket: UdpSocket,
+    to: SocketAddr,
+}
+
+impl Shadow {
+    fn new(mesh: &Mesh) -> Self {
+        let bind = || UdpSocket::bind(("0.0.0.0", PORT));
+        let socket = mesh.machine('i').run(bind).unwrap().unwrap();
+        socket.set_nonblocking(true).unwrap();
+        let to = SocketAddr::new(mesh.underlay("pg")[0], PORT);
+        Self { socket, to }
+    }
+
+    /// Sends garbage, and what it takes for a greeting; says how much came back.
+    fn speak(&self) -> usize {
+        for bytes in [&[0xAE; 200][..], &[0xAC; 16]] {
+            // The gateway may say that nobody is there yet.
+            let _ = self.socket.send_to(bytes, self.to);
+        }
+        let mut came = 0;
+        while self.socket.recv(&mut [0; 2_048]).is_ok() {
+            came += 1;
+        }
+        came
+    }
+
+    /// Speaks every 20 ms until it is told to stop; gives how much came back.
+    fn speak_on(&self, stops: &AtomicBool) -> usize {
+        let mut came = 0;
+        while !stops.load(Relaxed) {
+            came += self.speak();
+            thread::sleep(Duration::from_millis(20));
+        }
+        came
+    }
+}
+
+/// Where p sees g.
+fn seen(mesh: &Mesh) -> Vec<SocketAddr> {
+    let report = mesh.node('p').neighbors();
+    let g = report.neighbors.iter();
+    let g = g.filter(|one| one.netid == Some(netid('g')));
+    g.flat_map(|one| one.links.iter().map(|link| link.endpoint))
+        .collect()
+}
+
+/// Runs `work` while the shadow speaks, which did so before anybody else; gives what came back to it.
+fn shadowed(mesh: &mut Mesh, work: impl FnOnce(&mut Mesh)) -> usize {
+    let shadow = Shadow::new(mesh);
+    shadow.speak();
+    let stops = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let speaking = scope.spawn(|| shadow.speak_on(&stops));
+        // Also when the work panics, or the thread would never end.
+        struct Stop<'s>(&'s AtomicBool);
+        impl Drop for Stop<'_> {
+            fn drop(&mut self) {
+                self.0.store(true, Relaxed);
+            }
+        }
+        let stop = Stop(&stops);
+        work(mesh);
+        drop(stop);
+        speaking.join().unwrap()
+    })
+}
+
+fn start(mesh: &mut Mesh) {
+    for name in ['p', 'g'] {
+        mesh.start_with(name, |setup| {
+            setup.sealed = true;
+            // g's neighbor is p alone.
+            setup
+                .peers
+                .retain(|peer| peer.ip().to_string().starts_with("10.64.2."));
+        });
+    }
+    let start = Instant::now();
+    for (name, far) in [('p', 'g'), ('g', 'p')] {
+        mesh.node(name).wait("has its link", PATIENCE * 2, |node| {
+            node.live_links() == [netid(far)]
+        });
+    }
+    println!("up {:?} after the start", start.elapsed());
+    mesh.wait_ping('p', 'g');
+    mesh.wait_ping('g', 'p');
+}
+
+#[test]
+fn shadow_of_a_port_costs_a_sealed_link_nothing_but_its_port() {
+    if !may_run() {
+        return;
+    }
+    let _turn = Turn::beside();
+    let mut mesh = wired(ANY_PORT);
+    let stolen = shadowed(&mut mesh, |mesh| {
+        start(mesh);
+        println!("p sees g at {:?}", seen(mesh));
+        let before = mesh.stream('p', 'g').run(Duration::from_secs(2), |_| {});
+        println!("{before:?}");
+    });
+    println!("{stolen} datagrams came to the host behind");
+}
+
+#[test]
+fn shadow_of_a_port_is_none_with_the_rules_that_readme_recommends() {
+    if !may_run() {
+        return;
+    }
+    let _turn = Turn::beside();
+    let mut mesh = wired(OTHER_PORTS);
+    nft(mesh.machine('g'), RECOMMENDED);
+    let own = SocketAddr::new(mesh.underlay("gp")[0], PORT);
+    let stolen = shadowed(&mut mesh, |mesh| {
+        start(mesh);
+        wait_until("p sees g at its own port", PATIENCE, || seen(mesh) == [own]);
+    });
+    assert_eq!(stolen, 0);
+}
