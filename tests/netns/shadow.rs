@@ -21,14 +21,28 @@ use socket2::{Domain, Protocol, Socket, Type};
 use crate::nat::nft;
 use crate::sealed::{udp_payload, wiretap};
 
-/// What README.md recommends: the node's own datagrams are no flows, and nobody else gets its port.
-const RECOMMENDED: &str = "table inet floodmesh { \
-     chain in { type filter hook prerouting priority raw; iifname \"to-p\" udp dport 44204 notrack; } \
-     chain out { type filter hook output priority raw; oifname \"to-p\" udp sport 44204 notrack; } }";
+/// Translates whatever leaves, from any port.
 const ANY_PORT: &str = "table ip nat { chain out { type nat hook postrouting priority 100; \
      oifname \"to-p\" masquerade; } }";
-const OTHER_PORTS: &str = "table ip nat { chain out { type nat hook postrouting priority 100; \
-     oifname \"to-p\" udp sport 44204 masquerade to :50000-60000; oifname \"to-p\" masquerade; } }";
+
+/// What README.md recommends, with the outer interface of the drawing: the node's own datagrams belong to
+/// no flow, and nobody else gets its port.
+fn recommended() -> [String; 2] {
+    let readme = include_str!("../../README.md").replace("wan0", "to-p");
+    let lines = |first: &str| {
+        readme
+            .lines()
+            .skip_while(move |line| !line.trim().starts_with(first))
+    };
+    let untracked: Vec<&str> = lines("table inet floodmesh")
+        .take(3)
+        .map(str::trim)
+        .collect();
+    let other_port = lines("oifname \"to-p\" udp sport").next().unwrap().trim();
+    let (rule, _) = other_port.split_once("  ").unwrap();
+    let before = ANY_PORT.replace("oifname", &format!("{rule}; oifname"));
+    [untracked.join(" "), before]
+}
 
 /// The drawing, without daemons.
 fn wired(masquerade: &str) -> Mesh {
@@ -221,8 +235,9 @@ fn shadow_of_a_port_is_none_with_the_rules_that_readme_recommends() {
         return;
     }
     let _turn = Turn::beside();
-    let mut mesh = wired(OTHER_PORTS);
-    nft(mesh.machine('g'), RECOMMENDED);
+    let [untracked, masquerade] = recommended();
+    let mut mesh = wired(&masquerade);
+    nft(mesh.machine('g'), &untracked);
     let own = SocketAddr::new(mesh.underlay("gp")[0], PORT);
     let stolen = shadowed(&mut mesh, false, |mesh| {
         start(mesh);
