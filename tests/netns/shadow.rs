@@ -29,7 +29,7 @@ const ANY_PORT: &str = "table ip nat { chain out { type nat hook postrouting pri
 /// no flow, and nobody else gets its port.
 fn recommended() -> [String; 2] {
     let readme = include_str!("../../README.md").replace("wan0", "to-p");
-    let lines = |first: &str| {
+    let lines = |first: &'static str| {
         readme
             .lines()
             .skip_while(move |line| !line.trim().starts_with(first))

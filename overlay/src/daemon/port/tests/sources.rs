@@ -59,7 +59,7 @@ fn v6() -> Vec<(Whose, Ipv6Addr)> {
 fn ipv4(source: Ipv4Addr, to: Ipv4Addr, fragment: [u8; 2], options: &[u8]) -> Vec<u8> {
     let header = (20 + options.len()) as u8;
     let len = (u16::from(header) + 16).to_be_bytes();
-    let words = [0x40 | header / 4, 0, len[0], len[1], 0, 7];
+    let words = [0x40 | (header / 4), 0, len[0], len[1], 0, 7];
     let rest = [fragment[0], fragment[1], 64, 17, 0, 0];
     let addresses = [source.octets(), to.octets()].concat();
     [&words[..], &rest, &addresses, options, &[5; 16]].concat()
