@@ -113,7 +113,7 @@ fn disk_full_commands_say_so_and_leave_nothing_half_made() {
     // Secret, identity and settings take a page each.
     let config = disk.path("node/node.toml");
     let own = format!("--state-dir {} --config {config}", disk.path("node"));
-    let (_, failed) = until_it_fits(&disk, "node", &format!("init {own} --netid 1"));
+    let (_, failed) = until_it_fits(&disk, "node", &format!("init {own} --name disk-full-a"));
     assert_eq!(failed, 3);
     let names: Vec<String> = disk
         .files("node")
@@ -125,7 +125,7 @@ fn disk_full_commands_say_so_and_leave_nothing_half_made() {
     let invitation = run(&format!("invite --address 192.0.2.1 {own}"));
     let token = String::from_utf8(invitation.stdout).unwrap();
     let joined = format!(
-        "join {} --state-dir {} --config {}",
+        "join {} --name disk-full-b --state-dir {} --config {}",
         token.trim(),
         disk.path("other"),
         disk.path("other/node.toml")

@@ -8,23 +8,41 @@
 //! When i sends from port 44204 to p's, the gateway's kernel gives the flow g's address and this very port:
 //! what p sends to g's node from then on belongs to that flow, and goes to i.
 
+use std::io::Read;
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::Signal;
 use overlay_tests::mesh::{Family, Mesh, PATIENCE, PORT, Turn, may_run, netid, wait_until};
+use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::nat::nft;
+use crate::sealed::{udp_payload, wiretap};
 
-/// What README.md recommends: the node's own datagrams are no flows, and nobody else gets its port.
-const RECOMMENDED: &str = "table inet floodmesh { \
-     chain in { type filter hook prerouting priority raw; iifname \"to-p\" udp dport 44204 notrack; } \
-     chain out { type filter hook output priority raw; oifname \"to-p\" udp sport 44204 notrack; } }";
+/// Translates whatever leaves, from any port.
 const ANY_PORT: &str = "table ip nat { chain out { type nat hook postrouting priority 100; \
      oifname \"to-p\" masquerade; } }";
-const OTHER_PORTS: &str = "table ip nat { chain out { type nat hook postrouting priority 100; \
-     oifname \"to-p\" udp sport 44204 masquerade to :50000-60000; oifname \"to-p\" masquerade; } }";
+
+/// What README.md recommends, with the outer interface of the drawing: the node's own datagrams belong to
+/// no flow, and nobody else gets its port.
+fn recommended() -> [String; 2] {
+    let readme = include_str!("../../README.md").replace("wan0", "to-p");
+    let lines = |first: &'static str| {
+        readme
+            .lines()
+            .skip_while(move |line| !line.trim().starts_with(first))
+    };
+    let untracked: Vec<&str> = lines("table inet floodmesh")
+        .take(3)
+        .map(str::trim)
+        .collect();
+    let other_port = lines("oifname \"to-p\" udp sport").next().unwrap().trim();
+    let (rule, _) = other_port.split_once("  ").unwrap();
+    let before = ANY_PORT.replace("oifname", &format!("{rule}; oifname"));
+    [untracked.join(" "), before]
+}
 
 /// The drawing, without daemons.
 fn wired(masquerade: &str) -> Mesh {
@@ -39,6 +57,9 @@ fn wired(masquerade: &str) -> Mesh {
     nft(mesh.machine('g'), masquerade);
     mesh
 }
+
+/// What the host behind the gateway says, for one.
+const GARBAGE: [u8; 200] = [0xAE; 200];
 
 /// The host behind the gateway: it has the port, and speaks to p's.
 struct Shadow {
@@ -55,9 +76,29 @@ impl Shadow {
         Self { socket, to }
     }
 
+    /// Speaks until p's machine hears it: from the node's port if `takes`, else from another one. The nodes
+    /// must be silent meanwhile, since the port is whose flow came first.
+    fn come_first(&self, mesh: &Mesh, takes: bool) {
+        let tap = mesh.machine('p').run(wiretap).unwrap();
+        let mut frame = [0; 2_048];
+        wait_until("p hears of it", PATIENCE, || {
+            forget_flows(mesh);
+            self.speak();
+            while let Ok(len) = (&tap).read(&mut frame) {
+                let frame = &frame[..len];
+                let is_from_port = frame.get(34..36) == Some(&PORT.to_be_bytes());
+                let is_heard = udp_payload(frame).is_some_and(|bytes| bytes == GARBAGE);
+                if is_heard && is_from_port == takes {
+                    return true;
+                }
+            }
+            false
+        });
+    }
+
     /// Sends garbage, and what it takes for a greeting; says how much came back.
     fn speak(&self) -> usize {
-        for bytes in [&[0xAE; 200][..], &[0xAC; 16]] {
+        for bytes in [&GARBAGE[..], &[0xAC; 16]] {
             // The gateway may say that nobody is there yet.
             let _ = self.socket.send_to(bytes, self.to);
         }
@@ -88,10 +129,11 @@ fn seen(mesh: &Mesh) -> Vec<SocketAddr> {
         .collect()
 }
 
-/// Runs `work` while the shadow speaks, which did so before anybody else; gives what came back to it.
-fn shadowed(mesh: &mut Mesh, work: impl FnOnce(&mut Mesh)) -> usize {
+/// Runs `work` while the shadow speaks, which came first, and has the port or not; gives how much came back
+/// to it.
+fn shadowed(mesh: &mut Mesh, takes: bool, work: impl FnOnce(&mut Mesh)) -> usize {
     let shadow = Shadow::new(mesh);
-    shadow.speak();
+    shadow.come_first(mesh, takes);
     let stops = AtomicBool::new(false);
     thread::scope(|scope| {
         let speaking = scope.spawn(|| shadow.speak_on(&stops));
@@ -107,6 +149,21 @@ fn shadowed(mesh: &mut Mesh, work: impl FnOnce(&mut Mesh)) -> usize {
         drop(stop);
         speaking.join().unwrap()
     })
+}
+
+/// Makes the gateway forget all flows, as when its rules are loaded anew.
+fn forget_flows(mesh: &Mesh) {
+    /// `AF_NETLINK` and `NETLINK_NETFILTER`.
+    const NETFILTER: (i32, i32) = (16, 12);
+    // Length, IPCTNL_MSG_CT_DELETE, NLM_F_REQUEST; which: all of every family.
+    let mut request = vec![20, 0, 0, 0, 2, 1, 1, 0];
+    request.resize(20, 0);
+    let forget = || {
+        let (family, protocol) = NETFILTER;
+        let protocol = Some(Protocol::from(protocol));
+        Socket::new(Domain::from(family), Type::RAW, protocol)?.send(&request)
+    };
+    assert_eq!(mesh.machine('g').run(forget).unwrap().unwrap(), 20);
 }
 
 fn start(mesh: &mut Mesh) {
@@ -136,14 +193,40 @@ fn shadow_of_a_port_costs_a_sealed_link_nothing_but_its_port() {
         return;
     }
     let _turn = Turn::beside();
+    // 1. The other host has it first.
     let mut mesh = wired(ANY_PORT);
-    let stolen = shadowed(&mut mesh, |mesh| {
+    let own = SocketAddr::new(mesh.underlay("gp")[0], PORT);
+    let stolen = shadowed(&mut mesh, true, |mesh| {
         start(mesh);
-        println!("p sees g at {:?}", seen(mesh));
-        let before = mesh.stream('p', 'g').run(Duration::from_secs(2), |_| {});
-        println!("{before:?}");
+        let seen = seen(mesh);
+        assert!(!seen.contains(&own), "{seen:?}");
     });
     println!("{stolen} datagrams came to the host behind");
+    assert!(stolen > 0);
+
+    // 2. It gets it from a node that is up, when the gateway forgets whose it was.
+    let mut mesh = wired(ANY_PORT);
+    start(&mut mesh);
+    assert_eq!(seen(&mesh), [own]);
+    for name in ['g', 'p'] {
+        mesh.node(name).signal(Signal::SIGSTOP);
+    }
+    shadowed(&mut mesh, true, |mesh| {
+        let start = Instant::now();
+        for name in ['p', 'g'] {
+            mesh.node(name).signal(Signal::SIGCONT);
+        }
+        mesh.wait_ping('g', 'p');
+        mesh.wait_ping('p', 'g');
+        println!("recovered {:?} after the nodes went on", start.elapsed());
+        // That the link moved shows that the port was taken, or nothing would have been tested.
+        wait_until("p follows it", PATIENCE, || {
+            mesh.node('p')
+                .log()
+                .contains("a far end has another address")
+        });
+        assert_eq!(mesh.node('p').live_links(), [netid('g')]);
+    });
 }
 
 #[test]
@@ -152,10 +235,11 @@ fn shadow_of_a_port_is_none_with_the_rules_that_readme_recommends() {
         return;
     }
     let _turn = Turn::beside();
-    let mut mesh = wired(OTHER_PORTS);
-    nft(mesh.machine('g'), RECOMMENDED);
+    let [untracked, masquerade] = recommended();
+    let mut mesh = wired(&masquerade);
+    nft(mesh.machine('g'), &untracked);
     let own = SocketAddr::new(mesh.underlay("gp")[0], PORT);
-    let stolen = shadowed(&mut mesh, |mesh| {
+    let stolen = shadowed(&mut mesh, false, |mesh| {
         start(mesh);
         wait_until("p sees g at its own port", PATIENCE, || seen(mesh) == [own]);
     });
