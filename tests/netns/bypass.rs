@@ -155,6 +155,13 @@ fn bypass_routes_lead_the_overlays_packets_out_in_clear_unless_the_device_is_str
     mesh.machine('a').set_up(DEVICE).unwrap();
     answered(&mesh, targets[0]);
     none("up again", &mesh, true);
+    // Somebody deletes it, and the node, which has given up most of what it may, makes it again.
+    mesh.machine('a').delete(DEVICE).unwrap();
+    none("deleted", &mesh, true);
+    for target in targets {
+        answered(&mesh, target);
+    }
+    none("made again", &mesh, true);
     // Its process dies, and nothing is cleaned up: what is for the overlay goes nowhere.
     mesh.node_mut('a').kill();
     none("killed", &mesh, false);

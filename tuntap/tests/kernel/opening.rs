@@ -1,5 +1,7 @@
 //! What is there after opening, and what is left when opening fails.
 
+use std::net::{IpAddr, UdpSocket};
+
 use crate::host::*;
 
 use tuntap::{
@@ -70,6 +72,48 @@ fn dropping_the_device_deletes_the_interface() {
         assert!(device_exists("mesh0"));
         drop(device);
         assert!(!device_exists("mesh0"));
+    });
+}
+
+/// The address that this host speaks from to another one, or the kernel's refusal.
+fn source_to(address: &str) -> Result<String, Option<i32>> {
+    let to: IpAddr = address.parse().unwrap();
+    let any = if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+    let socket = UdpSocket::bind(any).unwrap();
+    let connected = socket.connect((to, 9));
+    connected.map_err(|error| error.raw_os_error())?;
+    Ok(socket.local_addr().unwrap().ip().to_string())
+}
+
+#[test]
+fn a_strict_device_shuts_its_networks_in_until_one_is_opened_that_is_not() {
+    in_namespace(|| {
+        let shut = Err(Some(libc::EHOSTUNREACH));
+        let strict = |network: &str| OpenConfig {
+            addresses: [network, "fdac:1:2::2a/64"]
+                .map(|text| text.parse().unwrap())
+                .to_vec(),
+            strict: true,
+            ..tun()
+        };
+        let device = open(&strict("10.44.0.1/24"));
+        assert_eq!(source_to("10.44.0.9"), Ok("10.44.0.1".into()));
+        assert_eq!(source_to("fdac:1:2::9"), Ok("fdac:1:2::2a".into()));
+        drop(device);
+        assert_eq!(source_to("10.44.0.9"), shut);
+        // With a device gone there is no address of ours to speak from either.
+        assert!(source_to("fdac:1:2::9").is_err());
+        // What is left of the narrower network does not stand in the way of a wider one.
+        let device = open(&strict("10.44.0.1/16"));
+        for address in ["10.44.0.9", "10.44.7.9"] {
+            assert_eq!(source_to(address), Ok("10.44.0.1".into()));
+        }
+        drop(device);
+        assert_eq!(source_to("10.44.7.9"), shut);
+        drop(open(&tun()));
+        for address in ["10.44.0.9", "10.44.7.9"] {
+            assert_eq!(source_to(address), Err(Some(libc::ENETUNREACH)));
+        }
     });
 }
 
