@@ -288,7 +288,7 @@ fn damaged_expired_and_other_tokens_are_refused_and_make_nothing() {
         (&**expired, "the token expired 1 h ago"),
         (&*secret, "this is a mesh secret, not a token"),
         ("hello", "a token begins with mi1-"),
-        ("", "a token begins with mi1-"),
+        ("", "standard input is empty"),
     ] {
         let said = home.refused("b", "join -", input, 2);
         assert!(said.contains(problem), "{problem}: {said}");

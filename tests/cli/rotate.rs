@@ -84,7 +84,7 @@ fn what_is_not_the_next_secret_of_this_mesh_is_refused_and_changes_nothing() {
     let foreign = home.does("x", "rotate", "");
     let first = home.does("a", "rotate", "");
     for (text, what) in [
-        ("", "begins with mk1- or mk2-"),
+        ("", "standard input is empty"),
         ("mk2-aaaa", "90 behind mk2-"),
         (&home.read("x/secret"), "the secret of another mesh"),
         (&foreign, "the secret of another mesh"),

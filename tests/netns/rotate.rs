@@ -11,6 +11,7 @@ use std::io::Write;
 use std::process::{Output, Stdio};
 use std::time::Duration;
 
+use overlay::daemon::report::Enforcement;
 use overlay_tests::cli;
 use overlay_tests::mesh::{Family, Mesh, PATIENCE, Turn, may_run, wait_until};
 
@@ -167,6 +168,19 @@ fn rotate_what_is_read_again_counts_at_once_and_a_wrong_file_changes_nothing() {
     node.wait("c is back", CHANGED, |_| {
         mesh.pings('a', 'c', Duration::from_secs(1))
     });
+
+    // An editor puts another file into the place of the settings: a confined node cannot open that, and
+    // says what to do.
+    let kept = mesh.directory().join("kept");
+    fs::rename(&settings, &kept).unwrap();
+    fs::copy(&kept, &settings).unwrap();
+    let is_confined = node.status().confinement.landlock.state != Enforcement::None;
+    let [_, said] = reload();
+    let advice = "another file is there than when the node started";
+    assert_eq!(said.contains(advice), is_confined, "{said}");
+    fs::rename(&kept, &settings).unwrap();
+    let [_, said] = reload();
+    assert_eq!(said, "");
 
     let secret = mesh.directory().join("a.state/secret");
     fs::write(&secret, "mk1-").unwrap();

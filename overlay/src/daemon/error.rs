@@ -136,8 +136,8 @@ pub fn refuse(refused: &clap::Error) -> ExitCode {
         let _ = refused.print();
         return ExitCode::from(refused.exit_code() as u8);
     }
-    let command = std::env::args().nth(1);
-    let line = one_line(&refused.to_string(), command.as_deref());
+    let words: Vec<String> = std::env::args().skip(1).take(2).collect();
+    let line = one_line(&refused.to_string(), &words);
     eprintln!("{}", text::one_line(&without_secrets(&line)));
     ExitCode::from(2)
 }
@@ -172,14 +172,20 @@ fn without_secrets(text: &str) -> String {
 
 /// Folds clap's paragraphs into one line: the error, its tips, and where to read more.
 ///
-/// That is the help of `command`, if there is one of this name: clap tells only with some errors.
-fn one_line(paragraphs: &str, command: Option<&str>) -> String {
+/// That is the help of the command that the first of `words` name, if there is one: clap tells only with
+/// some errors.
+fn one_line(paragraphs: &str, words: &[String]) -> String {
     let mut line = String::new();
-    let known = command.filter(|name| Cli::command().find_subcommand(name).is_some());
-    let mut help = known.map_or_else(
-        || "floodmesh --help".to_owned(),
-        |name| format!("floodmesh {name} --help"),
-    );
+    let mut known = Cli::command();
+    let mut help = "floodmesh ".to_owned();
+    for word in words {
+        let Some(found) = known.find_subcommand(word).cloned() else {
+            break;
+        };
+        help += &format!("{word} ");
+        known = found;
+    }
+    help += "--help";
     for part in paragraphs
         .lines()
         .map(str::trim)
@@ -245,9 +251,17 @@ mod tests {
     fn clap_errors_become_one_line() {
         let refused = super::super::args::parse(["floodmesh", "up", "--peeer", "a:1"]).unwrap_err();
         assert_eq!(
-            one_line(&refused.to_string(), None),
+            one_line(&refused.to_string(), &[]),
             "error: unexpected argument '--peeer' found; a similar argument exists: '--peer' \
              (see floodmesh up --help)"
         );
+        let words = ["ca", "sign", "--days"].map(str::to_owned);
+        for (words, help) in [
+            (&words[..], "x (see floodmesh ca sign --help)"),
+            (&words[..1], "x (see floodmesh ca --help)"),
+            (&words[2..], "x (see floodmesh --help)"),
+        ] {
+            assert_eq!(one_line("x", words), help);
+        }
     }
 }

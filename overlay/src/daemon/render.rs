@@ -17,6 +17,8 @@ use crate::pump::tx::MAX_BATCH;
 
 /// Columns of a terminal that texts are broken at.
 const WIDTH: usize = 80;
+/// Columns of what stands behind the name of a row of `status`, of which the longest is `certificate`.
+const VALUE_WIDTH: usize = WIDTH - 13;
 
 /// `floodmesh status`.
 pub fn status(report: &StatusReport) -> String {
@@ -44,7 +46,8 @@ pub fn status(report: &StatusReport) -> String {
     if let Some(report) = &report.prefer {
         several(&mut row, "prefers", &prefer(report));
     }
-    row("confined", confinement(&report.confinement));
+    let confined = confinement(&report.confinement);
+    several(&mut row, "confined", &text::wrap(&confined, VALUE_WIDTH));
     if let Some(own) = &report.certificate {
         row("certificate", certificate(own));
     }
@@ -55,15 +58,13 @@ pub fn status(report: &StatusReport) -> String {
         );
     }
     if let Some(rotation) = &report.rotation {
-        row(
-            "rotation",
-            format!(
-                "{} of {} {} the next secret (floodmesh rotate --finish on each node, when all do)",
-                number(rotation.using),
-                text::count(rotation.neighbors, "neighbor"),
-                if rotation.using == 1 { "uses" } else { "use" }
-            ),
+        let line = format!(
+            "{} of {} {} the next secret (floodmesh rotate --finish on each node, when all do)",
+            number(rotation.using),
+            text::count(rotation.neighbors, "neighbor"),
+            if rotation.using == 1 { "uses" } else { "use" }
         );
+        several(&mut row, "rotation", &text::wrap(&line, VALUE_WIDTH));
     }
     row("received", amount(traffic.rx_bytes, traffic.rx_datagrams));
     row("sent", amount(traffic.tx_bytes, traffic.tx_datagrams));

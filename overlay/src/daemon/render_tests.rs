@@ -117,7 +117,8 @@ listening  0.0.0.0:44204
 neighbors  3 live, 1 dialing
 nodes      7 other known
 security   none (anyone who can reach a node can read, forge and join)
-confined   capabilities net_admin, no_new_privs, landlock enforced (ABI 7), seccomp
+confined   capabilities net_admin, no_new_privs, landlock enforced (ABI 7),
+           seccomp
 received   1.2 GiB in 1,234,567 datagrams
 sent       0 B in 0 datagrams
 copies     1 first, 0 later
@@ -194,7 +195,8 @@ fn a_certificate_and_the_list_that_is_followed_have_their_rows() {
     assert!(
         page.contains(
             "\ncertificate  van 3, serial 12, good for 2 d\nrevocations  list 7\n\
-             rotation     1 of 3 neighbors uses the next secret (floodmesh rotate --finish on each"
+             rotation     1 of 3 neighbors uses the next secret (floodmesh rotate --finish\n             \
+             on each node, when all do)\n"
         ),
         "{page}"
     );

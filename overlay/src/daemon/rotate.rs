@@ -212,7 +212,10 @@ impl Node {
             Failure::at_work(what, "check the rights of its directory").because(error)
         })?;
         eprintln!("the change is taken back: the next secret is gone, the current one stays");
-        self.tell()
+        match status {
+            Some(_) => self.tell(),
+            None => Ok(()),
+        }
     }
 
     /// What the running node says of itself, if one runs.

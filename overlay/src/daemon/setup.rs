@@ -118,7 +118,14 @@ pub(super) fn read_typed(wanted: &str) -> Result<Zeroizing<String>, Failure> {
         is_typed,
         is_over: false,
     };
-    Ok(file::read_text(input, Path::new("standard input"))?)
+    let text = file::read_text(input, Path::new(file::TYPED))?;
+    if text.trim().is_empty() {
+        return Err(Failure::misuse(
+            format!("{} is empty", file::TYPED),
+            "give the one line alone, as it was printed",
+        ));
+    }
+    Ok(text)
 }
 
 /// Takes the token from where it was given, and judges it.

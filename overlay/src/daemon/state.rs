@@ -198,7 +198,12 @@ impl StateDir {
             .map_err(failed("create"))?;
         // Also when it was there before, with the rights of an older version or a careless hand.
         fs::set_permissions(path, Permissions::from_mode(0o700)).map_err(failed("protect"))?;
-        let lock = private(&path.join("lock")).map_err(failed("lock"))?;
+        let place = path.join("lock");
+        let lock = private(&place).map_err(|source| StateError::Io {
+            action: "open",
+            path: place,
+            source,
+        })?;
         let lock = match Flock::lock(lock, FlockArg::LockExclusiveNonblock) {
             Ok(lock) => lock,
             Err((_, nix::errno::Errno::EWOULDBLOCK)) => {

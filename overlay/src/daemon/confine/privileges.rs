@@ -31,15 +31,22 @@ pub(super) fn keep_only(wanted: CapabilitySet) -> io::Result<()> {
 
 /// Keeps those capabilities of `wanted` that the calling thread has.
 pub(super) fn lower_to(wanted: CapabilitySet) -> io::Result<()> {
-    let kept = capabilities(None)?.permitted & wanted;
-    Ok(set_capabilities(
+    let held = capabilities(None)?;
+    let kept = held.permitted & wanted;
+    let lowered = set_capabilities(
         None,
         CapabilitySets {
             effective: kept,
             permitted: kept,
             inheritable: CapabilitySet::empty(),
         },
-    )?)
+    );
+    match lowered {
+        // A service manager may refuse every change. It left no more than that either, but for what
+        // programs inherit, and a node runs none.
+        Err(_) if held.permitted == kept && held.effective == kept => Ok(()),
+        lowered => Ok(lowered?),
+    }
 }
 
 /// Programs that this process runs gain nothing from set-user-ID bits and file capabilities.

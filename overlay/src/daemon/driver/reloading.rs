@@ -106,7 +106,10 @@ impl Driver {
             }
         };
         note(is_ended, "secret");
-        note(has_next, "next secret");
+        // Taken over, or taken back: what is said of an end has it both ways.
+        let is_back = next.is_none() && !is_ended;
+        note(has_next && !is_back, "next secret");
+        note(has_next && is_back, "the current secret alone");
         let is_certificate = certificate != local.certificate;
         let is_authority = config.authority != local.authority;
         let is_trusted = config.trusted != self.config.trusted;

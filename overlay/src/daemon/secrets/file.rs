@@ -30,6 +30,8 @@ use crate::seal::invitation::TEXT_LEN_LIMIT;
 const LIMIT: usize = TEXT_LEN_LIMIT + 1_024;
 /// Rights that a secret's file must not give: any to others, and execution.
 const LOOSE: u32 = 0o7177;
+/// What the path of a secret is called that was typed, or came through a pipe.
+pub const TYPED: &str = "standard input";
 /// The one of them that a secret has which root's service manager passes on: an access list lets the
 /// service's user in, and shows as a right of the group.
 const PASSED_ON: u32 = 0o040;
@@ -99,7 +101,12 @@ impl FileError {
             Self::Planted { .. } => {
                 "name the file itself, or a link in a directory of your own".into()
             }
-            Self::Damaged { .. } => "restore it from a copy".into(),
+            Self::Damaged { path, .. } if path == Path::new(TYPED) => {
+                "give the one line alone, as it was printed".into()
+            }
+            Self::Damaged { .. } => {
+                "check that it is the right file, or restore it from a copy".into()
+            }
             Self::Io { .. } => "check the rights of its directory and the user".into(),
         }
     }
