@@ -27,6 +27,8 @@ pub struct Alarms {
     unfair: BTreeMap<NetId, u64>,
     /// A netid that came with another key, and what to do about it.
     other_key: Option<(Instant, NetId, String)>,
+    /// A node that has adopted another next secret than ours.
+    other_next: Option<(Instant, NetId)>,
 }
 
 impl Alarms {
@@ -54,6 +56,11 @@ impl Alarms {
     /// A node came with another key than the one its netid is bound to.
     pub fn other_key(&mut self, now: Instant, netid: NetId, advice: &str) {
         self.other_key = Some((now, netid, advice.to_owned()));
+    }
+
+    /// A node has another next secret than ours.
+    pub fn other_next(&mut self, now: Instant, netid: NetId) {
+        self.other_next = Some((now, netid));
     }
 
     /// Notes whether storm control dropped anything since the last call. Once a second.
@@ -102,6 +109,15 @@ impl Alarms {
         {
             let text = format!("{netid}: {advice}");
             lines.push(line(Level::Alarm, "other_key", text));
+        }
+        if let Some((at, netid)) = self.other_next
+            && recent(at)
+        {
+            let text = format!(
+                "node {netid} has adopted another next secret than this one: two changes were begun at once; \
+                 floodmesh rotate --adopt one of them on all nodes before rotate --finish"
+            );
+            lines.push(line(Level::Alarm, "other_next_secret", text));
         }
         if let Some((at, text)) = &self.own_address
             && recent(*at)
@@ -167,6 +183,17 @@ mod tests {
         );
         assert_eq!(codes(&alarms, Instant::from_secs(300)), ["wrong_mode"]);
         assert!(codes(&alarms, Instant::from_secs(301)).is_empty());
+    }
+
+    /// S134.
+    #[test]
+    fn another_next_secret_is_an_alarm_that_names_who_has_it() {
+        let mut alarms = Alarms::default();
+        alarms.other_next(Instant::ZERO, NetId(9));
+        let line = &alarms.lines(Instant::from_secs(299))[0];
+        assert_eq!(line.code, "other_next_secret");
+        assert!(line.text.starts_with("node 00000009 "), "{}", line.text);
+        assert!(codes(&alarms, Instant::from_secs(300)).is_empty());
     }
 
     #[test]

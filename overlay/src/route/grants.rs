@@ -19,6 +19,11 @@ const ETHERTYPE_IPV4: u16 = 0x0800;
 const ETHERTYPE_ARP: u16 = 0x0806;
 const ETHERTYPE_IPV6: u16 = 0x86DD;
 
+const ICMPV6: u8 = 58;
+/// Neighbor Solicitation and Advertisement (RFC 4861 sections 4.3 and 4.4).
+const SOLICITATION: u8 = 135;
+const ADVERTISEMENT: u8 = 136;
+
 /// The nodes that may not do everything. Immutable once workers have it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Grants(Vec<(NetId, Grant)>);
@@ -81,7 +86,8 @@ impl Grants {
         grant.judge(mesh, from, Ok(source_of(packet)), false)
     }
 
-    /// The same for an Ethernet frame: by what it carries, ARP by its sender. What cannot be read and yet
+    /// The same for an Ethernet frame: by what it carries, ARP by its sender, and Neighbor Discovery also by
+    /// the address that it says is taken. What cannot be read and yet
     /// may be taken for either is refused; other frames are not judged by addresses. Stations on a bridged
     /// network have link-local addresses of their own, which lead nowhere else; they may use them.
     ///
@@ -92,7 +98,12 @@ impl Grants {
             return Ok(());
         };
         let unjudged = DropReason::SourcePrefix;
-        let source = Frame::read(frame).map_or(Ok(None), |frame| match frame.ethertype {
+        let frame = Frame::read(frame);
+        let packet = frame.filter(|frame| frame.ethertype == ETHERTYPE_IPV6);
+        if let Some(target) = packet.and_then(|frame| taken(frame.payload)) {
+            grant.judge(mesh, from, Ok(Some(target.into())), true)?;
+        }
+        let source = frame.map_or(Ok(None), |frame| match frame.ethertype {
             ETHERTYPE_IPV4 | ETHERTYPE_IPV6 => Ok(source_of(frame.payload)),
             ETHERTYPE_ARP => arp_sender(frame.payload).map(Some).ok_or(unjudged),
             // A kernel looks through more tags than we do.
@@ -172,6 +183,36 @@ fn source_of(packet: &[u8]) -> Option<IpAddr> {
         6 => Some(Ipv6Addr::from(*octets(8)?.first_chunk::<16>()?).into()),
         _ => None,
     }
+}
+
+/// The address that Neighbor Discovery says is taken, or is about to be, whoever the packet's source is: an
+/// advertisement's target, and that of a solicitation without a source (RFC 4862 section 5.4.3). Kernels
+/// read it behind extension headers too.
+fn taken(packet: &[u8]) -> Option<Ipv6Addr> {
+    let source = Ipv6Addr::from(*packet.get(8..)?.first_chunk::<16>()?);
+    let mut kind = *packet.get(6)?;
+    let mut rest = packet.get(40..)?;
+    loop {
+        let len = match kind {
+            ICMPV6 => break,
+            // Hop-by-hop options, routing, destination options: in units of 8 bytes without the first.
+            0 | 43 | 60 => 8 * (1 + usize::from(*rest.get(1)?)),
+            // The authentication header counts in units of 4, without two (RFC 4302).
+            51 => 4 * (2 + usize::from(*rest.get(1)?)),
+            // The first fragment; what is behind others is no header.
+            44 if matches!(rest.get(2..4)?, [0, low] if low & 0xF8 == 0) => 8,
+            _ => return None,
+        };
+        kind = *rest.first()?;
+        rest = rest.get(len..)?;
+    }
+    let target = Ipv6Addr::from(*rest.get(8..)?.first_chunk::<16>()?);
+    let is_taken = match *rest.first()? {
+        ADVERTISEMENT => true,
+        SOLICITATION => source.is_unspecified(),
+        _ => false,
+    };
+    is_taken.then_some(target)
 }
 
 /// The sender's IPv4 address in ARP (RFC 826), of whatever hardware: kernels take Ethernet's frames also
@@ -294,6 +335,52 @@ mod tests {
         let link_local = packet("fe80::1234".parse().unwrap());
         assert_eq!(judge(&frame(to, from, 0x86DD, &link_local)), Ok(()));
         assert_eq!(judge(&frame(to, from, 0x88CC, &[1; 40])), Ok(()));
+    }
+
+    /// S97: who may speak from an address of its own must not say that it has another's.
+    #[test]
+    fn neighbor_discovery_is_judged_by_the_address_that_it_says_is_taken() {
+        let (grants, mesh) = (grants(), Mesh::default());
+        let (to, from) = ([2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]);
+        let outside = Err(DropReason::SourcePrefix);
+        let discovery = |source: &str, headers: &[u8], kind: u8, target: &str| {
+            let mut bytes = packet(source.parse().unwrap());
+            bytes.truncate(40);
+            let target: Ipv6Addr = target.parse().unwrap();
+            let message = [&[kind, 0, 0, 0, 0, 0, 0, 0][..], &target.octets()].concat();
+            bytes[6] = headers.first().map_or(ICMPV6, |_| headers[0]);
+            bytes.extend(headers.get(1..).unwrap_or_default());
+            bytes.extend(message);
+            frame(to, from, 0x86DD, &bytes)
+        };
+        // What leads to the first header, then headers, each with what follows it in front.
+        let options = [0, ICMPV6, 0, 1, 4, 0, 0, 0, 0];
+        let two = [
+            60, 51, 1, 1, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, ICMPV6, 0, 0, 0, 0, 0, 0, 0,
+        ];
+        let first = [44, ICMPV6, 0, 0, 1, 0, 0, 0, 7];
+        for headers in [&[][..], &options, &two, &first] {
+            for (source, kind, target, expected) in [
+                ("2001:db8::7", ADVERTISEMENT, "2001:db8::7", Ok(())),
+                ("2001:db8::7", ADVERTISEMENT, "2001:dead::7", outside),
+                ("fe80::a", ADVERTISEMENT, "2001:dead::7", outside),
+                ("fe80::a", ADVERTISEMENT, "fe80::7", Ok(())),
+                ("::", SOLICITATION, "2001:db8::7", Ok(())),
+                ("::", SOLICITATION, "2001:dead::7", outside),
+                // Who asks for another's address takes nothing.
+                ("2001:db8::7", SOLICITATION, "2001:dead::7", Ok(())),
+                ("2001:db8::7", 129, "2001:dead::7", Ok(())),
+            ] {
+                let bytes = discovery(source, headers, kind, target);
+                let judged = grants.judge_frame(mesh, A, &bytes);
+                assert_eq!(judged, expected, "{source} {kind} {target} {headers:?}");
+                assert_eq!(grants.judge_frame(mesh, B, &bytes), Ok(()));
+                // Cut anywhere: nobody's word, and no panic.
+                for len in 0..bytes.len() {
+                    let _ = grants.judge_frame(mesh, A, &bytes[..len]);
+                }
+            }
+        }
     }
 
     #[test]
