@@ -56,10 +56,16 @@ pub struct Level {
 impl Level {
     /// Takes a token if there is one.
     pub fn take(&self, now: Instant, rate: Rate) -> bool {
-        let now = nanos(now);
         let depth = rate.interval.saturating_mul(u64::from(rate.burst));
+        self.spend(now, rate.interval, depth)
+    }
+
+    /// Takes what comes back in `cost`, if a bucket that fills in `depth` has so much; both in
+    /// nanoseconds.
+    pub fn spend(&self, now: Instant, cost: u64, depth: u64) -> bool {
+        let now = nanos(now);
         let take = |full_at: u64| {
-            let next = full_at.max(now).saturating_add(rate.interval);
+            let next = full_at.max(now).saturating_add(cost);
             (next - now <= depth).then_some(next)
         };
         self.full_at.fetch_update(Relaxed, Relaxed, take).is_ok()

@@ -87,6 +87,7 @@ fn answers(verb: &Verb) -> Vec<Reply> {
                 name: None,
                 state: NeighborState::Refused,
                 peer: Some("van.example:44204".into()),
+                mode: None,
                 why: Some("it has enough neighbors".into()),
                 links: Vec::new(),
             };

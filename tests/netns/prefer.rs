@@ -7,9 +7,10 @@
 //!
 //! a is never moved: so b = c is a sealed zone, and the rest stays open.
 
+use std::fs;
 use std::time::{Duration, Instant};
 
-use overlay::daemon::report::Security;
+use overlay::daemon::report::{NeighborReport, Security};
 use overlay_tests::mesh::{Family, Mesh, Node, Turn, may_run, netid};
 
 /// A node gives a plain peer 7 s to answer sealed, and peers are dialed every 30 s at the least.
@@ -113,4 +114,51 @@ fn a_plain_mesh_moves_to_sealed_node_by_node_and_a_bridge_joins_what_is_left_bet
     assert_eq!(prefer.bridge, "on");
     assert!(prefer.latched >= 1, "{prefer:?}");
     wait_node(&mesh, 'd', 'c', Security::E2e);
+}
+
+/// S130: the settings give one peer of a node that prefers a mode of its own, which `neighbors` shows and a
+/// reload takes up. The simulator shows what each mode means.
+#[test]
+fn a_peer_that_is_to_be_sealed_hears_nothing_plain_until_a_reload_says_otherwise() {
+    if !may_run() {
+        return;
+    }
+    let _turn = Turn::beside();
+    let mut mesh = Mesh::wired(Family::V4, "ab");
+    let peer = mesh.peers('a')[0];
+    let settings = mesh.directory().join("settings.toml");
+    let write = |mode: &str| {
+        let text = format!("mode = \"prefer\"\npeer = [\"{peer} {mode}\"]\n");
+        fs::write(&settings, text).unwrap();
+    };
+    write("sealed");
+    // b is plain and knows nobody: whatever it hears, it hears of a.
+    mesh.start_with('b', |setup| setup.peers.clear());
+    mesh.start_with('a', |setup| {
+        setup.sealed = true;
+        setup.peers.clear();
+        setup.arguments(&format!("--config {}", settings.display()));
+    });
+    let (a, b) = (mesh.node('a'), mesh.node('b'));
+    let only = |node: &Node| node.neighbors().neighbors.pop();
+    let has_mode = |one: &NeighborReport, mode: &str| one.mode.as_deref() == Some(mode);
+    // After three INITs in vain any other peer hears plain; here they are malformed.
+    b.wait("got four INITs", LONG, |b| b.counter("malformed") >= 4);
+    assert_eq!(only(b), None, "{}", b.facts());
+    assert_eq!(b.counter("control"), 0, "{}", b.facts());
+    let dialed = only(a).unwrap();
+    assert!(has_mode(&dialed, "sealed"), "{dialed:?}");
+    let prefer = a.status().prefer.unwrap();
+    assert_eq!((prefer.sealed_peers, prefer.plain_peers), (1, 0));
+
+    write("plain");
+    let output = a.run(&["reload"]);
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(
+        output.status.success() && said.contains("modes of peers"),
+        "{output:?}"
+    );
+    wait_link(&mesh, 'a', 'b', Security::None);
+    let live = only(mesh.node('a')).unwrap();
+    assert!(has_mode(&live, "plain"), "{live:?}");
 }

@@ -6,6 +6,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use overlay::node::zone;
 use overlay::pump::fair;
 use overlay::seal::aead::Aead;
 use overlay::seal::broadcast::{self, IN_ALL, PER_BRINGER};
@@ -282,6 +283,23 @@ fn every_number_of_the_sealed_constants_is_the_codes() {
             "neighbors with a share; sources of each; shares opened",
             format!("{}; {}; {}", fair::NEIGHBORS, fair::PLACES, fair::OPENED),
         ),
+        ("addresses of a peer with a mode", "32".to_owned()),
+        (
+            "half-open of a configured peer without cookie",
+            limits.reserved_freely.to_string(),
+        ),
+        (
+            "guests; places",
+            format!("{}/s; {}", n(zone::GUESTS as usize), zone::GUEST_PLACES),
+        ),
+        (
+            "rate classes; the first",
+            format!(
+                "{}; {} bytes/s",
+                sealed::RATE_CLASS_MAX,
+                n(sealed::rate_of(1).unwrap_or(0) as usize)
+            ),
+        ),
     ];
     let expected: Vec<_> = expected
         .iter()
@@ -317,7 +335,13 @@ fn sealed_rules_are_numbered_without_gaps_and_only_those_are_cited() {
         .filter_map(|line| line.split_once(".**")?.0.parse().ok())
         .collect();
     rules.sort_unstable();
-    assert_eq!(rules, (1..=102).chain(110..=110).collect::<Vec<_>>());
+    assert_eq!(
+        rules,
+        (1..=102)
+            .chain(110..=110)
+            .chain(130..=134)
+            .collect::<Vec<_>>()
+    );
     let known: BTreeSet<_> = rules.into_iter().collect();
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let mut found = vec![("SEALED.md".to_owned(), SEALED.to_owned())];

@@ -56,6 +56,50 @@ fn t4_a_member_introduces_nobody_but_itself() {
     }
 }
 
+/// S132: the first hop takes of a node what its certificate's class allows, and all that others say.
+#[test]
+fn t28_a_rate_class_bounds_what_a_member_says_of_its_own_and_nobody_elses() {
+    for seed in seeds(2, 20) {
+        let choices = Choices {
+            certified: true,
+            // 8,000 bytes a second.
+            rate_class_of: |node| u8::from(node == 1),
+            ..Choices::sealed()
+        };
+        // 1 also forwards for 2: 3 - 0 - 1 - 2.
+        let graph = Graph {
+            nodes: 4,
+            edges: [(0, 1), (1, 2), (0, 3)].into(),
+        };
+        let mut world = World::new(&graph, Netem::default(), &choices, seed);
+        world.run_until_connected(10 * SECOND);
+        let to = world.nodes[3].netid;
+        let (mut own, mut others) = (Vec::new(), Vec::new());
+        for _ in 0..3_000 {
+            own.push(world.send_packet(1, to, 1_400));
+            others.push(world.send_packet(2, to, 1_400));
+            world.run_for(SECOND / 100);
+        }
+        world.run_for(SECOND);
+        let arrived = |world: &World, numbers: &[u64]| {
+            let arrived = numbers.iter().filter(|n| world.deliveries(3, **n) == 1);
+            arrived.count() as u64
+        };
+        assert_eq!(arrived(&world, &others), 3_000, "{}", world.replay());
+        let own = arrived(&world, &own);
+        let len = 1_400 + HEADER_LEN as u64;
+        let (least, most) = (30 * 8_000 / len, (31 * 8_000 + 65_536) / len);
+        assert!((least..=most).contains(&own), "{own}: {}", world.replay());
+        let dropped = world.nodes[0].counters.dropped(DropReason::RateClass);
+        assert_eq!(own + dropped, 3_000, "{}", world.replay());
+        let (us, netid) = (&world.nodes[0], world.nodes[1].netid);
+        let links = us.sealing.as_ref().map(|sealing| &sealing.links);
+        let class = links.and_then(|links| links.rate_class(netid));
+        assert_eq!(class, Some((1, dropped)), "{}", world.replay());
+        assert!(world.is_connected());
+    }
+}
+
 #[test]
 fn t3_a_goodbye_under_another_name_costs_no_link() {
     let mut world = settled(&Graph::ring(4), 3);

@@ -13,7 +13,8 @@ use std::net::SocketAddr;
 
 use overlay::id::NetId;
 use overlay::node::zone::Bridge;
-use overlay::pump::count::DropReason;
+use overlay::pump::count::{DropReason, Total};
+use overlay::seal::policies::PeerMode;
 use overlay::time::{Duration, Instant};
 use overlay_tests::world::attacker::Tapped;
 use overlay_tests::world::{Choices, Graph, Netem, World};
@@ -120,6 +121,56 @@ fn a_bridge_carries_every_message_to_everybody_once() {
             assert_eq!(delivered(&world, number), expected, "{}", world.replay());
         }
         world.check();
+    }
+}
+
+/// What becomes of 100 s of 500 messages a second that an outsider says at the plain side of a bridge, under
+/// as many names, while members speak to each other: how long a node behind the bridge remembers, how
+/// many messages it took, and whether it lost one of a member's.
+fn flooded_from_outside(guests: u32, seed: u64) -> (World, Duration, u64, bool) {
+    let choices = Choices {
+        guests,
+        seen_memory: 256 << 10,
+        ..mixed(Bridge::Sealed)
+    };
+    let mut world = settled(&ladder(), &choices, seed);
+    let (outside, member) = (world.nodes[0].address, world.nodes[3].netid);
+    let taken = |world: &World| world.nodes[4].counters.total(Total::Flooded);
+    let before = taken(&world);
+    let mut is_whole = true;
+    for turn in 0..10_000_u32 {
+        for n in 0..5 {
+            let src = NetId(0x7000_0000 + 5 * turn + n);
+            let mut said = said_by(src, Kind::Data, &[0x45; 30]);
+            // For nobody there is: each node on the way remembers it once.
+            said[12..16].copy_from_slice(&0x7fff_ffff_u32.to_be_bytes());
+            world.inject(2, outside, &said);
+        }
+        // Over the bridge's own node too: 4 and 3 are no neighbors.
+        let number = (turn % 100 == 0).then(|| world.send(4, member));
+        world.run_for(Duration::from_millis(10));
+        is_whole &= number.is_none_or(|number| world.deliveries(3, number) == 1);
+    }
+    let lifetime = world.nodes[4].flood.seen().lifetime();
+    let taken = taken(&world) - before;
+    (world, lifetime, taken, is_whole)
+}
+
+/// S131.
+#[test]
+fn an_outsiders_flood_neither_fills_what_is_behind_a_bridge_nor_costs_members_a_message() {
+    for seed in seeds(1, 20) {
+        let (world, lifetime, taken, is_whole) = flooded_from_outside(100, seed);
+        assert!(is_whole, "{}", world.replay());
+        assert_eq!(lifetime, 300 * SECOND, "{}", world.replay());
+        // One neighbor has nine sixteenths of the rate, and what the burst allows.
+        assert!((5_000..7_000).contains(&taken), "{taken}");
+        let refused = world.nodes[2].counters.dropped(DropReason::GuestRate);
+        assert!(refused > 30_000, "{refused}");
+        // Counter-claim: so much fills it.
+        let (world, lifetime, taken, _) = flooded_from_outside(1_000_000, seed);
+        assert!(lifetime < 300 * SECOND, "{}", world.replay());
+        assert!(taken > 35_000, "{taken}");
     }
 }
 
@@ -248,6 +299,127 @@ fn a_plain_link_becomes_sealed_once_the_way_is_free() {
         world.run_for(SECOND);
         assert_eq!(world.deliveries(0, number), 1);
         world.check();
+    }
+}
+
+/// S130: whoever drops all that is sealed, from the first moment on, gets no plain byte of a node for
+/// the peer that its owner wants sealed; others get theirs.
+#[test]
+fn a_sealed_peer_of_a_node_that_prefers_gets_no_plain_byte_though_they_never_met() {
+    for seed in seeds(5, 100) {
+        let netem = Netem {
+            jams_sealed: true,
+            ..Netem::default()
+        };
+        let choices = Choices {
+            // All dial each other.
+            mode_of: |node, peer| match (node, peer) {
+                (2, 0) => PeerMode::Sealed,
+                _ => PeerMode::Prefer,
+            },
+            ..prefer()
+        };
+        let graph = Graph {
+            nodes: 3,
+            edges: [(0, 2), (1, 2)].into(),
+        };
+        let mut world = World::new(&graph, netem, &choices, seed);
+        world.name_peer(0, 2);
+        world.name_peer(1, 2);
+        world.tapped = Some(Vec::new());
+        let addresses = [0, 1, 2].map(|node| world.nodes[node].address);
+        let netid = world.nodes[0].netid;
+        for _ in 0..40 {
+            for kind in [Kind::Hello, Kind::Ping, Kind::Goodbye, Kind::Data] {
+                world.inject(2, addresses[0], &said_by(netid, kind, &[0x45; 22]));
+            }
+            world.run_for(5 * SECOND);
+        }
+        let tapped = world.tapped.take().unwrap_or_default();
+        let sent = |to, is_it: fn(&Tapped) -> bool| {
+            let ours = tapped
+                .iter()
+                .filter(|one| one.from == addresses[2] && one.to == to);
+            ours.filter(|one| is_it(one)).count()
+        };
+        assert_eq!(sent(addresses[0], is_plain), 0, "{}", world.replay());
+        let inits = sent(addresses[0], |one| !is_plain(one));
+        assert!(inits > 10, "{}", world.replay());
+        assert!(sent(addresses[1], is_plain) > 10, "{}", world.replay());
+        assert!(world.nodes[2].control.is_neighbor(world.nodes[1].netid));
+        assert!(!world.nodes[2].control.is_neighbor(netid));
+        world.set_netem(0, 2, |netem| netem.jams_sealed = false);
+        world.run_until_connected(60 * SECOND);
+        assert!(world.is_sealed(2, 0) && world.is_sealed(0, 2));
+        world.check();
+    }
+}
+
+/// S130: who is to be plain is no trouble, and is sealed all the same once it asks for that.
+#[test]
+fn a_plain_peer_is_never_asked_for_more_and_is_latched_once_it_asks_itself() {
+    for seed in seeds(5, 100) {
+        let choices = Choices {
+            mode_of: |node, _| match node {
+                1 => PeerMode::Plain,
+                _ => PeerMode::Prefer,
+            },
+            ..prefer()
+        };
+        let netem = Netem {
+            jams_sealed: true,
+            ..Netem::default()
+        };
+        let mut world = World::new(&Graph::line(2), netem, &choices, seed);
+        world.name_peer(0, 1);
+        world.tapped = Some(Vec::new());
+        world.run_until_connected(60 * SECOND);
+        world.run_for(200 * SECOND);
+        let tapped = world.tapped.take().unwrap_or_default();
+        let ours = world.nodes[1].address;
+        let mut of_ours = tapped.iter().filter(|one| one.from == ours);
+        assert!(of_ours.all(is_plain), "{}", world.replay());
+        // 0 prefers, and asks once a minute.
+        let is_asked = tapped.iter().any(|one| !is_plain(one));
+        assert!(is_asked, "{}", world.replay());
+        world.set_netem(0, 1, |netem| netem.jams_sealed = false);
+        world.run_for(70 * SECOND);
+        let is_sealed = world.is_sealed(0, 1) && world.is_sealed(1, 0);
+        assert!(is_sealed, "{}", world.replay());
+        world.set_netem(0, 1, |netem| netem.jams_sealed = true);
+        let tapped = world.record(100 * SECOND);
+        assert!(!tapped.iter().any(is_plain), "{}", world.replay());
+        world.set_netem(0, 1, |netem| netem.jams_sealed = false);
+        world.run_until_connected(60 * SECOND);
+        world.check();
+    }
+}
+
+/// S130: another word of the owner counts from then on, for links too that are up.
+#[test]
+fn a_plain_link_ends_when_its_peer_is_to_be_sealed_and_comes_back_when_that_is_taken_back() {
+    for seed in seeds(5, 100) {
+        let choices = Choices {
+            secret_of: |node| (node == 1).then_some(1),
+            ..prefer()
+        };
+        let mut world = settled(&Graph::line(2), &choices, seed);
+        let (ours, plain) = (world.nodes[1].address, world.nodes[0].netid);
+        world.set_modes(1, |_, _| PeerMode::Sealed);
+        let tapped = world.record(120 * SECOND);
+        let is_ours = |one: &&Tapped| one.from == ours && is_plain(one);
+        let plain_bytes = tapped.iter().filter(is_ours).count();
+        assert_eq!(plain_bytes, 0, "{}", world.replay());
+        assert!(
+            !world.nodes[1].control.is_neighbor(plain),
+            "{}",
+            world.replay()
+        );
+        world.set_modes(1, |_, _| PeerMode::Plain);
+        world.run_until_connected(120 * SECOND);
+        let number = world.send(1, NetId::ALL);
+        world.run_for(SECOND);
+        assert_eq!(world.deliveries(0, number), 1, "{}", world.replay());
     }
 }
 

@@ -91,7 +91,8 @@ pub enum Command {
     /// With an authority, knowing the mesh secret is not enough: a node comes up with a certificate, for
     /// one netid and one key, until its end or until it is revoked.
     Ca(CaArgs),
-    /// Have the running node read again what may change: secrets, certificate, authority, trusted_keys.
+    /// Have the running node read again what may change: secrets, certificate, authority, trusted_keys,
+    /// modes of peers.
     ///
     /// What is wrong changes nothing, and is said here. Links of keys that are no longer let in end at
     /// once; a new certificate is shown in the next handshakes, within two minutes. All other settings
@@ -203,7 +204,8 @@ pub struct UpArgs {
     /// [default: port 44204 of all addresses, IPv4 and IPv6].
     #[arg(long, value_name = "ADDR:PORT")]
     pub listen: Vec<String>,
-    /// Dial this address and keep dialing it; without a port, 44204. May be repeated.
+    /// Dial this address and keep dialing it; without a port, 44204. May be repeated. In mode prefer,
+    /// "HOST:PORT sealed" is never spoken to in plain, and "HOST:PORT plain" in nothing else.
     #[arg(long, value_name = "HOST:PORT")]
     pub peer: Vec<String>,
     /// What the device carries: IP packets (tun), Ethernet frames (tap), or no device at all: a

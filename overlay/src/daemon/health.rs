@@ -31,6 +31,8 @@ pub struct Alarms {
     unwritten: Option<(Instant, String)>,
     /// Our own datagrams that came back through the device.
     own_traffic: Option<(Instant, u64)>,
+    /// A node that has adopted another next secret than ours.
+    other_next: Option<(Instant, NetId)>,
 }
 
 impl Alarms {
@@ -83,6 +85,11 @@ impl Alarms {
         seen_at.is_none_or(|at| now.since(at) >= SHOWN)
     }
 
+    /// A node has another next secret than ours.
+    pub fn other_next(&mut self, now: Instant, netid: NetId) {
+        self.other_next = Some((now, netid));
+    }
+
     /// Notes whether storm control dropped anything since the last call. Once a second.
     pub fn look_at(&mut self, now: Instant, counters: &Counters) {
         let dropped = counters.dropped(DropReason::StormControl);
@@ -129,6 +136,15 @@ impl Alarms {
         {
             let text = format!("{netid}: {advice}");
             lines.push(line(Level::Alarm, "other_key", text));
+        }
+        if let Some((at, netid)) = self.other_next
+            && recent(at)
+        {
+            let text = format!(
+                "node {netid} has adopted another next secret than this one: two changes were begun at once; \
+                 floodmesh rotate --adopt one of them on all nodes before rotate --finish"
+            );
+            lines.push(line(Level::Alarm, "other_next_secret", text));
         }
         if let Some((at, text)) = &self.own_address
             && recent(*at)
@@ -209,6 +225,17 @@ mod tests {
         );
         assert_eq!(codes(&alarms, Instant::from_secs(300)), ["wrong_mode"]);
         assert!(codes(&alarms, Instant::from_secs(301)).is_empty());
+    }
+
+    /// S134.
+    #[test]
+    fn another_next_secret_is_an_alarm_that_names_who_has_it() {
+        let mut alarms = Alarms::default();
+        alarms.other_next(Instant::ZERO, NetId(9));
+        let line = &alarms.lines(Instant::from_secs(299))[0];
+        assert_eq!(line.code, "other_next_secret");
+        assert!(line.text.starts_with("node 00000009 "), "{}", line.text);
+        assert!(codes(&alarms, Instant::from_secs(300)).is_empty());
     }
 
     #[test]

@@ -74,7 +74,8 @@ fn usual_addresses(config: &Config) -> Vec<String> {
         // A port that the system chooses is another one at the next start.
         .filter(|local| local.port() != 0)
         .map(ToString::to_string);
-    let peers = config.links.peers.iter().map(ToString::to_string);
+    let peers = config.links.peers.iter();
+    let peers = peers.map(|peer| peer.address.to_string());
     own.chain(peers).take(PEERS_LIMIT).collect()
 }
 

@@ -161,6 +161,11 @@ pub fn waits_for_start(running: &Config, read: &Config) -> bool {
     let changes: (Option<Vec<Trusted>>, Option<[u8; 32]>) =
         (running.trusted.clone(), running.authority);
     (read.trusted, read.authority) = changes;
+    if running.security == read.security {
+        // Those of peers that were there before are taken up.
+        let _ = read.links.take_modes(&running.links);
+        read.warnings.clone_from(&running.warnings);
+    }
     // Where the control socket lies may follow from whether its usual place could be made.
     format!("{read:?}") != format!("{running:?}")
 }

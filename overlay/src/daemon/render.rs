@@ -185,7 +185,7 @@ fn security(security: Security) -> &'static str {
     }
 }
 
-fn prefer(report: &PreferReport) -> [String; 2] {
+fn prefer(report: &PreferReport) -> Vec<String> {
     let bridge = match report.bridge.as_str() {
         "off" => "no bridge between them".to_owned(),
         other => format!("bridge {}", text::foreign(other)),
@@ -199,7 +199,26 @@ fn prefer(report: &PreferReport) -> [String; 2] {
         text::count(report.latched, "node"),
         text::count(report.open_links, "plain link")
     );
+    let modes = match (report.sealed_peers, report.plain_peers) {
+        (0, 0) => None,
+        (sealed, plain) => Some(format!(
+            "by their own mode {} never plain, {} never asked for more than plain",
+            text::count(sealed, "peer"),
+            number(plain)
+        )),
+    };
+    let guests = (report.bridge != "off").then(|| {
+        format!(
+            "bridge lets in {}/s at the most, {} more refused",
+            number(report.guest_per_second),
+            text::count(report.guests_refused, "message")
+        )
+    });
     [time, links]
+        .into_iter()
+        .chain(guests)
+        .chain(modes)
+        .collect()
 }
 
 fn confinement(report: &ConfinementReport) -> String {
@@ -409,7 +428,13 @@ fn neighbor_notes(neighbor: &NeighborReport, are_alike: bool) -> impl Iterator<I
     let peer = peer.map(|peer| format!("dialed as {}", text::printable(peer)));
     let name = neighbor.name.as_deref();
     let name = name.map(|name| format!("certified as {}", text::foreign(name)));
-    name.into_iter().chain(why).chain(peer).chain(links)
+    let mode = neighbor.mode.as_deref();
+    let mode = mode.map(|mode| format!("mode of this peer {}", text::foreign(mode)));
+    name.into_iter()
+        .chain(why)
+        .chain(peer)
+        .chain(mode)
+        .chain(links)
 }
 
 /// `floodmesh nodes`: one line per node, more where it has many addresses.
@@ -423,7 +448,9 @@ pub fn nodes(report: &NodesReport) -> String {
             .to_vec(),
     ];
     for node in &report.nodes {
-        let mut addresses = node_addresses(node).into_iter();
+        let mut addresses = node_addresses(node);
+        addresses.extend(held_to(node));
+        let mut addresses = addresses.into_iter();
         rows.push(vec![
             node.netid.to_string(),
             ago(node.heard_ago_ms),
@@ -435,6 +462,16 @@ pub fn nodes(report: &NodesReport) -> String {
         rows.extend(addresses.map(|address| [empty(), vec![address]].concat()));
     }
     columns(&rows, &[])
+}
+
+/// The rate that this node holds another to, if to any.
+fn held_to(node: &NodeReport) -> Option<String> {
+    let refused = match node.rate_refused {
+        0 => String::new(),
+        refused => format!(", {} more dropped", text::count(refused, "message")),
+    };
+    let rate = text::rate_class(node.rate_class);
+    (node.rate_class > 0).then(|| format!("held to {rate} of its own{refused}"))
 }
 
 /// How messages of the node come in: at most two neighbors are named.

@@ -217,6 +217,10 @@ fn a_node_that_prefers_sealed_links_says_for_how_long_and_how_many_are_not() {
         latched: 2,
         open_links: 1,
         bridge: "off".into(),
+        guest_per_second: 1_000,
+        guests_refused: 12,
+        sealed_peers: 0,
+        plain_peers: 0,
     };
     report.prefer = Some(prefer.clone());
     let page = status(&report);
@@ -229,6 +233,14 @@ fn a_node_that_prefers_sealed_links_says_for_how_long_and_how_many_are_not() {
     (prefer.remaining_seconds, prefer.bridge) = (0, "on".into());
     report.prefer = Some(prefer);
     assert!(status(&report).contains("  sealed only, since 30 days are over"));
+    assert!(!status(&report).contains("own mode"));
+    let guests = " bridge lets in 1,000/s at the most, 12 messages more refused\n";
+    assert!(status(&report).contains(guests));
+    let modes = report.prefer.as_mut().unwrap();
+    (modes.sealed_peers, modes.plain_peers) = (1, 2);
+    let page = status(&report);
+    let line = " by their own mode 1 peer never plain, 2 never asked for more than plain\n";
+    assert!(page.contains(line), "{page}");
 }
 
 #[test]
@@ -238,6 +250,7 @@ fn neighbors_are_lines_of_links_with_notes() {
         name: None,
         state,
         peer: None,
+        mode: None,
         why: None,
         links: links.to_vec(),
     };
@@ -248,6 +261,7 @@ fn neighbors_are_lines_of_links_with_notes() {
     let mut dialed = neighbor(None, NeighborState::Dialing, &[]);
     dialed.peer = Some("van.example:44204".into());
     dialed.why = Some("no answer for 2 m".into());
+    dialed.mode = Some("sealed".into());
     let report = NeighborsReport {
         neighbors: vec![
             neighbor(Some(NetId(7)), NeighborState::Live, &[link(), second]),
@@ -266,6 +280,7 @@ netid     state    endpoint            silent  rtt      rx       tx       first
           our largest packets have 1444
 -         dialing  van.example:44204
           no answer for 2 m
+          mode of this peer sealed
 security  none
 "
     );
@@ -307,6 +322,8 @@ fn nodes_show_addresses_and_doubtful_claims() {
                 claim("10.77.0.9/32", ClaimState::Refused),
             ],
             security: Security::E2e,
+            rate_class: 5,
+            rate_refused: 7,
         }],
     };
     assert_eq!(
@@ -317,6 +334,7 @@ netid     heard  way                       security  addresses
                                                      10.77.0.2
                                                      10.88.0.0/16
                                                      10.77.0.9/32 (refused)
+                                                     held to 1,024 kbit/s of its own, 7 messages more dropped
 "
     );
 }

@@ -76,6 +76,18 @@ pub struct PreferReport {
     pub open_links: u64,
     /// What goes on between plain links and sealed ones: `off`, `on`, `clear`.
     pub bridge: String,
+    /// Messages a second that a bridge lets in from plain links to sealed ones at the most.
+    #[serde(default)]
+    pub guest_per_second: u64,
+    /// Messages that it did not let in, being above that.
+    #[serde(default)]
+    pub guests_refused: u64,
+    /// Peers of the settings that are never spoken to in plain.
+    #[serde(default)]
+    pub sealed_peers: u64,
+    /// Peers of the settings that are spoken to in plain without being asked for more.
+    #[serde(default)]
+    pub plain_peers: u64,
 }
 
 /// What `forget` forgot.
@@ -101,7 +113,7 @@ pub struct PublishedReport {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReloadedReport {
     /// What is another than before: `secret`, `next secret`, `certificate`, `authority`,
-    /// `trusted_keys`.
+    /// `trusted_keys`, `modes of peers`.
     pub changed: Vec<String>,
     /// Links that were closed, since their keys are not let in any more.
     pub closed: u64,
@@ -348,7 +360,8 @@ pub struct Health {
     pub level: Level,
     /// A word that stays the same, for scripts: `netid_conflict`, `mesh_mismatch`, `storm`,
     /// `bridge_loop`, `wrong_mode`, `other_key`, `certificate_ends`, `revoked`, `device_degraded`,
-    /// `no_neighbor`, `seen_shortened`, `path_mtu`.
+    /// `no_neighbor`, `seen_shortened`, `path_mtu`, `plain_outgrown`,
+    /// `other_next_secret`.
     pub code: String,
     /// A sentence, for people.
     pub text: String,
@@ -384,6 +397,10 @@ pub struct NeighborReport {
     pub state: NeighborState,
     /// The `--peer` that it was found by, as written; `null` when it came by itself.
     pub peer: Option<String>,
+    /// The mode that this peer has in the settings, `sealed`, `prefer` or `plain`; `null` where it goes by
+    /// the node's.
+    #[serde(default)]
+    pub mode: Option<String>,
     /// Why it is not live, or not with all links; `null` when all is well.
     pub why: Option<String>,
     /// The links to it, or the attempts at one.
@@ -489,6 +506,12 @@ pub struct NodeReport {
     pub heard_ago_ms: Option<u64>,
     /// The addresses it can be reached at now, the derived one first.
     pub addresses: Vec<IpAddr>,
+    /// The rate class of its certificate, as far as this node holds it to one; 0 for none.
+    #[serde(default)]
+    pub rate_class: u8,
+    /// Messages of its own that were dropped here as above that.
+    #[serde(default)]
+    pub rate_refused: u64,
     /// What it claims.
     pub claims: Vec<ClaimReport>,
     /// How Data between it and us is protected; `link` where it is our only neighbor.

@@ -64,6 +64,8 @@ pub const LATCHES: &str = "latches";
 pub const PREFER: &str = "prefer";
 /// What it holds once it is over.
 const OVER: &str = "over";
+/// What stands there before the seconds that it ran without knowing the time.
+const FOR: &str = "for ";
 /// The format's version.
 const VERSION: &str = "1";
 
@@ -158,6 +160,8 @@ impl From<StateError> for Failure {
 pub enum Preferred {
     /// Since then, in seconds since 1970.
     Since(u64),
+    /// For so many seconds during which it ran, with a clock that was never set.
+    For(u64),
     /// For as long as it may: it insists on them.
     Over,
 }
@@ -380,7 +384,10 @@ impl StateDir {
     pub fn preferred(&self) -> Result<Option<Preferred>, StateError> {
         self.must_read(PREFER, |body| match body.trim_end() {
             OVER => Some(Preferred::Over),
-            since => since.parse().ok().map(Preferred::Since),
+            time => match time.strip_prefix(FOR) {
+                Some(ran) => ran.parse().ok().map(Preferred::For),
+                None => time.parse().ok().map(Preferred::Since),
+            },
         })
     }
 
@@ -388,6 +395,7 @@ impl StateDir {
     pub fn preferred_body(preferred: Preferred) -> String {
         match preferred {
             Preferred::Since(since) => format!("{since}\n"),
+            Preferred::For(ran) => format!("{FOR}{ran}\n"),
             Preferred::Over => format!("{OVER}\n"),
         }
     }
@@ -877,7 +885,12 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let state = StateDir::open(home.path()).unwrap();
         assert_eq!(state.preferred().unwrap(), None);
-        for preferred in [Preferred::Since(1_000), Preferred::Over] {
+        let all = [
+            Preferred::Since(1_000),
+            Preferred::For(600),
+            Preferred::Over,
+        ];
+        for preferred in all {
             let body = StateDir::preferred_body(preferred);
             state.write(PREFER, &body).unwrap();
             assert_eq!(state.preferred().unwrap(), Some(preferred));

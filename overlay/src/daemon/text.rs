@@ -44,6 +44,17 @@ pub fn one_line(text: &str) -> String {
     line
 }
 
+/// A certificate's rate class: what a second of it is worth, or `-` where there is no bound.
+pub fn rate_class(class: u8) -> String {
+    let Some(bytes) = wire::sealed::rate_of(class) else {
+        return "-".to_owned();
+    };
+    match bytes * 8 / 1_000 {
+        kbits @ ..10_000 => format!("{} kbit/s", number(kbits)),
+        kbits => format!("{} Mbit/s", number(kbits / 1_000)),
+    }
+}
+
 /// A span of time in its two largest units: `42 s`, `3 m 5 s`, `2 h 3 m`, `4 d 1 h`.
 pub fn age(seconds: u64) -> String {
     let (days, hours) = (seconds / 86_400, seconds / 3_600 % 24);

@@ -98,15 +98,14 @@ impl Driver {
             .control
             .candidates()
             .map(|candidate| self.tried(now, &candidate));
-        let unresolved = self
-            .peers
-            .iter()
-            .filter(|(_, addresses, _)| addresses.is_empty());
-        let unresolved = unresolved.map(|(name, _, problem)| NeighborReport {
+        let peers = self.peers.iter().enumerate();
+        let unresolved = peers.filter(|(_, (_, addresses, _))| addresses.is_empty());
+        let unresolved = unresolved.map(|(place, (name, _, problem))| NeighborReport {
             netid: None,
             name: None,
             state: NeighborState::Dialing,
             peer: Some(name.clone()),
+            mode: self.mode_of(place),
             why: Some(
                 problem
                     .clone()
@@ -119,6 +118,7 @@ impl Driver {
             name: None,
             state: NeighborState::Refused,
             peer: None,
+            mode: None,
             why: Some(format!("{}: {}", refused.endpoint, refused.reason.advice())),
             links: Vec::new(),
         });
@@ -270,7 +270,12 @@ impl Driver {
     }
 
     fn node(&self, netid: NetId, heard: Option<Duration>) -> NodeReport {
+        let links = self.links.as_ref();
+        let held = links.and_then(|links| links.rate_class(netid));
+        let (rate_class, rate_refused) = held.unwrap_or_default();
         NodeReport {
+            rate_class,
+            rate_refused,
             netid,
             neighbor: self.control.is_neighbor(netid),
             via: Vec::new(),
@@ -304,13 +309,16 @@ impl Driver {
             }
             _ => None,
         };
+        let mut remotes = links.iter().map(|link| link.path.endpoint.remote);
+        let (peer, mode) = remotes
+            .find_map(|remote| self.peer_of(remote))
+            .unwrap_or_default();
         NeighborReport {
             netid: Some(netid),
             name: self.certified_name(netid),
             state: best,
-            peer: links
-                .iter()
-                .find_map(|link| self.peer_of(link.path.endpoint.remote)),
+            peer,
+            mode,
             why,
             links: links
                 .iter()
@@ -337,11 +345,14 @@ impl Driver {
             ),
             Origin::Configured => (NeighborState::Dialing, format!("no answer for {age} s")),
         };
+        let remote = candidate.endpoint.remote;
+        let (peer, mode) = self.peer_of(remote).unwrap_or_default();
         NeighborReport {
             netid: candidate.claimed,
             name: None,
             state,
-            peer: self.peer_of(candidate.endpoint.remote),
+            peer,
+            mode,
             why: Some(why),
             links: vec![LinkReport {
                 endpoint: candidate.endpoint.remote,
@@ -369,15 +380,20 @@ impl Driver {
         }
     }
 
-    fn peer_of(&self, remote: SocketAddr) -> Option<String> {
+    /// The peer of the settings that is there, and the mode of its own that it has.
+    fn peer_of(&self, remote: SocketAddr) -> Option<(Option<String>, Option<String>)> {
         let same = |address: &SocketAddr| {
             address.ip().to_canonical() == remote.ip() && address.port() == remote.port()
         };
-        let peer = self
-            .peers
-            .iter()
-            .find(|(_, addresses, _)| addresses.iter().any(same))?;
-        Some(peer.0.clone())
+        let is_it = |peer: &(_, Vec<SocketAddr>, _)| peer.1.iter().any(same);
+        let place = self.peers.iter().position(is_it)?;
+        Some((Some(self.peers[place].0.clone()), self.mode_of(place)))
+    }
+
+    /// The mode of its own that the peer with this number has.
+    fn mode_of(&self, place: usize) -> Option<String> {
+        let mode = self.config.links.mode_of(place)?;
+        Some(mode.name().to_owned())
     }
 
     fn device_report(&self) -> DeviceReport {
@@ -498,6 +514,9 @@ impl Driver {
                 "device_down",
                 "the device is set down".to_owned(),
             );
+        }
+        if let Some(text) = self.outgrown() {
+            say(Level::Warning, "plain_outgrown", text);
         }
         if counts.live == 0 {
             say(Level::Warning, "no_neighbor", "no live neighbor".to_owned());

@@ -89,6 +89,8 @@ pub struct NeighborSet {
     by_endpoint: HashMap<Endpoint, u16, KeyedHasher>,
     expected: HashSet<Endpoint, KeyedHasher>,
     open_zone: Option<Arc<OpenZone>>,
+    /// Whether there are links of both zones.
+    has_both: bool,
 }
 
 impl NeighborSet {
@@ -115,6 +117,7 @@ impl NeighborSet {
             by_endpoint,
             expected: waiting,
             open_zone: None,
+            has_both: false,
         }
     }
 
@@ -125,12 +128,18 @@ impl NeighborSet {
             link.open = is_open(link);
         }
         self.open_zone = Some(zone);
+        self.has_both = self.has_open() && self.links.iter().any(|link| !link.open);
         self
     }
 
     /// What the open zone goes by; `None` in a node that has one zone.
     pub fn open_zone(&self) -> Option<&OpenZone> {
         self.open_zone.as_deref()
+    }
+
+    /// What the open zone goes by, where a message could go from one zone to the other.
+    pub fn both_zones(&self) -> Option<&OpenZone> {
+        self.open_zone().filter(|_| self.has_both)
     }
 
     /// Whether a link is of the open zone.

@@ -15,11 +15,14 @@
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use wire::service::{self, Service};
 use wire::{HEADER_LEN, Header, Kind, NetId};
 
+use crate::budget::Bucket;
 use crate::keyed::KeyedHasher;
+use crate::time::Instant;
 
 /// Links of which zones a message may go over.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -75,6 +78,42 @@ impl Bridge {
     }
 }
 
+/// How many messages a second a bridge lets in, unless its owner says otherwise.
+pub const GUESTS: u32 = 1_000;
+/// Neighbors of the open zone with a part of that of their own; further ones share theirs.
+pub const GUEST_PLACES: u32 = 8;
+
+/// The class of what comes in from the open zone: a bounded rate (S131).
+///
+/// Whoever is there is no member, and may say as much as it likes under as many names: what the sealed
+/// zone remembers and carries of that must not grow with it. Half of the rate is divided among the
+/// neighbors that bring it, so that one alone cannot use up all; the other half is for who comes first.
+///
+/// Calls: from any thread at once.
+#[derive(Debug)]
+struct Guests {
+    common: Bucket,
+    own: [Bucket; GUEST_PLACES as usize],
+}
+
+impl Guests {
+    fn per_second(messages: u32) -> Self {
+        let own = messages / (2 * GUEST_PLACES);
+        let common = messages - own * GUEST_PLACES;
+        // A quarter of a second at once: packets of one flow come in trains.
+        let bucket = |rate: u32| Bucket::per_second(rate, rate / 4);
+        Self {
+            common: bucket(common),
+            own: [own; GUEST_PLACES as usize].map(bucket),
+        }
+    }
+
+    fn lets_in(&self, now: Instant, neighbor: u16) -> bool {
+        let place = usize::from(neighbor) % self.own.len();
+        self.own[place].take(now) || self.common.take(now)
+    }
+}
+
 /// What a node with an open zone goes by there: who is known to speak sealed, and is believed nothing
 /// in plain any more. Built by the driver, read by workers, replaced as a whole.
 #[derive(Clone, Debug)]
@@ -82,6 +121,7 @@ pub struct OpenZone {
     nodes: HashSet<NetId, KeyedHasher>,
     places: HashSet<SocketAddr, KeyedHasher>,
     bridge: Bridge,
+    guests: Arc<Guests>,
 }
 
 impl OpenZone {
@@ -91,7 +131,15 @@ impl OpenZone {
             nodes: HashSet::with_hasher(hasher),
             places: HashSet::with_hasher(hasher),
             bridge,
+            guests: Arc::new(Guests::per_second(GUESTS)),
         }
+    }
+
+    /// The same with a bridge that lets in so many messages a second.
+    #[must_use]
+    pub fn letting_in(mut self, messages: u32) -> Self {
+        self.guests = Arc::new(Guests::per_second(messages));
+        self
     }
 
     /// What goes from zone to zone.
@@ -158,6 +206,13 @@ impl OpenZone {
     /// sealed, since anybody there can say its name.
     pub fn hears(&self, neighbor: NetId, of: NetId) -> bool {
         !self.has_node(of) || self.has_node(neighbor)
+    }
+
+    /// Whether one more message that this neighbor of the open zone brought may go on to the sealed one.
+    ///
+    /// Cost: two atomic words at the most; no lock, no allocation.
+    pub fn lets_in(&self, now: Instant, neighbor: u16) -> bool {
+        self.guests.lets_in(now, neighbor)
     }
 
     /// The zones in which a message goes on that came over a link of the zone `open`; `first` is the
@@ -274,6 +329,35 @@ mod tests {
         let data = header(Kind::Data, OTHER);
         assert_eq!(zone.zones(true, &data, None), Zones::Open);
         assert_eq!(zone.zones(false, &data, None), Zones::Sealed);
+    }
+
+    /// S131.
+    #[test]
+    fn guests_have_a_rate_together_and_one_neighbor_leaves_the_others_their_part() {
+        let zone = zone(Bridge::Sealed).letting_in(160);
+        // A node that learns of somebody goes on with the same rate.
+        let later = zone.clone();
+        let mut let_in = [0_u32; 9];
+        for milli in 0..20_000_u64 {
+            let now = Instant(1_000 * milli);
+            // Neighbor 8 brings ten times as much as may come in at all, the others 4 a second.
+            let_in[8] += (0..2).filter(|_| later.lets_in(now, 8)).count() as u32;
+            if milli % 250 == 0 {
+                for (neighbor, count) in (1_u16..).zip(&mut let_in[1..8]) {
+                    *count += u32::from(zone.lets_in(now, neighbor));
+                }
+            }
+        }
+        assert_eq!(let_in[1..8], [80; 7]);
+        let all: u32 = let_in.iter().sum();
+        assert!((2_000..=160 * 20 + 40).contains(&all), "{let_in:?}");
+    }
+
+    #[test]
+    fn a_rate_of_one_message_is_no_rate_of_none() {
+        let zone = zone(Bridge::Sealed).letting_in(1);
+        let at = |secs: u64| zone.lets_in(Instant(1_000_000 * secs), 3);
+        assert_eq!([0, 0, 1, 2, 2].map(at), [true, false, true, true, false]);
     }
 
     #[test]

@@ -103,6 +103,9 @@ pub trait Sink {
     /// A new message of `origin` came over a live link of the neighbor `via`. At most once a second
     /// per node, nearly: two nodes may push each other out of the memory for this.
     fn heard(&mut self, origin: NetId, via: NetId);
+    /// A message of `origin`, new or not, came over a live link of the neighbor `via`. At most once a second
+    /// for both, nearly. Who is always the first with it cannot hide that others bring it too.
+    fn brought(&mut self, _origin: NetId, _via: NetId) {}
 }
 
 /// What a batch is judged by.
@@ -306,7 +309,7 @@ impl Pump {
                 }
             };
             match verdict {
-                Verdict::Drop(reason) => round.refuse(item, reason),
+                Verdict::Drop(reason) => round.refuse(item, reason, &mut self.heard),
                 Verdict::New { deliver, forward } => {
                     round.accept(item, deliver, forward, &mut self.heard);
                 }
@@ -372,7 +375,7 @@ impl Pump {
 
 impl<'r, S: Sink> Round<'r, S> {
     /// What is not new, or not accepted.
-    fn refuse(&mut self, item: Item, reason: DropReason) {
+    fn refuse(&mut self, item: Item, reason: DropReason, heard: &mut Heard) {
         match reason {
             DropReason::Duplicate => self.tally.duplicates += 1,
             other => self.scene.counters.count(other),
@@ -381,6 +384,10 @@ impl<'r, S: Sink> Round<'r, S> {
             DropReason::Duplicate | DropReason::DuplicatePong => {
                 if let Some(entry) = self.entry(item) {
                     entry.stats.duplicates.fetch_add(1, Relaxed);
+                    // It parsed when it was classified.
+                    if let Ok(header) = Header::parse(item.span.of(self.rx.arena())) {
+                        self.note_brought(entry, &header, heard);
+                    }
                 }
                 if reason == DropReason::DuplicatePong {
                     self.control(item, true);
@@ -411,12 +418,10 @@ impl<'r, S: Sink> Round<'r, S> {
         let Ok(header) = Header::parse(datagram) else {
             return;
         };
-        // The src of what stays on one link is the neighbor's netid, or a challenge's (R28).
-        let names_a_node = !header.flags.no_forward() || header.src == entry.netid;
-        if names_a_node && heard.is_first(self.now, header.src) {
+        if names_a_node(entry, &header) && heard.is_first(self.now, header.src, NetId::ANY) {
             self.sink.heard(header.src, entry.netid);
         }
-        let zone = self.scene.neighbors.open_zone();
+        self.note_brought(entry, &header, heard);
         match deliver {
             Deliver::Nobody => {}
             Deliver::Control if self.was_delivered(item, entry, &header) => {}
@@ -425,11 +430,30 @@ impl<'r, S: Sink> Round<'r, S> {
         }
         if forward {
             self.tally.forwarded += 1;
-            let zones = zone.map_or(Zones::All, |zone| {
-                zone.zones(entry.open, &header, datagram.get(HEADER_LEN))
-            });
+            let zones = self.zones(entry, &header, datagram.get(HEADER_LEN));
             self.tx.push_within(zones, item.span, Some(entry.neighbor));
         }
+    }
+
+    fn note_brought(&mut self, entry: &LinkEntry, header: &Header, heard: &mut Heard) {
+        if names_a_node(entry, header) && heard.is_first(self.now, header.src, entry.netid) {
+            self.sink.brought(header.src, entry.netid);
+        }
+    }
+
+    /// Links of which zones a message goes on over; `first` is the first byte of its payload.
+    fn zones(&self, entry: &LinkEntry, header: &Header, first: Option<&u8>) -> Zones {
+        // Where all links are of one zone, all of them are.
+        let Some(zone) = self.scene.neighbors.both_zones() else {
+            return Zones::All;
+        };
+        let zones = zone.zones(entry.open, header, first);
+        let is_guest = entry.open && zones == Zones::All;
+        if is_guest && !zone.lets_in(self.now, entry.neighbor) {
+            self.scene.counters.count(DropReason::GuestRate);
+            return Zones::Open;
+        }
+        zones
     }
 
     /// Whether a message was delivered that came in the other zone; from now on it was. So asked of what
@@ -508,4 +532,10 @@ impl<'r, S: Sink> Round<'r, S> {
         counters.add(Total::Forwarded, tally.forwarded);
         counters.count_many(DropReason::Duplicate, tally.duplicates);
     }
+}
+
+/// Whether a message's src names a node: that of what stays on one link is the neighbor's netid, or a
+/// challenge's (R28).
+fn names_a_node(link: &LinkEntry, header: &Header) -> bool {
+    !header.flags.no_forward() || header.src == link.netid
 }

@@ -35,6 +35,8 @@ struct Notes {
     got: Vec<Got>,
     /// Nodes, and the neighbors that brought their messages.
     heard: Vec<(NetId, NetId)>,
+    /// The same of copies too.
+    brought: Vec<(NetId, NetId)>,
     /// Whether Data in clear is taken over plain links alone, as in a node that prefers sealed ones.
     prefers: bool,
 }
@@ -69,6 +71,9 @@ impl Sink for Notes {
     }
     fn heard(&mut self, origin: NetId, via: NetId) {
         self.heard.push((origin, via));
+    }
+    fn brought(&mut self, origin: NetId, via: NetId) {
+        self.brought.push((origin, via));
     }
 }
 
@@ -226,6 +231,24 @@ fn a_message_for_all_is_delivered_and_forwarded_unaltered_but_not_back() {
     assert_eq!(node.stats(2), [NOW.0, 1, 19, 0, 1]);
 }
 
+/// S98: who is always the first with another's messages keeps it out of nobody else's places.
+#[test]
+fn over_each_neighbor_that_brings_it_a_source_is_noted_though_one_is_always_the_first() {
+    let mut node = Node::new();
+    let (first, second) = (NetId(0x50), NetId(0x51));
+    for nonce in 1..4 {
+        let message = datagram(0x10, 0, nonce, 7, ALL, &[0x45, 1, 2]);
+        for link in [0, 1, 2] {
+            node.receive(link, &message);
+        }
+    }
+    assert_eq!(node.notes.heard, [(NetId(7), first)]);
+    assert_eq!(node.notes.brought, [(NetId(7), first), (NetId(7), second)]);
+    // A copy that a stranger sends is nobody's.
+    node.receive(5, &datagram(0x10, 0, 3, 7, ALL, &[0x45, 1, 2]));
+    assert_eq!(node.notes.brought.len(), 2);
+}
+
 #[test]
 fn of_a_run_the_duplicates_are_left_out_and_the_short_last_one_counts() {
     let mut node = Node::new();
@@ -261,6 +284,29 @@ fn control_gets_who_sent_it_and_whether_we_dial_them() {
     // Nor is what stays on one link and is not its neighbor's own: a challenge (R28).
     node.receive(2, &datagram(0x03, 0x80, 2, 0x77, 0, &[]));
     assert_eq!(node.notes.heard, [(NetId(0x51), NetId(0x51))]);
+}
+
+/// S131.
+#[test]
+fn what_a_bridge_does_not_let_in_stays_in_the_open_zone_and_is_counted() {
+    let mut node = Node::new();
+    let zone = OpenZone::new(Bridge::Sealed, KeyedHasher(1, 2)).letting_in(4);
+    let set = std::mem::replace(&mut node.neighbors, NeighborSet::empty());
+    node.neighbors = set.zoned(Arc::new(zone), |link| link.neighbor == 0);
+    let mut zones = Vec::new();
+    for nonce in 1..4 {
+        let message = datagram(0x10, 0, nonce, 7, ALL, &[0x45, 1, 2]);
+        node.receive(0, &message);
+        zones.extend(node.tx.items().iter().map(|item| item.zones));
+    }
+    assert_eq!(zones, [Zones::All, Zones::Open, Zones::Open]);
+    assert_eq!(node.dropped(DropReason::GuestRate), 2);
+    // What members say to the open zone has no such bound, and counts nothing.
+    for nonce in 11..14 {
+        node.receive(2, &datagram(0x10, 0, nonce, 9, ALL, &[0xc8, 1, 2]));
+        assert_eq!(node.tx.items()[0].zones, Zones::All);
+    }
+    assert_eq!(node.dropped(DropReason::GuestRate), 2);
 }
 
 #[test]

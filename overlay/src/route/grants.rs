@@ -20,6 +20,10 @@ const ETHERTYPE_IPV4: u16 = 0x0800;
 const ETHERTYPE_ARP: u16 = 0x0806;
 const ETHERTYPE_IPV6: u16 = 0x86DD;
 
+/// Neighbor Solicitation and Advertisement (RFC 4861 sections 4.3 and 4.4).
+const SOLICITATION: u8 = 135;
+const ADVERTISEMENT: u8 = 136;
+
 /// The nodes that may not do everything. Immutable once workers have it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Grants(Vec<(NetId, Grant)>);
@@ -82,8 +86,8 @@ impl Grants {
         grant.judge(mesh, from, Ok(source_of(packet)), false)
     }
 
-    /// The same for an Ethernet frame: by what it carries, ARP by its sender, and a Neighbor Advertisement by
-    /// its target too. What cannot be read and yet may be taken for one of these is refused; other frames are
+    /// The same for an Ethernet frame: by what it carries, ARP by its sender, and Neighbor Discovery also by
+    /// the address that it says is taken. What cannot be read and yet may be taken for one of these is refused; other frames are
     /// not judged by addresses. Stations on a bridged network have link-local addresses of their own, which
     /// lead nowhere else; they may use them.
     ///
@@ -104,8 +108,8 @@ impl Grants {
         });
         grant.judge(mesh, from, source, true)?;
         let carried = frame.filter(|frame| frame.ethertype == ETHERTYPE_IPV6);
-        let advertised = carried.map_or(Ok(None), |frame| advertised(frame.payload));
-        grant.judge(mesh, from, advertised, true)
+        let taken = carried.map_or(Ok(None), |frame| taken(frame.payload));
+        grant.judge(mesh, from, taken, true)
     }
 
     fn find(&self, netid: NetId) -> Option<&Grant> {
@@ -190,15 +194,15 @@ fn arp_sender(arp: &[u8]) -> Option<IpAddr> {
     Some(Ipv4Addr::from(*rest.get(8..)?.first_chunk::<4>()?).into())
 }
 
-/// The address that a Neighbor Advertisement (RFC 4861, section 4.4) says is the sender's: what ARP's sender
-/// is to IPv4.
+/// The address that Neighbor Discovery says is taken, or is about to be, whoever the packet's source is: an
+/// advertisement's target, and that of a solicitation without a source (RFC 4861 section 4, RFC 4862 section
+/// 5.4.3). It is what ARP's sender is to IPv4.
 ///
 /// Shape: `padded` what a frame carries as IPv6; what kernels do not take for a packet either is `None`.
 ///
 /// # Errors
 /// More extension headers than are looked through: one could stand behind them.
-fn advertised(padded: &[u8]) -> Result<Option<IpAddr>, DropReason> {
-    const ADVERTISEMENT: u8 = 136;
+fn taken(padded: &[u8]) -> Result<Option<IpAddr>, DropReason> {
     /// Type, code and checksum; flags.
     const BEFORE_TARGET: usize = 8;
     let len = |padded: &[u8]| {
@@ -210,11 +214,14 @@ fn advertised(padded: &[u8]) -> Result<Option<IpAddr>, DropReason> {
         return Ok(None);
     };
     let upper = packet.upper().ok_or(DropReason::SourcePrefix)?;
-    let is_one = upper.is_first
-        && upper.protocol == protocol::ICMPV6
-        && upper.payload.first() == Some(&ADVERTISEMENT);
+    let is_taken = match upper.payload.first() {
+        Some(&ADVERTISEMENT) => true,
+        Some(&SOLICITATION) => packet.source.is_unspecified(),
+        _ => false,
+    };
+    let is_told = is_taken && upper.is_first && upper.protocol == protocol::ICMPV6;
     let target = || upper.payload.get(BEFORE_TARGET..)?.first_chunk::<16>();
-    let target = target().filter(|_| is_one);
+    let target = target().filter(|_| is_told);
     Ok(target.map(|octets| Ipv6Addr::from(*octets).into()))
 }
 
@@ -328,6 +335,78 @@ mod tests {
         let link_local = packet("fe80::1234".parse().unwrap());
         assert_eq!(judge(&frame(to, from, 0x86DD, &link_local)), Ok(()));
         assert_eq!(judge(&frame(to, from, 0x88CC, &[1; 40])), Ok(()));
+    }
+
+    /// S110: who may speak from an address of its own must not say that it has another's.
+    #[test]
+    fn neighbor_discovery_is_judged_by_the_address_that_it_says_is_taken() {
+        let (grants, mesh) = (grants(), Mesh::default());
+        let (to, from) = ([2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]);
+        let outside = Err(DropReason::SourcePrefix);
+        let discovery = |source: &str, headers: &[u8], kind: u8, target: &str| {
+            let mut bytes = packet(source.parse().unwrap());
+            bytes.truncate(40);
+            let target: Ipv6Addr = target.parse().unwrap();
+            let message = [&[kind, 0, 0, 0, 0, 0, 0, 0][..], &target.octets()].concat();
+            bytes[6] = headers.first().map_or(protocol::ICMPV6, |_| headers[0]);
+            bytes.extend(headers.get(1..).unwrap_or_default());
+            bytes.extend(message);
+            let len = bytes.len() as u16 - 40;
+            bytes[4..6].copy_from_slice(&len.to_be_bytes());
+            frame(to, from, 0x86DD, &bytes)
+        };
+        // What leads to the first header, then headers, each with what follows it in front.
+        let options = [0, protocol::ICMPV6, 0, 1, 4, 0, 0, 0, 0];
+        let two = [
+            60,
+            51,
+            1,
+            1,
+            4,
+            0,
+            0,
+            0,
+            0,
+            0,
+            0,
+            0,
+            0,
+            0,
+            0,
+            0,
+            0,
+            protocol::ICMPV6,
+            0,
+            0,
+            0,
+            0,
+            0,
+            0,
+            0,
+        ];
+        let first = [44, protocol::ICMPV6, 0, 0, 1, 0, 0, 0, 7];
+        for headers in [&[][..], &options, &two, &first] {
+            for (source, kind, target, expected) in [
+                ("2001:db8::7", ADVERTISEMENT, "2001:db8::7", Ok(())),
+                ("2001:db8::7", ADVERTISEMENT, "2001:dead::7", outside),
+                ("fe80::a", ADVERTISEMENT, "2001:dead::7", outside),
+                ("fe80::a", ADVERTISEMENT, "fe80::7", Ok(())),
+                ("::", SOLICITATION, "2001:db8::7", Ok(())),
+                ("::", SOLICITATION, "2001:dead::7", outside),
+                // Who asks for another's address takes nothing.
+                ("2001:db8::7", SOLICITATION, "2001:dead::7", Ok(())),
+                ("2001:db8::7", 129, "2001:dead::7", Ok(())),
+            ] {
+                let bytes = discovery(source, headers, kind, target);
+                let judged = grants.judge_frame(mesh, A, &bytes);
+                assert_eq!(judged, expected, "{source} {kind} {target} {headers:?}");
+                assert_eq!(grants.judge_frame(mesh, B, &bytes), Ok(()));
+                // Cut anywhere: nobody's word, and no panic.
+                for len in 0..bytes.len() {
+                    let _ = grants.judge_frame(mesh, A, &bytes[..len]);
+                }
+            }
+        }
     }
 
     #[test]

@@ -444,6 +444,7 @@ impl Scene {
             let session = Arc::new(session);
             sessions.open(Opens {
                 rights: wire::sealed::RIGHTS,
+                allowance: None,
                 session,
                 path,
                 from: path.endpoint,

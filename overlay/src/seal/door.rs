@@ -6,7 +6,7 @@
 //!                                     └─ wrong ─> Cookie
 //! ```
 //!
-//! Cheapest first. Nothing before mac1 changes any state, so strangers find nothing to fill.
+//! A configured peer with some half-open handshakes pays the cookie too, whatever the load. Cheapest first. Nothing before mac1 changes any state, so strangers find nothing to fill.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -36,6 +36,8 @@ pub struct Limits {
     pub half_open: usize,
     /// Half-open handshakes of one prefix.
     pub half_open_per_prefix: usize,
+    /// Half-open handshakes of one configured endpoint from which on a further one has to bring a cookie.
+    pub reserved_freely: usize,
 }
 
 impl Default for Limits {
@@ -47,6 +49,7 @@ impl Default for Limits {
             prefixes: 4_096,
             half_open: 256,
             half_open_per_prefix: 4,
+            reserved_freely: 3,
         }
     }
 }
@@ -140,7 +143,12 @@ impl Door {
         };
         // 2. Load: a spoofed address gets no further.
         self.refresh(now, random);
-        if self.is_loaded(now, arrival.waiting) && !self.jar.accepts(checked.init(), from) {
+        let is_loaded = self.is_loaded(now, arrival.waiting);
+        // A configured peer has no rate. What was recorded of it, said again under its address, must not
+        // take the places of its own handshakes.
+        let reserved = self.reserved.get(&from).copied().unwrap_or(0);
+        let is_crowded = arrival.is_configured && reserved >= self.limits.reserved_freely;
+        if (is_loaded || is_crowded) && !self.jar.accepts(checked.init(), from) {
             let mut nonce = [0; 24];
             random.fill_bytes(&mut nonce);
             let keys = local.keys_of(checked.epoch());

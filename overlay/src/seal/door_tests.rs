@@ -114,6 +114,39 @@ fn under_load_a_cookie_for_the_address_is_the_price_and_it_is_paid_once_asked() 
     }
 }
 
+/// S133: recorded INITs, sent again under a configured peer's address, take three places and no more.
+#[test]
+fn a_configured_peer_with_three_half_open_handshakes_pays_with_a_cookie_for_the_fourth() {
+    let mut scene = scene();
+    let now = Instant::from_secs(10);
+    for _ in 0..3 {
+        let (_, recorded) = scene.init(now, None);
+        let verdict = scene.judge(now, HERE, true, &recorded);
+        assert!(matches!(verdict, Verdict::Admit(_)));
+        scene.door.enter_reserved(HERE.parse().unwrap());
+    }
+    for _ in 0..100 {
+        let (_, recorded) = scene.init(now, None);
+        let verdict = scene.judge(now, HERE, true, &recorded);
+        assert!(matches!(verdict, Verdict::Cookie(_)));
+    }
+    // The peer itself gets it, and comes in; another one is asked for none.
+    let (initiation, init) = scene.init(now, None);
+    let Verdict::Cookie(cookie) = scene.judge(now, HERE, true, &init) else {
+        panic!("no cookie");
+    };
+    let held = Held::open(now, &scene.near.keys, 9, initiation.mac1(), &cookie).unwrap();
+    let (_, paid) = scene.init(now, Some(&held));
+    let verdict = scene.judge(now, HERE, true, &paid);
+    assert!(matches!(verdict, Verdict::Admit(_)));
+    let verdict = scene.judge(now, ELSEWHERE, true, &init);
+    assert!(matches!(verdict, Verdict::Admit(_)));
+    // As soon as one of them has ended, the next is free.
+    scene.door.leave(HERE.parse().unwrap());
+    let verdict = scene.judge(now, HERE, true, &init);
+    assert!(matches!(verdict, Verdict::Admit(_)));
+}
+
 #[test]
 fn a_cookie_is_good_for_this_secret_and_the_next_and_no_longer() {
     let mut scene = scene();

@@ -50,6 +50,8 @@ pub enum Effect {
         netid: NetId,
         /// What its certificate lets it do (S38); everything without one.
         rights: u16,
+        /// How much of its own its certificate lets it send (S132).
+        rate_class: u8,
     },
     /// None may come any more: drop every reference to the session of this local index.
     Close(u32),

@@ -272,6 +272,56 @@ pub struct MeshKeys {
     pub broadcast: Key,
 }
 
+impl MeshKeys {
+    /// What tells this secret from others of its epoch to who has both, and nothing else to anybody (S134).
+    pub fn fingerprint(&self) -> Fingerprint {
+        let mac = mac(&self.mac1, &[b"next-secret v1"]);
+        let mut short = [0; 8];
+        short.copy_from_slice(&mac[..8]);
+        Fingerprint {
+            epoch: self.epoch,
+            mac: short,
+        }
+    }
+}
+
+/// Which mesh secret somebody has, without the secret.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fingerprint {
+    /// Its number.
+    pub epoch: u32,
+    /// The rest.
+    pub mac: [u8; 8],
+}
+
+impl Fingerprint {
+    /// As a record has it.
+    pub fn to_bytes(self) -> [u8; 12] {
+        let mut bytes = [0; 12];
+        bytes[..4].copy_from_slice(&self.epoch.to_be_bytes());
+        bytes[4..].copy_from_slice(&self.mac);
+        bytes
+    }
+
+    /// Reads that.
+    pub fn from_bytes(bytes: &[u8; 12]) -> Self {
+        let (epoch, mac) = bytes.split_at(4);
+        let read = |part: &[u8]| {
+            part.iter()
+                .fold(0, |number, &byte| number << 8 | u64::from(byte))
+        };
+        Self {
+            epoch: read(epoch) as u32,
+            mac: read(mac).to_be_bytes(),
+        }
+    }
+
+    /// Whether these are two secrets with one number: two changes were begun at once.
+    pub fn is_rival(&self, other: &Self) -> bool {
+        self.epoch == other.epoch && self.mac != other.mac
+    }
+}
+
 /// Why a text is no mesh secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SecretError {

@@ -13,6 +13,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use rand_chacha::ChaCha12Rng;
 use rand_core::Rng;
@@ -24,6 +25,7 @@ use crate::budget::Level;
 use crate::id::{Endpoint, Path};
 use crate::keyed::KeyedHasher;
 use crate::planted::{self, Mistake};
+use crate::seal::allowance::Allowance;
 use crate::seal::door::{Arrival, Door, Limits, Verdict};
 use crate::seal::effect::{Effect, Effects, Event, Indices, Owned, PeerId, Turn};
 use crate::seal::keys::Key;
@@ -120,6 +122,8 @@ pub struct Links {
     configured: BTreeSet<SocketAddr>,
     /// At how many endpoints each key is up.
     up: BTreeMap<[u8; 32], usize>,
+    /// What nodes may send of their own that are held to a rate, each with its class.
+    allowances: BTreeMap<NetId, (u8, Arc<Allowance>)>,
     members: Members,
     pulling: Pulling,
     /// Where sealed links are preferred and not insisted on.
@@ -157,6 +161,7 @@ impl Links {
             next_id: 0,
             configured: BTreeSet::new(),
             up: BTreeMap::new(),
+            allowances: BTreeMap::new(),
             members: Members::default(),
             pulling: Pulling::default(),
             prefer: None,
@@ -193,6 +198,13 @@ impl Links {
             let remote = entry.peer.remote()?;
             Some((remote.netid, remote.certificate.as_deref()?))
         })
+    }
+
+    /// The rate class that a node is held to, and how many of its messages were above it; `None` where
+    /// it has none.
+    pub fn rate_class(&self, netid: NetId) -> Option<(u8, u64)> {
+        let (class, allowance) = self.allowances.get(&netid)?;
+        Some((*class, allowance.refused()))
     }
 
     /// This node.
@@ -244,7 +256,7 @@ impl Links {
             }
             return;
         }
-        if self.send_if_open(path, datagram) {
+        if self.send_if_open(now, path, datagram) {
             return;
         }
         let Some(id) = self.find_or_add(path, Kind::Informed) else {
@@ -515,9 +527,12 @@ impl Links {
                 now,
                 effect,
                 (entry, answer_to.filter(|_| answers)),
-                &mut self.sessions,
-                &mut self.members,
-                &mut self.wishes,
+                &mut Books {
+                    sessions: &mut self.sessions,
+                    allowances: &mut self.allowances,
+                    members: &mut self.members,
+                    wishes: &mut self.wishes,
+                },
             );
         }
         self.effects = effects;
@@ -591,40 +606,65 @@ fn note_up(up: &mut BTreeMap<[u8; 32], usize>, entry: &mut Entry, effect: &Effec
     }
 }
 
+/// What effects are entered in.
+struct Books<'l> {
+    sessions: &'l mut SessionSet,
+    allowances: &'l mut BTreeMap<NetId, (u8, Arc<Allowance>)>,
+    members: &'l mut Members,
+    wishes: &'l mut Vec<Wish>,
+}
+
+impl Books<'_> {
+    /// The allowance of a node: the same for all its sessions, so that a new one is no new allowance.
+    fn allowance(&mut self, netid: NetId, class: u8) -> Option<Arc<Allowance>> {
+        if let Some((known, allowance)) = self.allowances.get(&netid)
+            && *known == class
+        {
+            return Some(allowance.clone());
+        }
+        let allowance = Arc::new(Allowance::of(class)?);
+        let is_used = |(_, allowance): &(u8, Arc<Allowance>)| Arc::strong_count(allowance) > 1;
+        self.allowances.retain(|_, known| is_used(known));
+        self.allowances.insert(netid, (class, allowance.clone()));
+        Some(allowance)
+    }
+}
+
 /// One effect, whose datagram goes to `answer_to` if that is given; whether it changed the sessions.
 fn carry_out(
     now: Instant,
     effect: Effect,
     (entry, answer_to): (&Entry, Option<Path>),
-    sessions: &mut SessionSet,
-    members: &mut Members,
-    wishes: &mut Vec<Wish>,
+    books: &mut Books<'_>,
 ) -> bool {
     let (name, path) = (entry.path, entry.roam.path());
     let to = answer_to.unwrap_or(path);
     match effect {
-        Effect::Send(datagram) => wishes.push(Wish::Send(to, datagram)),
+        Effect::Send(datagram) => books.wishes.push(Wish::Send(to, datagram)),
         Effect::Control(session, control) => {
             if let Some(datagram) = seal_control(now, &session, &control.control()) {
-                wishes.push(Wish::Send(to, datagram));
+                books.wishes.push(Wish::Send(to, datagram));
             }
         }
         Effect::Open {
             session,
             netid,
             rights,
+            rate_class,
         } => {
-            sessions.open(Opens {
+            let allowance = books.allowance(netid, rate_class);
+            books.sessions.open(Opens {
                 session,
                 path: name,
                 from: path.endpoint,
                 netid,
                 rights,
+                allowance,
             });
             return true;
         }
         Effect::Close(index) => {
-            sessions.close(index);
+            books.sessions.close(index);
             return true;
         }
         Effect::Use(session) => {
@@ -637,7 +677,7 @@ fn carry_out(
                 path,
                 netid,
             });
-            sessions.seal(name.endpoint, seals);
+            books.sessions.seal(name.endpoint, seals);
             return true;
         }
         Effect::Event(Event::NotAdmitted {
@@ -649,15 +689,17 @@ fn carry_out(
                 netid,
                 static_key,
                 why,
-                is_news: members.is_news(static_key),
+                is_news: books.members.is_news(static_key),
             };
-            wishes.push(Wish::Notice(name.endpoint, notice));
+            books.wishes.push(Wish::Notice(name.endpoint, notice));
         }
         Effect::Event(event) => {
             if let Event::Up(remote) = &event {
-                members.note_up(&Claim::of(remote));
+                books.members.note_up(&Claim::of(remote));
             }
-            wishes.push(Wish::Notice(name.endpoint, Notice::Peer(event)));
+            books
+                .wishes
+                .push(Wish::Notice(name.endpoint, Notice::Peer(event)));
         }
     }
     false

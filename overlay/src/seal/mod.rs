@@ -17,9 +17,11 @@
 //! - [`session`]: seals and opens, by `&self` from any worker; [`replay`] is its memory.
 //! - [`peer`]: one endpoint's states and deadlines; fills [`effect::Effects`].
 //! - [`roam`]: where a link goes when the far end's address changes.
-//! - [`prefer`]: who is never spoken to in plain again, while a mesh moves from plain to sealed.
+//! - [`prefer`]: who is never spoken to in plain again, while a mesh moves from plain to sealed;
+//!   [`policies`]: what the owner says of single peers then.
 //! - [`members`]: who of those that know the secret comes up; [`authority`] signs who does, and
 //!   [`armor`] is the text of what it gives out.
+//! - [`allowance`]: how much of its own a certificate lets a node send.
 //! - [`links`] and [`ends`]: all neighbors, and all nodes that Data is sealed for end to end.
 //! - [`broadcast`]: what is for all nodes, under the key that they share.
 //! - [`door`]: what an INIT has to pass before anything costly is done; [`cookie`] is part of it.
@@ -27,6 +29,7 @@
 //! Read [`session::Session`] first, then [`peer::Peer`].
 
 pub mod aead;
+pub mod allowance;
 pub mod armor;
 pub mod authority;
 mod base32;
@@ -45,6 +48,7 @@ pub mod members;
 pub mod opening;
 pub mod payload;
 pub mod peer;
+pub mod policies;
 pub mod prefer;
 pub mod replay;
 pub mod roam;

@@ -166,7 +166,7 @@ fn open_one(
             Frame::Message(inner) => {
                 holds_message = true;
                 let inner_len = inner.len() as u32;
-                match standing.endpoint_of(opens, inner) {
+                match standing.endpoint_of(now, opens, inner) {
                     Err(reason) => refused = Some(reason),
                     Ok(endpoint) => {
                         let has_room = rx.replace(RxMessage {
@@ -266,8 +266,13 @@ impl<'n> Standing<'n> {
     /// The endpoint that a message counts for.
     ///
     /// # Errors
-    /// The far end may not say it: `SpoofedControl`, `Stranger`, `NoRight`.
-    fn endpoint_of(self, opens: &Opens, message: &[u8]) -> Result<Endpoint, DropReason> {
+    /// The far end may not say it: `SpoofedControl`, `Stranger`, `NoRight`, `RateClass`.
+    fn endpoint_of(
+        self,
+        now: Instant,
+        opens: &Opens,
+        message: &[u8],
+    ) -> Result<Endpoint, DropReason> {
         let header = Header::parse(message).ok();
         let begins = header.as_ref().is_some_and(begins_a_link);
         let (is_live, endpoint) = match self {
@@ -286,6 +291,12 @@ impl<'n> Standing<'n> {
         }
         if opens.rights & LINK_RIGHTS != LINK_RIGHTS && lacks_right(opens, &header) {
             return Err(DropReason::NoRight);
+        }
+        if let Some(allowance) = &opens.allowance
+            && is_of_its_own(opens, &header)
+            && !allowance.takes(now, message.len())
+        {
+            return Err(DropReason::RateClass);
         }
         Ok(endpoint)
     }
@@ -310,6 +321,11 @@ fn lacks_right(opens: &Opens, header: &Header) -> bool {
         _ => 0,
     };
     opens.rights & needed != needed
+}
+
+/// Whether a rate class counts a message: what the far end's node made, without what keeps the link.
+fn is_of_its_own(opens: &Opens, header: &Header) -> bool {
+    header.src == opens.netid && (header.kind == Kind::Data || !is_direct(header))
 }
 
 /// Whether the far end may speak under this message's src: whoever has no live link here yet, or

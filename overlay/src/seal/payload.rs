@@ -8,6 +8,7 @@ use wire::sealed::{Certificate, RIGHTS, RecordType, Records, emit_record};
 use crate::seal::aead::Aead;
 use crate::seal::handshake::HandshakeError;
 use crate::seal::identity::{verify_binding, verify_certificate};
+use crate::seal::keys::Fingerprint;
 use crate::seal::local::{Local, Policy};
 
 /// Bytes of an address record.
@@ -50,6 +51,8 @@ pub struct Remote {
     pub receive_size: Option<u16>,
     /// Its start; 0 if it told none.
     pub boot: u64,
+    /// The next secret that it has adopted.
+    pub next_secret: Option<Fingerprint>,
 }
 
 impl Remote {
@@ -59,6 +62,15 @@ impl Remote {
         match certificate {
             Some(Ok(certificate)) => certificate.rights,
             _ => RIGHTS,
+        }
+    }
+
+    /// The rate class of its certificate (S132); 0 without one.
+    pub fn rate_class(&self) -> u8 {
+        let certificate = self.certificate.as_deref().map(Certificate::parse);
+        match certificate {
+            Some(Ok(certificate)) => certificate.rate_class,
+            _ => 0,
         }
     }
 }
@@ -101,6 +113,9 @@ pub(in crate::seal) fn introduce(
         writer.put(RecordType::ReceiveSize, &size.to_be_bytes());
     }
     writer.put(RecordType::Boot, &local.boot.to_be_bytes());
+    if let Some(next) = &local.next {
+        writer.put(RecordType::NextSecret, &next.fingerprint().to_bytes());
+    }
     writer.0
 }
 
@@ -160,6 +175,10 @@ pub(in crate::seal) fn read_introduction(
             .number(RecordType::ReceiveSize)
             .map(|size| size as u16),
         boot: found.number(RecordType::Boot).unwrap_or(0),
+        next_secret: found
+            .get(RecordType::NextSecret)
+            .and_then(|bytes| bytes.try_into().ok())
+            .map(Fingerprint::from_bytes),
     };
     Ok((remote, choice))
 }

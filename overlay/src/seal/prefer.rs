@@ -16,6 +16,7 @@ use std::sync::Arc;
 use wire::NetId;
 
 use crate::node::zone::OpenZone;
+use crate::seal::policies::Policies;
 
 /// Nodes latched at once. From then on nobody else is spoken to in plain who was not before. As many
 /// again are latched in memory, and as many that came up over others alone.
@@ -46,6 +47,8 @@ pub struct Prefer {
     /// Nodes that came up over others alone, the oldest first. Any member can make netids up, so these
     /// take nobody's place but each other's.
     afar: VecDeque<NetId>,
+    /// What the owner says of single peers.
+    policies: Arc<Policies>,
     /// What workers know of it.
     zone: Arc<OpenZone>,
     is_changed: bool,
@@ -64,6 +67,7 @@ impl Prefer {
             latches,
             beyond: Latches::new(),
             afar: VecDeque::new(),
+            policies: Arc::default(),
             zone: Arc::new(zone),
             is_changed: false,
         }
@@ -98,7 +102,33 @@ impl Prefer {
 
     /// Whether plain may be spoken to whoever is there.
     pub fn may_open(&self, place: &SocketAddr) -> bool {
-        !self.is_full() && !self.zone.has_place(place)
+        let is_asked_for = self.policies.is_plain(place);
+        let may = is_asked_for || !self.is_full();
+        may && !self.zone.has_place(place) && self.policies.may_open(place)
+    }
+
+    /// Whether plain alone is spoken to whoever is there: the owner says so, and nobody came up sealed
+    /// there.
+    pub fn is_plain(&self, place: &SocketAddr) -> bool {
+        self.policies.is_plain(place) && !self.zone.has_place(place)
+    }
+
+    /// Goes by this word of the owner from now on. Whether what workers go by changed.
+    pub fn set_policies(&mut self, policies: Arc<Policies>) -> bool {
+        let former = std::mem::replace(&mut self.policies, policies.clone());
+        let (was, is) = (&former, &policies);
+        let news = is.sealed().filter(|place| !was.is_sealed(place));
+        let gone = was.sealed().filter(|place| !is.is_sealed(place));
+        let mut has_changed = false;
+        for place in news {
+            Arc::make_mut(&mut self.zone).add_place(*place);
+            has_changed = true;
+        }
+        for place in gone {
+            self.release(place);
+            has_changed = true;
+        }
+        has_changed
     }
 
     /// A link to a node came up sealed, at this place.
@@ -213,10 +243,10 @@ impl Prefer {
         Some(latch.static_key)
     }
 
-    /// A place that nobody is latched at any more is open.
+    /// A place that nobody is latched at any more is open, unless the owner says otherwise.
     fn release(&mut self, place: &SocketAddr) {
         let is_latched = self.all().any(|(_, latch)| latch.places.contains(place));
-        if !is_latched {
+        if !is_latched && !self.policies.is_sealed(place) {
             Arc::make_mut(&mut self.zone).remove_place(place);
         }
     }
@@ -305,6 +335,33 @@ mod tests {
         assert!(prefer.latch_place(ONE, place(2)));
         assert!(!prefer.latch_place(ONE, place(2)));
         assert!(!prefer.latch_place(OTHER, place(3)));
+    }
+
+    /// S130.
+    #[test]
+    fn the_owners_word_closes_a_place_until_it_is_taken_back_and_a_latch_outlives_it() {
+        use crate::seal::policies::PeerMode;
+        let word = |mode, place: [SocketAddr; 2]| {
+            Arc::new(Policies::new([(mode, &place[..])].into_iter()))
+        };
+        let mut prefer = with(Latches::new(), &[]);
+        let places = [place(1), place(2)];
+        assert!(prefer.set_policies(word(PeerMode::Sealed, places)));
+        assert!(!prefer.set_policies(word(PeerMode::Sealed, places)));
+        assert!(!prefer.may_open(&place(1)) && prefer.zone().has_place(&place(2)));
+        // A latch that goes leaves the owner's word, and the other way round.
+        prefer.latch(ONE, [1; 32], place(1));
+        prefer.forget(ONE);
+        assert!(!prefer.may_open(&place(1)));
+        prefer.latch(ONE, [1; 32], place(1));
+        assert!(prefer.set_policies(word(PeerMode::Plain, places)));
+        assert!(!prefer.may_open(&place(1)) && !prefer.is_plain(&place(1)));
+        assert!(prefer.may_open(&place(2)) && prefer.is_plain(&place(2)));
+        // Where nobody else is opened, who is to be plain is.
+        for netid in 1..=LATCHES_LIMIT as u32 {
+            prefer.latch(NetId(0x1000 + netid), [3; 32], place(900));
+        }
+        assert!(prefer.is_full() && prefer.may_open(&place(2)) && !prefer.may_open(&place(3)));
     }
 
     /// S85: an insider that makes up nodes behind it takes nobody's room but theirs.

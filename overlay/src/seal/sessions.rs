@@ -9,6 +9,7 @@ use std::sync::Arc;
 use crate::id::{Endpoint, NetId, Path};
 use crate::keyed::KeyedHasher;
 use crate::node::zone::OpenZone;
+use crate::seal::allowance::Allowance;
 use crate::seal::session::Session;
 
 /// A session that opens, and whose it is.
@@ -24,6 +25,8 @@ pub struct Opens {
     pub netid: NetId,
     /// What its certificate lets it do (S38); everything without one.
     pub rights: u16,
+    /// What of its own its certificate lets it send (S132); `None` for as much as it likes.
+    pub allowance: Option<Arc<Allowance>>,
 }
 
 /// A session that seals, and where to.

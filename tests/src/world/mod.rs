@@ -24,6 +24,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use overlay::id::{LinkId, NetId, Path, SocketId};
+use overlay::keyed::KeyedHasher;
 use overlay::node::config::{NodeConfig, Socket};
 use overlay::node::control::{self, Control};
 use overlay::node::effect::{Effects, Event};
@@ -32,11 +33,12 @@ use overlay::node::hash::{Algorithm, MessageHasher};
 use overlay::node::outlet::{Outlet, carry_out};
 use overlay::node::seen::{Generation, SeenConfig};
 use overlay::node::snapshot::{LinkEntry, NeighborSet};
-use overlay::node::zone::{Bridge, Zones};
+use overlay::node::zone::{self, Bridge, OpenZone, Zones};
 use overlay::pump::count::{Counters, DropReason};
 use overlay::pump::rx::{RxBatch, RxMessage, Span};
 use overlay::pump::tx::TxBatch;
 use overlay::pump::{Arrival, Packet, Pump, Scene, Sink};
+use overlay::seal::policies::PeerMode;
 use overlay::seal::prefer::Latches;
 use overlay::time::{Duration, Instant};
 use rand_chacha::ChaCha8Rng;
@@ -160,6 +162,12 @@ pub struct Choices {
     pub prefers: fn(usize) -> bool,
     /// What goes on between their zones.
     pub bridge: Bridge,
+    /// Messages a second that a bridge lets in.
+    pub guests: u32,
+    /// The rate class of each node's certificate.
+    pub rate_class_of: fn(usize) -> u8,
+    /// The mode that a node's settings give each of its peers.
+    pub mode_of: fn(usize, usize) -> PeerMode,
 }
 
 impl Choices {
@@ -192,6 +200,9 @@ impl Default for Choices {
             certified: false,
             prefers: |_| false,
             bridge: Bridge::Off,
+            guests: zone::GUESTS,
+            rate_class_of: |_| 0,
+            mode_of: |_, _| PeerMode::Prefer,
         }
     }
 }
@@ -278,10 +289,14 @@ impl World {
         let flood = Flood::new(netid, hasher, seen, self.now);
         let sealing = (choices.secret_of)(number).map(|secret| {
             let seed = self.draw_seed();
-            let more = (seed, choices.ends, choices.certified);
+            let class = choices.certified.then(|| (choices.rate_class_of)(number));
+            let more = (seed, choices.ends, class);
             let sealing = Sealing::new(self.now, secret, number, netid, starts, more);
             match (choices.prefers)(number) {
-                true => sealing.preferring(choices.bridge, Latches::new()),
+                true => {
+                    let zone = OpenZone::new(choices.bridge, KeyedHasher(1, 2));
+                    sealing.preferring(zone.letting_in(choices.guests), Latches::new())
+                }
                 false => sealing,
             }
         });
@@ -336,6 +351,8 @@ impl World {
         if !at.named.contains(&peer) {
             at.named.push(peer);
         }
+        self.set_modes(node, self.choices.mode_of);
+        let at = &mut self.nodes[node];
         at.control
             .set_peer(self.now, peer, &[address], false, &mut at.effects);
         self.carry_out(node);

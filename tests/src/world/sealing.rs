@@ -8,7 +8,7 @@
 use overlay::id::{Endpoint, NetId, Path, SocketId};
 use overlay::keyed::KeyedHasher;
 use overlay::node::snapshot::NeighborSet;
-use overlay::node::zone::{Bridge, OpenZone};
+use overlay::node::zone::OpenZone;
 use overlay::pump::count::{Counters, DropReason};
 use overlay::pump::rx::RxBatch;
 use overlay::seal::authority::Authority;
@@ -20,6 +20,7 @@ use overlay::seal::local::Local;
 use overlay::seal::members::Members;
 use overlay::seal::opening::{Opening, Porter};
 use overlay::seal::peer::Timers;
+use overlay::seal::policies::{PeerMode, Policies};
 use overlay::seal::prefer::{Latches, Prefer};
 use overlay::time::Instant;
 use rand_chacha::ChaCha12Rng;
@@ -71,10 +72,11 @@ pub fn revoked(number: usize) -> Revoked {
 }
 
 /// Gives a node a certificate of its own, and nothing else to go by.
-fn certify(local: &mut Local, number: usize) -> Members {
+fn certify(local: &mut Local, number: usize, rate_class: u8) -> Members {
     let (s, v) = (*local.identity.public(), local.identity.signing_public());
     let mut fields = Certificate::of(local.keys.mesh_id, local.netid, s, v);
     (fields.serial, fields.not_after) = (revoked(number).serial, WALL + 1_000);
+    fields.rate_class = rate_class;
     local.certificate = authority().sign(&fields, &[]);
     local.authority = Some(authority().public());
     let mut members = Members::default().certified();
@@ -106,7 +108,7 @@ impl Sealing {
         number: usize,
         netid: NetId,
         starts: u64,
-        (seed, ends, certified): ([u8; 32], bool, bool),
+        (seed, ends, class): ([u8; 32], bool, Option<u8>),
     ) -> Self {
         let keys = MeshSecret::new([secret; 32]).derive();
         let mut local = Local::new(
@@ -116,9 +118,9 @@ impl Sealing {
             starts << 32,
             number.is_multiple_of(2),
         );
-        let members = match certified {
-            true => certify(&mut local, number),
-            false => Members::default(),
+        let members = match class {
+            Some(class) => certify(&mut local, number, class),
+            None => Members::default(),
         };
         let ending = ends.then(|| Ending::new(&local, seed));
         let hasher = KeyedHasher(seed[0].into(), seed[1].into());
@@ -134,8 +136,7 @@ impl Sealing {
 
     /// The same where it prefers sealed links, and remembers these latches.
     #[must_use]
-    pub(super) fn preferring(mut self, bridge: Bridge, latches: Latches) -> Self {
-        let zone = OpenZone::new(bridge, KeyedHasher(1, 2));
+    pub(super) fn preferring(mut self, zone: OpenZone, latches: Latches) -> Self {
         let prefer = Prefer::new(latches, std::iter::empty(), zone);
         self.links = self.links.preferring(prefer);
         self
@@ -234,6 +235,19 @@ impl World {
             .map(|(s, list)| s.links.take_list(now, list));
         assert_eq!(taken, Some(Ok(())), "{}", self.replay());
         self.end_revoked(node);
+        self.carry_out_sealing(node);
+    }
+
+    /// Gives the named peers of a node these modes, as its owner does by a start or a reload.
+    pub fn set_modes(&mut self, node: usize, mode_of: fn(usize, usize) -> PeerMode) {
+        let at = &self.nodes[node];
+        let peers = at.named.iter();
+        let modes = peers.map(|peer| (mode_of(node, *peer), [self.nodes[*peer].address]));
+        let modes: Vec<_> = modes.collect();
+        let policies = Policies::new(modes.iter().map(|(mode, places)| (*mode, &places[..])));
+        if let Some(sealing) = &mut self.nodes[node].sealing {
+            sealing.links.set_policies(policies);
+        }
         self.carry_out_sealing(node);
     }
 

@@ -22,6 +22,21 @@ pub const CERTIFICATE_MAX_LEN: usize =
 /// The rights that are defined: originate, forward, inform, relay, administer (S38).
 pub const RIGHTS: u16 = 0b1_1111;
 
+/// The highest rate class that differs from the one below it.
+pub const RATE_CLASS_MAX: u8 = 18;
+/// Bytes per second of rate class 1: 64 kbit/s.
+const RATE_LEAST: u64 = 8_000;
+
+/// Bytes per second that a rate class gives, each class twice as much as the one below it: 8,000 by class
+/// 1, 1.05 GB by class 18 and all above (S132). `None` for class 0, which has no bound.
+pub const fn rate_of(class: u8) -> Option<u64> {
+    match class {
+        0 => None,
+        1..RATE_CLASS_MAX => Some(RATE_LEAST << (class - 1)),
+        _ => Some(RATE_LEAST << (RATE_CLASS_MAX - 1)),
+    }
+}
+
 const VERSION: u8 = 1;
 const PREFIX_LEN: usize = 18;
 const SIGNATURE_LEN: usize = 64;
@@ -45,7 +60,7 @@ pub struct Certificate<'d> {
     pub serial: u64,
     /// What the node may do; only bits of [`RIGHTS`].
     pub rights: u16,
-    /// How much the node may send, a number whose meaning each mesh defines.
+    /// How much of its own the node may send: [`rate_of`] says what it means.
     pub rate_class: u8,
     /// Printable ASCII.
     pub name: &'d str,

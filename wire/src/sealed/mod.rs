@@ -27,7 +27,7 @@ mod revocation;
 
 pub use certificate::{
     CERTIFICATE_MAX_LEN, CERTIFICATE_MIN_LEN, Certificate, NAME_MAX_LEN, PREFIXES_MAX, Prefix,
-    RIGHTS,
+    RATE_CLASS_MAX, RIGHTS, rate_of,
 };
 pub use cookie::{COOKIE_LEN, Cookie};
 pub use error::{Part, SealedError};

@@ -39,11 +39,13 @@ pub enum RecordType {
     ReceiveSize,
     /// 10: this start of the sender.
     Boot,
+    /// 12: which next secret the sender has adopted.
+    NextSecret,
 }
 
 impl RecordType {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Offer,
         Self::Features,
         Self::Choice,
@@ -55,6 +57,7 @@ impl RecordType {
         Self::NetId,
         Self::Boot,
         Self::Certificate,
+        Self::NextSecret,
         Self::Binding,
     ];
 
@@ -72,6 +75,7 @@ impl RecordType {
             Self::NetId => 9,
             Self::Boot => 10,
             Self::Certificate => 11,
+            Self::NextSecret => 12,
             Self::Binding => 13,
         }
     }
@@ -89,6 +93,7 @@ impl RecordType {
             9 => Self::NetId,
             10 => Self::Boot,
             11 => Self::Certificate,
+            12 => Self::NextSecret,
             13 => Self::Binding,
             _ => return None,
         })
@@ -103,6 +108,7 @@ impl RecordType {
             Self::Revocation | Self::Boot => (8, 8),
             Self::Observed => (18, 18),
             Self::ReceiveSize => (2, 2),
+            Self::NextSecret => (12, 12),
             Self::Certificate => (CERTIFICATE_MIN_LEN, CERTIFICATE_MAX_LEN),
             Self::Binding => (96, 96),
         }

@@ -299,6 +299,7 @@ proptest! {
                 RecordType::Revocation | RecordType::Boot => 8,
                 RecordType::Observed => 18,
                 RecordType::ReceiveSize => 2,
+                RecordType::NextSecret => 12,
                 _ => 96,
             };
             at += emit_record(*kind, &[7; 96][..len], &mut buffer[at..]).unwrap();

@@ -137,6 +137,14 @@ pub struct SignArgs {
     /// [default: originate,forward,inform].
     #[arg(long, value_name = "LIST")]
     pub rights: Option<String>,
+    /// How much of its own the node may send to each neighbor: 0 for as much as it likes, 1 for 64 kbit/s,
+    /// and each further class, up to 18, for twice as much: 5 for 1 Mbit/s, 11 for 66, 15 for 1050
+    /// [default: 0]. Neighbors drop the rest, and count each
+    /// link's copy. A node with the right to forward can pass its own off as
+    /// others': give a rate class to nodes without that right.
+    #[arg(long, value_name = "CLASS", default_value = "0", hide_default_value = true,
+          value_parser = clap::value_parser!(u8).range(0..=18))]
+    pub rate_class: u8,
     /// Let the certificate be good for DAYS, 1 to 3650 [default: 90].
     #[arg(long, value_name = "DAYS", default_value = "90", hide_default_value = true,
           value_parser = clap::value_parser!(u16).range(1..=3_650))]

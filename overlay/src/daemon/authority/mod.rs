@@ -295,6 +295,8 @@ struct CertificateReport {
     static_key: String,
     /// Last second, since 1970.
     not_after: u64,
+    /// 0 for none.
+    rate_class: u8,
     /// `good`, `expired` or `revoked`.
     state: &'static str,
     remaining_seconds: u64,
@@ -313,6 +315,7 @@ impl CertificateReport {
             name: one.name.clone(),
             static_key: key_text(&one.static_key),
             not_after: one.not_after,
+            rate_class: one.rate_class,
             state,
             remaining_seconds: one.not_after.saturating_sub(now),
         }
@@ -325,7 +328,7 @@ impl CertificatesReport {
             return "no certificate was signed yet\n".to_owned();
         }
         let mut rows = vec![
-            ["serial", "netid", "state", "left", "name"]
+            ["serial", "netid", "state", "left", "rate", "name"]
                 .map(str::to_owned)
                 .to_vec(),
         ];
@@ -339,6 +342,7 @@ impl CertificatesReport {
                 one.netid.clone(),
                 one.state.to_owned(),
                 left,
+                text::rate_class(one.rate_class),
                 text::printable(&one.name),
             ]);
         }

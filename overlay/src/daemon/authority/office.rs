@@ -59,6 +59,8 @@ pub struct Issued {
     pub static_key: [u8; 32],
     /// Its last second.
     pub not_after: u64,
+    /// Its rate class; 0 for none.
+    pub rate_class: u8,
     /// Its name; may be empty.
     pub name: String,
 }
@@ -140,10 +142,14 @@ impl Office {
         });
         let mut body = format!("next {}\n", self.next_serial);
         for one in &self.issued {
+            let class = match one.rate_class {
+                0 => String::new(),
+                class => format!(":{class}"),
+            };
             // Writing to a `String` cannot fail.
             let _ = writeln!(
                 body,
-                "{} {} {} {} {}",
+                "{} {} {} {}{class} {}",
                 one.serial,
                 one.netid,
                 key_text(&one.static_key),
@@ -223,11 +229,16 @@ fn parse_issued(body: &str) -> Option<(u64, Vec<Issued>)> {
     let next = lines.next()?.strip_prefix("next ")?.parse().ok()?;
     let line = |line: &str| {
         let mut words = line.splitn(5, ' ');
+        let (serial, netid, key) = (words.next()?, words.next()?, words.next()?);
+        // The end, and behind it the rate class where there is one.
+        let end = words.next()?;
+        let (not_after, class) = end.split_once(':').unwrap_or((end, "0"));
         Some(Issued {
-            serial: words.next()?.parse().ok()?,
-            netid: words.next()?.parse().ok()?,
-            static_key: read_key(words.next()?)?,
-            not_after: words.next()?.parse().ok()?,
+            serial: serial.parse().ok()?,
+            netid: netid.parse().ok()?,
+            static_key: read_key(key)?,
+            not_after: not_after.parse().ok()?,
+            rate_class: class.parse().ok()?,
             name: words.next()?.to_owned(),
         })
     };
@@ -245,8 +256,27 @@ mod tests {
             netid: NetId(7),
             static_key: [0xa5; 32],
             not_after,
+            rate_class: 0,
             name: name.into(),
         }
+    }
+
+    #[test]
+    fn a_rate_class_is_kept_with_what_was_signed() {
+        let home = tempfile::tempdir().unwrap();
+        make(home.path(), [9; 16]).unwrap();
+        let mut office = Office::open(home.path()).unwrap();
+        let slow = Issued {
+            rate_class: 18,
+            ..issued("van 3", 2_000)
+        };
+        office.note(1_000, slow.clone()).unwrap();
+        office.note(1_000, issued("truck", 2_000)).unwrap();
+        drop(office);
+        let office = Office::open(home.path()).unwrap();
+        let classes: Vec<_> = office.issued.iter().map(|one| one.rate_class).collect();
+        assert_eq!(classes, [18, 0]);
+        assert_eq!(office.issued[0], Issued { serial: 1, ..slow });
     }
 
     #[test]

@@ -12,7 +12,7 @@ use super::office::Issued;
 use crate::id::NetId;
 use crate::seal::armor::Armor;
 use crate::seal::members::{Trusted, read_key};
-use wire::sealed::{Certificate, Prefix};
+use wire::sealed::{Certificate, Prefix, right};
 
 const DAY: u64 = 86_400;
 /// The names of rights, from bit 0 up (S38).
@@ -83,6 +83,13 @@ pub(super) fn sign(args: &SignArgs) -> Result<(), Failure> {
     if let Some(words) = &args.rights {
         fields.rights = rights(words)?;
     }
+    fields.rate_class = args.rate_class;
+    if args.rate_class > 0 && fields.rights & right::FORWARD != 0 {
+        eprintln!(
+            "note: with the right to forward it can pass its own messages off as others', which no rate \
+             class counts; --rights originate,inform leaves that out"
+        );
+    }
     // Signed once for the judgement; the serial is taken only for what can be signed.
     if office.authority.sign(&fields, &prefixes).is_none() {
         return Err(wrong(
@@ -96,6 +103,7 @@ pub(super) fn sign(args: &SignArgs) -> Result<(), Failure> {
         netid,
         static_key: fields.static_key,
         not_after,
+        rate_class: args.rate_class,
         name: name.clone(),
     };
     fields.serial = office.note(now, issued.clone())?;

@@ -10,16 +10,17 @@ use super::super::duty::MAX_THREADS;
 use super::super::paths::Places;
 use super::error::ConfigError;
 use super::numbers::{Limits, Storm, Timers};
-use super::value::{self, Given, PORT};
+use super::value::{self, Given, PORT, Peer};
 use super::words::{
     DEVICE_NAME_LIMIT, authority, choice_of, device_name, list, log_filter, mesh_name, netid,
-    node_name, path, peer, security, trusted_key, unknown,
+    node_name, path, peer, peer_with_mode, security, trusted_key, unknown,
 };
 use super::{
     Config, Dedupe, Device, Files, Forwarding, HashKind, Links, NAME, OnLoss, Priority, Security,
 };
 use crate::node::zone::Bridge;
 use crate::pump::tx::MAX_BATCH;
+use crate::seal::policies::PeerMode;
 
 /// Largest packet of the device by default: with all headers it fits into 1,500 bytes.
 const PLAIN_MTU: u32 = 1_400;
@@ -152,7 +153,7 @@ impl Draft {
                 links.listen = list(given, FEW, value::listen_address)?;
                 links.listen_given = true;
             }
-            "peer" => links.peers = list(given, MANY, peer)?,
+            "peer" => links.peers = list(given, MANY, peer_with_mode)?,
             "trust_unproved" => links.trust_unproved = list(given, MANY, peer)?,
             "allow_inform" => {
                 let network = |one: &Given| one.parsed::<IpNet>("a network with a prefix length");
@@ -252,6 +253,7 @@ impl Draft {
             Security::Sealed | Security::Prefer => sealed_mtu(&config),
         });
         config.bridge = bridge(config.security, &self.bridge, &self.bridge_cleartext)?;
+        judge_modes(config.security, &config.links.peers)?;
         if config.security != Security::Plain && config.device.mtu > SEALED_MTU_LIMIT {
             return Err(ConfigError::conflict(
                 format!(
@@ -371,6 +373,34 @@ fn bridge(
     }
 }
 
+/// Whether the node's mode lets each peer have the one of its own.
+fn judge_modes(security: Security, peers: &[Peer]) -> Result<(), ConfigError> {
+    for (place, peer) in peers.iter().enumerate() {
+        let address = &peer.address;
+        let others = &peers[..place];
+        if others.iter().any(|other| other.address == *address) {
+            return Err(ConfigError::conflict(
+                format!("the peer {address} is given twice, with two modes"),
+                "leave one of them out",
+            ));
+        }
+        let Some(mode) = peer.mode else {
+            continue;
+        };
+        let why = match (security, mode) {
+            (Security::Sealed, PeerMode::Plain | PeerMode::Prefer) => "sealed speaks no plain",
+            (Security::Plain, PeerMode::Sealed | PeerMode::Prefer) => "plain seals nothing",
+            _ => continue,
+        };
+        let word = mode.name();
+        return Err(ConfigError::conflict(
+            format!("the peer {address} has mode {word}, and a node in mode {why}"),
+            format!("write mode = \"prefer\" for the node, or leave out {word} behind the peer"),
+        ));
+    }
+    Ok(())
+}
+
 /// What is allowed but probably not meant.
 fn warnings(config: &Config) -> Vec<String> {
     let mut warnings = Vec::new();
@@ -388,6 +418,16 @@ fn warnings(config: &Config) -> Vec<String> {
              mode = \"sealed\" once `floodmesh neighbors` shows no security none"
                 .to_owned(),
         );
+    }
+    if config.security == Security::Prefer {
+        let is_plain = |peer: &&Peer| peer.mode == Some(PeerMode::Plain);
+        for peer in config.links.peers.iter().filter(is_plain) {
+            warnings.push(format!(
+                "the peer {} is spoken to in plain and never asked for more: whoever is on the way \
+                 can read, and forge what it says",
+                peer.address
+            ));
+        }
     }
     let Device { mode, mtu, .. } = &config.device;
     if *mode != DeviceMode::None && *mtu < IPV6_MTU {

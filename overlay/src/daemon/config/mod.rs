@@ -33,11 +33,12 @@ use super::paths::Places;
 use crate::id::NetId;
 use crate::node::zone::Bridge;
 use crate::seal::members::Trusted;
+use crate::seal::policies::PeerMode;
 
 pub use error::ConfigError;
 pub use numbers::{Limits, Setting, Storm, Timers};
 pub use settings::long_help;
-pub use value::{Given, Origin, PORT, PeerAddress, Value};
+pub use value::{Given, Origin, PORT, Peer, PeerAddress, Value};
 
 use draft::Draft;
 pub(super) use draft::SEALED_MTU;
@@ -115,8 +116,8 @@ pub struct Links {
     pub listen: Vec<SocketAddr>,
     /// Whether `listen` was asked for. If not, a machine without IPv6 (or IPv4) is no error.
     pub listen_given: bool,
-    /// Addresses to dial for ever.
-    pub peers: Vec<PeerAddress>,
+    /// Peers to dial for ever.
+    pub peers: Vec<Peer>,
     /// Peers that count as live without proof.
     pub trust_unproved: Vec<PeerAddress>,
     /// Networks that Inform may name although we have no address in them.
@@ -135,7 +136,28 @@ pub struct Links {
 impl Links {
     /// All named peers in the order in which they are numbered: those to be proven, then the others.
     pub fn named(&self) -> impl Iterator<Item = &PeerAddress> {
-        self.peers.iter().chain(&self.trust_unproved)
+        let peers = self.peers.iter().map(|peer| &peer.address);
+        peers.chain(&self.trust_unproved)
+    }
+
+    /// Gives the peers that `other` has too the modes that they have there; whether any is another one.
+    pub fn take_modes(&mut self, other: &Self) -> bool {
+        let mut has_changed = false;
+        for peer in &mut self.peers {
+            let mut others = other.peers.iter();
+            if let Some(same) = others.find(|other| other.address == peer.address)
+                && same.mode != peer.mode
+            {
+                peer.mode = same.mode;
+                has_changed = true;
+            }
+        }
+        has_changed
+    }
+
+    /// The mode that the peer with number `place` has of its own.
+    pub fn mode_of(&self, place: usize) -> Option<PeerMode> {
+        self.peers.get(place)?.mode
     }
 
     /// Whether the peer with number `place` counts as live without proof.

@@ -143,6 +143,10 @@ numbers! {
         /// every one, and every answer is flooded.
         ping_all: u32 = 1, 1..=100, "per second",
             "Pings to all nodes answered; three times as many in one burst.";
+        /// Too small: plain nodes behind a bridge lose packets to sealed ones. Too large: whoever can
+        /// reach a plain node fills what all sealed ones remember, 300 s of it with 8 bytes a message.
+        guest_per_second: u32 = 1_000, 1..=1_000_000, "messages per second",
+            "Messages of plain neighbors that a bridge lets in to sealed ones, all together; one neighbor gets nine sixteenths of it at the most.";
     }
 }
 

@@ -15,7 +15,11 @@ const SETTINGS: &[Setting] = &[
     setting("netid", "", "--netid, in quotes"),
     setting("mesh", "", "--mesh"),
     setting("listen", "", "--listen, a list"),
-    setting("peer", "", "--peer, a list"),
+    setting(
+        "peer",
+        "",
+        "--peer, a list; \"HOST:PORT sealed\" for a mode of its own",
+    ),
     setting("trust_unproved", "", "--trust-unproved, a list"),
     setting("allow_inform", "", "--allow-inform, a list"),
     setting("degree", "", "--degree"),

@@ -292,6 +292,71 @@ fn sealed_links_can_be_preferred_and_only_then_is_there_something_to_bridge() {
     assert!(refused.contains("write bridge = \"on\" too"), "{refused}");
 }
 
+/// S130; group H: settings that contradict each other.
+#[test]
+fn a_peer_may_have_a_mode_of_its_own_where_the_node_has_both_zones() {
+    let peers = |node: &str, peers: &str| format!("mode = \"{node}\"\npeer = [{peers}]\n");
+    let own = r#""a:1 sealed", "b:1 plain", "c:1 prefer", "d:1""#;
+    let config = load(&peers("prefer", own), "").unwrap();
+    let modes = [0, 1, 2, 3, 4].map(|place| config.links.mode_of(place));
+    let (sealed, plain) = (Some(PeerMode::Sealed), Some(PeerMode::Plain));
+    assert_eq!(modes, [sealed, plain, Some(PeerMode::Prefer), None, None]);
+    // Names are what latches know peers by: without the mode.
+    let named: Vec<_> = config.links.named().map(ToString::to_string).collect();
+    assert_eq!(named, ["a:1", "b:1", "c:1", "d:1"]);
+    assert!(
+        config
+            .warnings
+            .iter()
+            .any(|warning| warning.contains("peer b:1"))
+    );
+    for (node, mode, may) in [
+        ("sealed", "sealed", true),
+        ("sealed", "prefer", false),
+        ("sealed", "plain", false),
+        ("plain", "plain", true),
+        ("plain", "prefer", false),
+        ("plain", "sealed", false),
+    ] {
+        let file = peers(node, &format!("\"a:1 {mode}\""));
+        assert_eq!(load(&file, "").is_ok(), may, "{node} {mode}");
+    }
+    let refused = error(&peers("sealed", "\"a:1 plain\""), "");
+    assert_eq!(
+        refused,
+        "the peer a:1 has mode plain, and a node in mode sealed speaks no plain (write mode = \
+         \"prefer\" for the node, or leave out plain behind the peer)"
+    );
+    for twice in [r#""a:1 sealed", "a:1""#, r#""a:1", "a:1 plain""#] {
+        let refused = error(&peers("prefer", twice), "");
+        assert!(
+            refused.contains("is given twice, with two modes"),
+            "{refused}"
+        );
+    }
+    let refused = error(&peers("prefer", "\"a:1 open\""), "");
+    assert!(
+        refused.contains("other than sealed, prefer or plain"),
+        "{refused}"
+    );
+}
+
+#[test]
+fn a_reload_takes_the_modes_of_peers_and_no_other_peers() {
+    let of = |peers: &str| load(&format!("mode = \"prefer\"\npeer = [{peers}]\n"), "").unwrap();
+    let mut running = of(r#""a:1", "b:1 plain""#);
+    let read = of(r#""b:1", "a:1 sealed", "c:1 plain""#);
+    assert!(running.links.take_modes(&read.links));
+    assert!(!running.links.take_modes(&read.links));
+    let peers: Vec<_> = running
+        .links
+        .peers
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    assert_eq!(peers, ["a:1 sealed", "b:1"]);
+}
+
 #[test]
 fn errors_name_the_place_the_value_and_the_remedy() {
     for (file, line, expected) in [

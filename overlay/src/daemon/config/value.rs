@@ -8,6 +8,7 @@ use std::str::FromStr;
 use ipnet::IpNet;
 
 use super::error::ConfigError;
+use crate::seal::policies::PeerMode;
 
 /// The UDP port of the protocol, 0xACAC.
 pub const PORT: u16 = 44_204;
@@ -301,6 +302,46 @@ impl FromStr for PeerAddress {
     }
 }
 
+/// A peer to dial: where it is, and how links to it are protected if not as the node's mode says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// Where it is.
+    pub address: PeerAddress,
+    /// Its own mode.
+    pub mode: Option<PeerMode>,
+}
+
+/// As it is written: `HOST:PORT`, or `HOST:PORT MODE`.
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.mode {
+            None => write!(f, "{}", self.address),
+            Some(mode) => write!(f, "{} {}", self.address, mode.name()),
+        }
+    }
+}
+
+impl FromStr for Peer {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (address, mode) = match text.split_once(' ') {
+            None => (text, None),
+            Some((address, mode)) => (address, Some(mode.trim_start())),
+        };
+        let address = address.parse()?;
+        let modes = [PeerMode::Sealed, PeerMode::Prefer, PeerMode::Plain];
+        let mode = match mode {
+            None => None,
+            Some(word) => {
+                let known = modes.into_iter().find(|mode| mode.name() == word);
+                Some(known.ok_or("has something other than sealed, prefer or plain behind it")?)
+            }
+        };
+        Ok(Self { address, mode })
+    }
+}
+
 /// A listening address; without a port the protocol's own.
 pub(super) fn listen_address(given: &Given) -> Result<SocketAddr, ConfigError> {
     let text = given.text()?;
@@ -445,6 +486,29 @@ mod tests {
         ];
         for text in refused {
             assert!(text.parse::<PeerAddress>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_peer_may_have_a_mode_behind_its_address() {
+        for (text, printed) in [
+            ("van.example", "van.example:44204"),
+            ("van.example:1 sealed", "van.example:1 sealed"),
+            ("2001:db8::1  plain", "[2001:db8::1]:44204 plain"),
+            ("[::1]:5 prefer", "[::1]:5 prefer"),
+        ] {
+            assert_eq!(text.parse::<Peer>().unwrap().to_string(), printed);
+        }
+        for text in [
+            "a:1 ",
+            "a:1 open",
+            "a:1 Sealed",
+            "a:1 sealed x",
+            " a:1",
+            "sealed",
+        ] {
+            let is_name = text == "sealed";
+            assert_eq!(text.parse::<Peer>().is_ok(), is_name, "{text:?}");
         }
     }
 

@@ -9,7 +9,7 @@ use super::super::log;
 use super::Security;
 use super::error::ConfigError;
 use super::settings::settings;
-use super::value::{self, Given, Origin, PeerAddress, Value};
+use super::value::{self, Given, Origin, Peer, PeerAddress, Value};
 use crate::id::NetId;
 use crate::seal::armor::Armor;
 use crate::seal::identity::is_weak_signing;
@@ -129,6 +129,22 @@ pub(super) fn peer(given: &Given) -> Result<PeerAddress, ConfigError> {
             "write one like van.example:44204 or [2001:db8::1]:44204",
         )
     })?;
+    of_one_machine(given, peer)
+}
+
+/// A peer that may have a mode of its own.
+pub(super) fn peer_with_mode(given: &Given) -> Result<Peer, ConfigError> {
+    let peer: Peer = given.text()?.parse().map_err(|problem: &str| {
+        given.wrong(
+            problem,
+            "write one like van.example:44204, or with its own mode \"van.example:44204 sealed\"",
+        )
+    })?;
+    let address = of_one_machine(given, peer.address)?;
+    Ok(Peer { address, ..peer })
+}
+
+fn of_one_machine(given: &Given, peer: PeerAddress) -> Result<PeerAddress, ConfigError> {
     let unusable =
         |address: SocketAddr| address.ip().is_unspecified() || address.ip().is_multicast();
     if peer.literal().is_some_and(unusable) {

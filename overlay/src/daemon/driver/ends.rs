@@ -166,6 +166,7 @@ impl Driver {
         match notice {
             Notice::Peer(Event::Up(remote)) => {
                 tracing::info!(%netid, "sealed end to end");
+                self.look_at_next_secret(now, &remote);
                 self.note_origin(&remote);
                 if let Some(links) = &mut self.links {
                     links.members().note_afar(&Claim::of(&remote));
@@ -174,6 +175,7 @@ impl Driver {
             }
             Notice::Peer(Event::Rekeyed(remote)) => {
                 tracing::debug!(%netid, "sealed end to end anew");
+                self.look_at_next_secret(now, &remote);
                 self.note_origin(&remote);
             }
             Notice::Peer(Event::Down(why)) => {

@@ -138,7 +138,9 @@ impl Driver {
             Ok(found) => {
                 *problem = None;
                 addresses.clone_from(&found);
+                self.places.add(resolved.peer, &found);
                 if let Some(links) = &mut self.links {
+                    links.set_policies(self.places.policies(&self.config.links));
                     links.resolved(name, addresses);
                 }
             }

@@ -54,6 +54,7 @@ use crate::route::switch::Switch;
 use crate::seal::ends::Ends;
 use crate::seal::links::Links;
 use crate::time::{Duration, Instant};
+use preferring::Places;
 use reloading::Reloading;
 
 /// Housekeeping that needs no precise time: the seen table, the state file, route checks.
@@ -101,6 +102,8 @@ pub struct Driver {
     pub(super) alarms: Alarms,
     /// Text of each named peer, and why it has no address if so.
     pub(super) peers: Vec<(String, Vec<SocketAddr>, Option<String>)>,
+    /// Where each of them was, as far as it counts for what may be spoken there.
+    places: Places,
     remembering: Remembering,
     keeping: Keeping,
     state: Arc<StateDir>,
@@ -187,7 +190,7 @@ impl Driver {
             hurry,
         } = parts;
         let state = Arc::new(state);
-        let peers = config
+        let peers: Vec<_> = config
             .links
             .named()
             .map(|peer| (peer.to_string(), Vec::new(), None))
@@ -205,6 +208,7 @@ impl Driver {
             confinement,
             service,
             alarms: Alarms::default(),
+            places: Places::of(&peers),
             peers,
             remembering: Remembering::new(state.clone()),
             keeping: Keeping::new(state.clone()),
@@ -231,6 +235,10 @@ impl Driver {
     /// Dials what was proven before the last restart.
     pub fn remember(&mut self, remembered: &[Remembered]) {
         self.note_own_grant(self.clock.now());
+        // Before anybody is dialed.
+        if let Some(links) = &mut self.links {
+            links.set_policies(self.places.policies(&self.config.links));
+        }
         let addresses: Vec<SocketAddr> = remembered.iter().map(|entry| entry.remote).collect();
         let now = self.clock.now();
         self.control.remember(now, &addresses, &mut self.effects);

@@ -6,13 +6,59 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::super::clock;
+use super::super::config::Links;
 use super::super::prefer::say_over;
 use super::super::report::PreferReport;
 use super::super::state::{LATCHES, PREFER, Preferred, StateDir};
 use super::Driver;
 use crate::id::NetId;
-use crate::seal::prefer::Prefer;
+use crate::pump::count::DropReason;
+use crate::seal::policies::{PeerMode, Policies};
+use crate::seal::prefer::{Latch, Prefer};
 use crate::time::Instant;
+
+/// Addresses of a name that count at the most; the oldest goes first.
+const PLACES_LIMIT: usize = 32;
+
+/// Where each named peer was since the start. A name that has another address now may have been taken
+/// from its owner, and the peer be where it was.
+#[derive(Debug)]
+pub(super) struct Places(Vec<Vec<SocketAddr>>);
+
+impl Places {
+    /// Of peers that were not looked for yet, and have no other address than the one that they are
+    /// written by.
+    pub(super) fn of(peers: &[(String, Vec<SocketAddr>, Option<String>)]) -> Self {
+        let literal = |(text, ..): &(String, _, _)| text.parse().ok();
+        Self(
+            peers
+                .iter()
+                .map(|peer| Vec::from_iter(literal(peer)))
+                .collect(),
+        )
+    }
+
+    /// The peer with this number was found there.
+    pub(super) fn add(&mut self, peer: usize, found: &[SocketAddr]) {
+        let Some(places) = self.0.get_mut(peer) else {
+            return;
+        };
+        for place in found {
+            places.retain(|known| known != place);
+            if places.len() >= PLACES_LIMIT {
+                places.remove(0);
+            }
+            places.push(*place);
+        }
+    }
+
+    /// What may be spoken to whom.
+    pub(super) fn policies(&self, links: &Links) -> Policies {
+        let mode_of = |peer| links.mode_of(peer).unwrap_or(PeerMode::Prefer);
+        let peers = self.0.iter().enumerate();
+        Policies::new(peers.map(|(peer, places)| (mode_of(peer), &places[..])))
+    }
+}
 
 impl Driver {
     /// Publishes sessions, and with them the zone of each link: what a link's session seals is not of
@@ -68,7 +114,7 @@ impl Driver {
         let Some(preference) = &mut self.preference else {
             return;
         };
-        if let Some(news) = preference.look(clock::wall_seconds()) {
+        if let Some(news) = preference.look(clock::wall_seconds(), now.as_secs()) {
             self.keeping.put(PREFER, StateDir::preferred_body(news));
             if news == Preferred::Over {
                 say_over(&self.state);
@@ -126,6 +172,78 @@ impl Driver {
                 .map_or(0, |prefer| prefer.latches().len() as u64),
             open_links: open.count() as u64,
             bridge: self.config.bridge.name().to_owned(),
+            guest_per_second: self.config.limits.guest_per_second.into(),
+            guests_refused: self.shared.counters.dropped(DropReason::GuestRate),
+            sealed_peers: self.peers_with(PeerMode::Sealed).count() as u64,
+            plain_peers: self.peers_with(PeerMode::Plain).count() as u64,
         })
+    }
+
+    /// The peers with this mode of their own, as they are written.
+    fn peers_with(&self, mode: PeerMode) -> impl Iterator<Item = &str> {
+        let peers = self.peers.iter().enumerate();
+        let has = move |place| self.config.links.mode_of(place) == Some(mode);
+        peers.filter_map(move |(place, peer)| has(place).then_some(&*peer.0))
+    }
+
+    /// Advice where a peer was to be plain and has come up sealed.
+    pub(in crate::daemon) fn outgrown(&self) -> Option<String> {
+        let latches = self.prefer()?.latches();
+        let mut plain = self.peers_with(PeerMode::Plain);
+        plain.find_map(|peer| {
+            let is_it = |latch: &Latch| latch.peers.iter().any(|one| one == peer);
+            let (netid, _) = latches.iter().find(|(_, latch)| is_it(latch))?;
+            Some(format!(
+                "the peer {peer} has mode plain and speaks sealed by now, so nothing plain goes there: \
+                 leave out plain behind it (or floodmesh forget {netid}, if it was another node)"
+            ))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::daemon::config::Config;
+    use crate::daemon::file;
+    use crate::daemon::paths::Places as Directories;
+
+    fn place(port: u16) -> SocketAddr {
+        ([192, 0, 2, 1], port).into()
+    }
+
+    /// S130.
+    #[test]
+    fn a_literal_counts_from_the_start_and_a_name_keeps_the_addresses_that_it_had() {
+        let text = "mode = \"prefer\"\npeer = [\"192.0.2.1:7 sealed\", \"van.example sealed\"]\n";
+        let given = file::parse(Path::new("f"), text).unwrap();
+        let config = Config::resolve(given, &Directories::new(true, |_| None)).unwrap();
+        let named = config.links.named();
+        let peers: Vec<_> = named
+            .map(|peer| (peer.to_string(), Vec::new(), None))
+            .collect();
+        let mut places = Places::of(&peers);
+        let may = |places: &Places, port| places.policies(&config.links).may_open(&place(port));
+        // Nobody knows where van is.
+        assert_eq!([7, 8].map(|port| may(&places, port)), [false, false]);
+        places.add(1, &[place(1)]);
+        assert_eq!(
+            [7, 8, 1].map(|port| may(&places, port)),
+            [false, true, false]
+        );
+        for port in 100..131 {
+            places.add(1, &[place(port)]);
+        }
+        assert_eq!([1, 100, 130].map(|port| may(&places, port)), [false; 3]);
+        // The one that was seen last stays longest.
+        places.add(1, &[place(1), place(131)]);
+        assert_eq!(
+            [1, 100, 101, 131].map(|port| may(&places, port)),
+            [false, true, false, false]
+        );
+        places.add(2, &[place(9)]);
+        assert!(may(&places, 9));
     }
 }

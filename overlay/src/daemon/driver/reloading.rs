@@ -116,6 +116,17 @@ impl Driver {
         note(is_certificate, "certificate");
         note(is_authority, "authority");
         note(is_trusted, "trusted_keys");
+        // In another mode than the node's, which waits for a start, they may mean what cannot be.
+        let has_modes =
+            config.security == self.config.security && self.config.links.take_modes(&config.links);
+        note(has_modes, "modes of peers");
+        if has_modes {
+            let said = &self.config.warnings;
+            for warning in config.warnings.iter().filter(|one| !said.contains(one)) {
+                tracing::warn!("{warning}");
+            }
+            self.config.warnings.clone_from(&config.warnings);
+        }
         // 1. Secrets.
         let epoch = keys.epoch;
         if is_ended || has_next {
@@ -138,6 +149,7 @@ impl Driver {
         };
         if let Some(links) = &mut self.links {
             report.closed = links.renew(now, renewal) as u64;
+            links.set_policies(self.places.policies(&self.config.links));
         }
         self.note_own_grant(now);
         self.leave_refused_ends(now);

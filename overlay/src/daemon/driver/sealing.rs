@@ -14,6 +14,7 @@ use crate::seal::armor::Armor;
 use crate::seal::effect::Event;
 use crate::seal::links::{Notice, Wish};
 use crate::seal::members::{Claim, ListError, Refusal, key_text};
+use crate::seal::payload::Remote;
 use crate::seal::session::LINK_OVERHEAD;
 use crate::time::Instant;
 use wire::sealed::close::REPLACED;
@@ -199,6 +200,24 @@ impl Driver {
         }
     }
 
+    /// Whether somebody has adopted another next secret than this node: with neither all would be out.
+    pub(super) fn look_at_next_secret(&mut self, now: Instant, remote: &Remote) {
+        let ours = self
+            .links
+            .as_ref()
+            .and_then(|links| links.local().next.clone());
+        let (Some(ours), Some(theirs)) = (ours, remote.next_secret) else {
+            return;
+        };
+        if ours.fingerprint().is_rival(&theirs) {
+            let netid = remote.netid;
+            self.alarms.other_next(now, netid);
+            if let Some(suppressed) = self.limiter.pass(now, "other_next") {
+                tracing::error!(%netid, suppressed, "a node has adopted another next secret than this one");
+            }
+        }
+    }
+
     fn on_notice(&mut self, now: Instant, link: Endpoint, notice: Notice) {
         match notice {
             Notice::Peer(Event::Up(remote)) => {
@@ -210,10 +229,12 @@ impl Driver {
                     other.netid == remote.netid && (with.refuses)(&Claim::of(other)).is_some()
                 });
                 self.note_origin(&remote);
+                self.look_at_next_secret(now, &remote);
                 self.latch_named(remote.netid, link.remote);
             }
             Notice::Peer(Event::Rekeyed(remote)) => {
                 tracing::debug!(netid = %remote.netid, %link, "sealed anew");
+                self.look_at_next_secret(now, &remote);
             }
             Notice::Peer(Event::Down(why)) => {
                 tracing::info!(%link, reason = ?why, "no longer sealed");

@@ -288,8 +288,11 @@ impl Sink for Hand {
         self.far(Report::Conflict(path));
     }
 
-    fn heard(&mut self, origin: NetId, via: NetId) {
+    fn brought(&mut self, origin: NetId, via: NetId) {
         self.sieve.fair.heard(self.now, origin, via);
+    }
+
+    fn heard(&mut self, origin: NetId, via: NetId) {
         // No datagram is lost with it, so nothing is counted.
         if self.reports.near.capacity() > SPARE_FOR_CONTROL {
             let _ = self.reports.near.try_send(Report::Heard { origin, via });

@@ -10,6 +10,7 @@
 //! where it does not: three INITs are 225 times what a forged Hello has.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use super::{Entry, Links, Wish};
 use crate::id::{Endpoint, Path};
@@ -17,6 +18,7 @@ use crate::node::snapshot::{LinkEntry, NeighborSet};
 use crate::seal::effect::PeerId;
 use crate::seal::local::Policy;
 use crate::seal::peer::{Kind, State};
+use crate::seal::policies::Policies;
 use crate::seal::prefer::{Latches, Prefer};
 use crate::time::{Duration, Instant};
 use wire::{Header, Kind as MessageKind, NetId};
@@ -88,16 +90,21 @@ impl Links {
     /// Answers an endpoint that nobody wants to dial: as it came, where that may be, and otherwise
     /// as [`Self::send`] does.
     pub fn reply(&mut self, now: Instant, path: &Path, datagram: &[u8]) {
+        let place = &path.endpoint.remote;
         let is_known = self.by_endpoint.contains_key(&path.endpoint);
-        let may_open = |prefer: &Prefer| prefer.may_open(&path.endpoint.remote);
-        if !is_known && self.prefer.as_ref().is_some_and(may_open) {
-            return self.send_open(path, datagram);
+        match self.prefer.as_ref().filter(|_| !is_known) {
+            Some(prefer) if prefer.may_open(place) => self.send_open(path, datagram),
+            // Whoever came in plain and gets none has not proved its address: an INIT is too long for it.
+            Some(prefer) if !prefer.zone().has_place(place) => {}
+            _ => self.send(now, path, datagram),
         }
-        self.send(now, path, datagram);
     }
 
     /// Sends in plain if the endpoint is open; whether it is.
-    pub(super) fn send_if_open(&mut self, path: &Path, datagram: &[u8]) -> bool {
+    pub(super) fn send_if_open(&mut self, now: Instant, path: &Path, datagram: &[u8]) -> bool {
+        if self.is_plain(path) {
+            self.open_plain(now, path);
+        }
         let id = self.by_endpoint.get(&path.endpoint).copied();
         let entry = id.and_then(|id| self.peers.get_mut(&id));
         let Some(open) = entry.and_then(|entry| entry.open.as_mut()) else {
@@ -106,6 +113,42 @@ impl Links {
         open.is_wanted = true;
         self.send_open(path, datagram);
         true
+    }
+
+    /// Whether the owner wants plain alone there, and nobody came up sealed (S130).
+    fn is_plain(&self, path: &Path) -> bool {
+        let prefer = self.prefer.as_ref();
+        prefer.is_some_and(|prefer| prefer.is_plain(&path.endpoint.remote))
+    }
+
+    /// An endpoint that is spoken to in plain without being asked for more.
+    fn open_plain(&mut self, now: Instant, path: &Path) {
+        if let Some(id) = self.find_or_add(path, Kind::Informed)
+            && let Some(entry) = self.peers.get_mut(&id)
+        {
+            let fresh = Open::new(now + AGAIN, false);
+            entry.open.get_or_insert(fresh);
+        }
+    }
+
+    /// Goes by this word of the owner about single peers from now on (S130). What it closes is closed at
+    /// once; what is latched stays so. A node that insists on sealed links has no use for it.
+    pub fn set_policies(&mut self, policies: Policies) {
+        let policies = Arc::new(policies);
+        let prefer = self.prefer.as_mut();
+        if !prefer.is_some_and(|prefer| prefer.set_policies(policies.clone())) {
+            return;
+        }
+        let is_closed = |entry: &Entry| policies.is_sealed(&entry.path.endpoint.remote);
+        let closed = self.peers.iter_mut().filter(|(_, entry)| is_closed(entry));
+        let ids = closed.map(|(id, entry)| {
+            entry.open = None;
+            *id
+        });
+        for id in ids.collect::<Vec<_>>() {
+            self.forget_if_idle(id);
+        }
+        self.publish_zone();
     }
 
     /// Nobody in the open zone is told of who is in the other, nor the other way round.
@@ -286,7 +329,9 @@ impl Links {
             return;
         }
         open.again_at = now + AGAIN;
-        if entry.peer.state() == State::Idle {
+        let is_idle = entry.peer.state() == State::Idle;
+        let path = entry.path;
+        if is_idle && !self.is_plain(&path) {
             self.with(now, id, |peer, turn| peer.dial(turn, NetId::ANY));
         }
     }

@@ -397,6 +397,7 @@ fn open(session: &Arc<Session>, remote: &Remote) -> Effect {
         session: Arc::clone(session),
         netid: remote.netid,
         rights: remote.rights(),
+        rate_class: remote.rate_class(),
     }
 }
 

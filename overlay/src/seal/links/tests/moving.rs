@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::node::zone::{Bridge, OpenZone};
+use crate::seal::policies::{PeerMode, Policies};
 use crate::seal::prefer::Latches;
 
 /// Where `end` sends what is for the other one's endpoint.
@@ -279,6 +280,30 @@ fn sorting_the_links_of_a_node_without_a_latch_comes_to_an_end() {
     let set = near.links.sort(NOW, set);
     assert!(!set.has_open());
     assert_eq!(near.links.drain().count(), 0);
+}
+
+/// S83, S130: who keeps a sealed peer's name from being resolved gets no plain by it, and nobody three INITs
+/// for a forged Hello.
+#[test]
+fn while_nobody_knows_where_a_sealed_peer_is_a_stranger_is_answered_by_nothing() {
+    let mut near = preferring(near(), &[]);
+    let unknown = |plain: &[SocketAddr]| {
+        let peers = [(PeerMode::Sealed, &[][..]), (PeerMode::Plain, plain)];
+        Policies::new(peers.into_iter())
+    };
+    let hello = hello(NEAR);
+    let answered = |links: &mut Links, last: u8| {
+        links.reply(NOW, &path(last), &hello);
+        let sends = links.drain().filter(|wish| matches!(wish, Wish::Send(..)));
+        sends.count()
+    };
+    assert_eq!(answered(&mut near.links, 7), 1);
+    let plain = path(8).endpoint.remote;
+    near.links.set_policies(unknown(&[plain]));
+    assert_eq!([7, 8].map(|last| answered(&mut near.links, last)), [0, 1]);
+    // Whom the node dials itself gets its INIT.
+    near.links.send(NOW, &path(7), &hello);
+    assert_eq!(near.links.drain().count(), 1);
 }
 
 fn preferring(mut end: End, pinned: &[NetId]) -> End {

@@ -150,6 +150,35 @@ fn a_mesh_of_three_changes_its_secret_and_no_message_of_six_streams_is_lost() {
     assert_eq!(trio.arrived(), trio.sent);
 }
 
+/// S134: two owners begin a change at once. No handshake under either's next secret is heard by the other,
+/// so what is under the current one tells.
+#[test]
+fn two_next_secrets_of_one_number_are_told_apart_within_two_minutes() {
+    let mut trio = Trio::up();
+    let other = MeshSecret::new([1; 32]).following([0x99; 32]).derive();
+    let (one, rival) = (keys(1).fingerprint(), other.fingerprint());
+    assert!(one.is_rival(&rival) && !one.is_rival(&one));
+    assert!(
+        !keys(2).fingerprint().is_rival(&rival),
+        "one that follows is none"
+    );
+    trio.give(0, 0, Some(1));
+    let now = trio.now;
+    trio.ends[1].links.set_secrets(now, keys(0), Some(other));
+    trio.settle();
+    trio.run(120);
+    let told = |of: usize, by: usize| {
+        let netid = trio.ends[by].links.local().netid;
+        let peers = trio.ends[of].links.peers.values();
+        let mut remotes = peers.filter_map(|entry| entry.peer.remote());
+        remotes.find(|remote| remote.netid == netid)?.next_secret
+    };
+    assert_eq!((told(0, 1), told(1, 0)), (Some(rival), Some(one)));
+    // The third has adopted none, and tells of none.
+    assert_eq!((told(0, 2), told(2, 0)), (None, Some(one)));
+    assert_eq!(trio.unsealed, 0);
+}
+
 #[test]
 fn who_was_not_told_of_the_next_secret_is_out_three_minutes_after_its_end_at_the_latest() {
     let mut trio = Trio::up();
