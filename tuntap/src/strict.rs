@@ -12,9 +12,8 @@
 //! ```
 //!
 //! Rules and unreachable routes come before the device is up, and stay when its process ends, however it
-//! ends: they belong to nobody's life. The next open without [`strict`](crate::OpenConfig::strict) takes them
-//! away, and where an open fails they stay. All carry the protocol number 172, and the table's number follows from the interface's name, so
-//! that they are found again.
+//! ends, and where an open fails. The next open without [`strict`](crate::OpenConfig::strict) takes them
+//! away: all carry the protocol number 172, and the table's number follows from the interface's name.
 //!
 //! Not kept in: multicast, link-local addresses, and programs that write packets onto an interface by
 //! themselves (packet sockets).
