@@ -135,8 +135,10 @@ fn bypass_routes_lead_the_overlays_packets_out_in_clear_unless_the_device_is_str
     for target in targets {
         answered(&mesh, target);
     }
-    let table = mesh.node('a').status().device.strict_table;
-    assert!(table.is_some());
+    let table = mesh.node('a').status().device.strict_table.unwrap();
+    let shown = mesh.node('a').run(&["status"]).stdout;
+    let shown = String::from_utf8(shown).unwrap();
+    assert!(shown.contains(&format!("strict, table {table}")), "{shown}");
     let none = |what: &str, mesh: &Mesh, kernel_takes: bool| {
         for _ in 0..20 {
             let taken = say(mesh.machine('a'), targets);

@@ -46,8 +46,7 @@ fn jumbo(middle: u32) -> Mesh {
     for ends in ["ar", "rs", "sb"] {
         mesh.wire(ends).set_mtu(JUMBO.0).unwrap();
     }
-    for (machine, interface) in [("a", "to-r"), ("r", "to-a"), ("s", "to-b"), ("b", "to-s")] {
-        let name = machine.chars().next().unwrap();
+    for (name, interface) in [('a', "to-r"), ('r', "to-a"), ('s', "to-b"), ('b', "to-s")] {
         mesh.machine(name).set_mtu(interface, JUMBO.0).unwrap();
     }
     mesh.machine('r').set_mtu("to-s", middle).unwrap();

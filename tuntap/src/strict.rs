@@ -12,9 +12,8 @@
 //! ```
 //!
 //! Rules and unreachable routes come before the device is up, and stay when its process ends, however it
-//! ends: they belong to nobody's life. The next open without [`strict`](crate::OpenConfig::strict) takes them
-//! away, and where an open fails they stay. All carry the protocol number 172, and the table's number follows from the interface's name, so
-//! that they are found again.
+//! ends, and where an open fails. The next open without [`strict`](crate::OpenConfig::strict) takes them
+//! away: all carry the protocol number 172, and the table's number follows from the interface's name.
 //!
 //! Not kept in: multicast, link-local addresses, and programs that write packets onto an interface by
 //! themselves (packet sockets).
@@ -200,21 +199,27 @@ async fn remove(
         for rule in rules {
             if !rule_to(&rule).is_some_and(&keeps) {
                 let request = netlink.handle.rule().del(rule);
-                netlink
-                    .run(async { request.execute().await.map_err(io_error) })
-                    .await?;
+                let deleted = netlink.run(async { request.execute().await.map_err(io_error) });
+                unless_gone(deleted.await)?;
             }
         }
         for route in routes(netlink, family, table).await? {
             if !route_to(&route).is_some_and(&keeps) {
                 let request = netlink.handle.route().del(route);
-                netlink
-                    .run(async { request.execute().await.map_err(io_error) })
-                    .await?;
+                let deleted = netlink.run(async { request.execute().await.map_err(io_error) });
+                unless_gone(deleted.await)?;
             }
         }
     }
     Ok(())
+}
+
+/// Takes what was gone already for removed: with the device of a process that is just ending go its routes.
+fn unless_gone(removed: io::Result<()>) -> io::Result<()> {
+    match removed {
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH)) => Ok(()),
+        removed => removed,
+    }
 }
 
 /// Our rules to a table.
