@@ -161,7 +161,7 @@ fn certificates_are_signed_from_what_key_prints_and_listed_with_rising_serials()
     let second = sign(
         &home,
         "b",
-        "--name truck --netid 2a --days 1 --prefix 10.80.0.0/24",
+        "--name truck --netid 2a --days 1 --prefix 10.80.0.0/24 --rate-class 5",
     );
     assert!(
         first.starts_with("mc1-") && first.lines().count() == 1,
@@ -178,11 +178,15 @@ fn certificates_are_signed_from_what_key_prints_and_listed_with_rising_serials()
     );
     assert_eq!(field(0, "name"), "\"van\"");
     assert_eq!(field(1, "netid"), "\"0000002a\"");
+    assert_eq!(
+        (field(0, "rate_class"), field(1, "rate_class")),
+        ("0".into(), "5".into())
+    );
     let left = listed[0]["remaining_seconds"].as_u64().unwrap();
     assert!((90 * 86_400 - 60..=90 * 86_400).contains(&left), "{left}");
     let table = home.does("a", "ca list", "");
     assert!(
-        table.contains("0000002a  good ") && table.contains("truck"),
+        table.contains("0000002a  good ") && table.contains("1,024 kbit/s  truck"),
         "{table}"
     );
 }

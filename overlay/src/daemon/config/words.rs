@@ -137,7 +137,8 @@ pub(super) fn peer_with_mode(given: &Given) -> Result<Peer, ConfigError> {
     let peer: Peer = given.text()?.parse().map_err(|problem: &str| {
         given.wrong(
             problem,
-            "write one like van.example:44204, or with its own mode \"van.example:44204 sealed\"",
+            "write one like van.example:44204 or [2001:db8::1]:44204, in mode prefer also \
+             \"van.example:44204 sealed\"",
         )
     })?;
     let address = of_one_machine(given, peer.address)?;
