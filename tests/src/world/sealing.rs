@@ -71,10 +71,11 @@ pub fn revoked(number: usize) -> Revoked {
 }
 
 /// Gives a node a certificate of its own, and nothing else to go by.
-fn certify(local: &mut Local, number: usize) -> Members {
+fn certify(local: &mut Local, number: usize, rights: u16) -> Members {
     let (s, v) = (*local.identity.public(), local.identity.signing_public());
     let mut fields = Certificate::of(local.keys.mesh_id, local.netid, s, v);
     (fields.serial, fields.not_after) = (revoked(number).serial, WALL + 1_000);
+    fields.rights = rights;
     local.certificate = authority().sign(&fields, &[]);
     local.authority = Some(authority().public());
     let mut members = Members::default().certified();
@@ -106,7 +107,7 @@ impl Sealing {
         number: usize,
         netid: NetId,
         starts: u64,
-        (seed, ends, certified): ([u8; 32], bool, bool),
+        (seed, ends, rights): ([u8; 32], bool, Option<u16>),
     ) -> Self {
         let keys = MeshSecret::new([secret; 32]).derive();
         let mut local = Local::new(
@@ -116,9 +117,9 @@ impl Sealing {
             starts << 32,
             number.is_multiple_of(2),
         );
-        let members = match certified {
-            true => certify(&mut local, number),
-            false => Members::default(),
+        let members = match rights {
+            Some(rights) => certify(&mut local, number, rights),
+            None => Members::default(),
         };
         let ending = ends.then(|| Ending::new(&local, seed));
         let hasher = KeyedHasher(seed[0].into(), seed[1].into());
@@ -235,6 +236,17 @@ impl World {
         assert_eq!(taken, Some(Ok(())), "{}", self.replay());
         self.end_revoked(node);
         self.carry_out_sealing(node);
+    }
+
+    /// Gives a node the secrets that it has from now on: this one, and perhaps the next.
+    pub fn set_secrets(&mut self, node: usize, current: &MeshSecret, next: Option<&MeshSecret>) {
+        let now = self.now;
+        if let Some(sealing) = &mut self.nodes[node].sealing {
+            let next = next.map(MeshSecret::derive);
+            sealing.links.set_secrets(now, current.derive(), next);
+        }
+        self.carry_out_sealing(node);
+        self.arm(node);
     }
 
     /// Lets a node that prefers sealed links insist on them from now on.
