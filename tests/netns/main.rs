@@ -9,6 +9,7 @@ mod confine;
 mod device;
 mod ends;
 mod failover;
+mod fairness;
 mod families;
 mod garbage;
 mod lab;

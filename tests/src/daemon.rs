@@ -73,6 +73,11 @@ impl Daemon {
         command
     }
 
+    /// The process.
+    pub fn pid(&self) -> nix::unistd::Pid {
+        nix::unistd::Pid::from_raw(self.child.id().cast_signed())
+    }
+
     /// The control socket.
     pub fn control(&self) -> &Path {
         &self.control
