@@ -47,6 +47,12 @@ mistakes! {
     SpeakForOthers = "speak-for-others": "A member introduces itself under any netid.",
     SkipMac = "skip-mac": "INITs are not asked for a mac.",
     MoveUnasked = "move-unasked": "A link moves to wherever its newest datagram came from.",
+    CrossZones = "cross-zones": "What is said in one zone goes on in the other, without a bridge.",
+    BelieveLatched = "believe-latched": "Plain datagrams are taken in the name of who is known to speak sealed.",
+    RetireAtOnce = "retire-at-once": "With a secret end all sessions that were made under it.",
+    IgnoreRights = "ignore-rights": "Nobody asks what a certificate lets a node do.",
+    ServeAll = "serve-all": "Nobody has a share of a saturated node: who brings most gets most.",
+    BelieveSources = "believe-sources": "A node may speak from an address that is another's.",
     CookieRetries = "cookie-retries": "A COOKIE makes an INIT go out at once.",
 }
 

@@ -392,14 +392,16 @@ fn files_as_the_document_describes_them_are_a_nodes_keys() {
     const FILES: &str = include_str!("../vectors/sealed/files.txt");
     const KEYS: &str = include_str!("../vectors/sealed/keys.txt");
     let home = Home::new();
+    let in_hex = |scene: &str, file: &str| -> Vec<u8> {
+        let hex = in_scene(FILES, scene, file);
+        let byte = |at: usize| u8::from_str_radix(&hex[at..at + 2], 16).unwrap();
+        (0..hex.len()).step_by(2).map(byte).collect()
+    };
     for (name, scene) in [("a", "a node"), ("b", "another node")] {
         home.does(name, "init", "");
         for file in ["secret", "identity"] {
-            let hex = in_scene(FILES, scene, file);
-            let byte = |at: usize| u8::from_str_radix(&hex[at..at + 2], 16).unwrap();
-            let bytes: Vec<u8> = (0..hex.len()).step_by(2).map(byte).collect();
             // In place of what is there, and for its owner alone as before.
-            fs::write(home.path(&format!("{name}/{file}")), bytes).unwrap();
+            fs::write(home.path(&format!("{name}/{file}")), in_hex(scene, file)).unwrap();
         }
         let json = home.does(name, "key --json", "");
         let json: serde_json::Value = serde_json::from_str(&json).unwrap();
@@ -412,6 +414,11 @@ fn files_as_the_document_describes_them_are_a_nodes_keys() {
             assert_eq!(json[key].as_str(), Some(in_scene(KEYS, scene, of)), "{key}");
         }
     }
+    // While the mesh changes its secret: the next one, as `rotate` keeps it.
+    let next = in_hex("a node while its mesh changes its secret", "next");
+    let text = String::from_utf8(next.clone()).unwrap();
+    home.does("a", "rotate --adopt -", &text);
+    assert_eq!(fs::read(home.path("a/secret.next")).unwrap(), next);
 }
 
 #[test]

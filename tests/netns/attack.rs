@@ -33,7 +33,7 @@ const PORT: u16 = 44204;
 /// Where the second neighbor joins: a socket, and so a kernel buffer, of its own.
 const SECOND_PORT: u16 = 44205;
 /// A node that does not exist: Data to it is forwarded by everyone and delivered by nobody.
-const NOBODY: NetId = NetId(0x0bad_cafe);
+pub(crate) const NOBODY: NetId = NetId(0x0bad_cafe);
 const MIB: u64 = 1 << 20;
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -68,8 +68,8 @@ pub(crate) fn is_long() -> bool {
 }
 
 /// The drawing at the top, with a daemon in it.
-struct Siege {
-    daemon: Daemon,
+pub(crate) struct Siege {
+    pub(crate) daemon: Daemon,
     node: Namespace,
     far: Namespace,
     directory: tempfile::TempDir,
@@ -77,7 +77,7 @@ struct Siege {
 }
 
 impl Siege {
-    fn new(arguments: &str) -> Self {
+    pub(crate) fn new(arguments: &str) -> Self {
         let (node, far) = (
             Namespace::new("node").unwrap(),
             Namespace::new("far").unwrap(),
@@ -119,7 +119,7 @@ impl Siege {
     }
 
     /// A live neighbor at `port` of the far end.
-    fn neighbor(&self, netid: u32, port: u16) -> Neighbor {
+    pub(crate) fn neighbor(&self, netid: u32, port: u16) -> Neighbor {
         self.neighbor_at(netid, port, node().into())
     }
 
@@ -144,7 +144,7 @@ impl Siege {
     }
 
     /// It runs, it did not panic, and so many neighbors are still live.
-    fn check(&mut self, live: u64) {
+    pub(crate) fn check(&mut self, live: u64) {
         assert!(self.daemon.is_running(), "{}", self.daemon.log());
         let log = self.daemon.log();
         assert!(!log.contains("panicked"), "{log}");

@@ -11,6 +11,7 @@ mod device;
 mod disk;
 mod ends;
 mod failover;
+mod fairness;
 mod families;
 mod garbage;
 mod lab;

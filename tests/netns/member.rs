@@ -5,6 +5,7 @@
 //!   s --- a --- t      s dials a, a dials t          a, b, c: our daemon
 //!   s --- b --- c      ends over a relay of ours     s, t: the second implementation
 //!   a --- s --- c      it is the relay, and sees what a relay can see
+//!   s --- a --- t      s has a certificate of the authority, t has none
 //! ```
 
 use std::fs;
@@ -16,6 +17,7 @@ use std::time::Duration;
 
 use overlay::id::NetId;
 use overlay::lab::net::ping;
+use overlay_tests::cli;
 use overlay_tests::mesh::{Family, Mesh, PORT, Turn, may_run, netid, wait_until};
 use serde_json::{Value, json};
 
@@ -316,4 +318,126 @@ fn a_relay_that_opens_its_links_sees_nothing_but_c8_between_others() {
         let payload = event["payload"].as_str().unwrap();
         assert!(payload.starts_with("c8") && !reads(event), "{event}");
     }
+}
+
+/// The authority's office, and the mesh that it signs for.
+struct Office<'m> {
+    mesh: &'m Mesh,
+}
+
+impl Office<'_> {
+    fn directory(&self) -> PathBuf {
+        self.mesh.directory().join("authority")
+    }
+
+    /// `floodmesh LINE --dir ..`, with this on standard input; gives what it prints.
+    fn does(&self, line: &str, input: &str) -> String {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let mut command = cli::command(&words);
+        command.arg("--dir").arg(self.directory());
+        fed(command, input)
+    }
+
+    /// Makes the keys of a member that is none of ours, and gives its file of them and its certificate.
+    fn enroll(&self, name: char) -> [String; 2] {
+        let state = self.mesh.directory().join(format!("{name}.state"));
+        let about = |words: &[&str]| {
+            let mut command = cli::command(words);
+            command.arg("--state-dir").arg(&state);
+            command.arg("--config").arg(state.with_extension("toml"));
+            command
+        };
+        let token = self.mesh.directory().join("token").display().to_string();
+        let own = name.to_string();
+        fed(about(&["join", "--name", &own, "--file", &token]), "");
+        let keys = fed(about(&["key", "--json"]), "");
+        let line = format!("ca sign - --name node-{name} --netid {}", netid(name));
+        let certificate = self.does(&line, &keys);
+        let file = state.join("certificate");
+        fs::write(&file, certificate).unwrap();
+        [state.join("identity"), file].map(|path| path.display().to_string())
+    }
+}
+
+fn fed(mut command: Command, input: &str) -> String {
+    let piped = command.stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = piped.spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    stdin.write_all(input.as_bytes()).unwrap();
+    drop(stdin);
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{command:?}: {output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn a_second_implementation_shows_its_certificate_and_judges_ours() {
+    if !may_run() {
+        return;
+    }
+    let _turn = Turn::beside();
+    let mut mesh = Mesh::wired(Family::V4, "sa at");
+    let office = mesh.directory().join("authority");
+    let mut authority = String::new();
+    mesh.start_with('a', |setup| {
+        setup.sealed = true;
+        setup.peers = Vec::new();
+        let line = setup.command(&format!("ca init --dir {}", office.display()), "");
+        authority = line.trim().replace(" = ", "=").replace('"', "");
+        let keys = setup.command("key --json", "");
+        let sign = format!(
+            "ca sign - --name node-a --netid 1 --dir {}",
+            office.display()
+        );
+        setup.put("certificate", &setup.command(&sign, &keys));
+        setup.more = vec!["--set".into(), authority.clone()];
+    });
+    let office = Office { mesh: &mesh };
+    let key = authority.split_once('=').unwrap().1.to_owned();
+    let to_a = |name: &str| endpoint(&mesh, &format!("a{name}"));
+    let [identity, certificate] = office.enroll('s');
+    // 1. Each takes the other's.
+    let more = ["--identity", &identity, "--certificate", &certificate];
+    let s = Member::start(
+        &mesh,
+        's',
+        &[&more[..], &["--authority", &key, "--peer", &to_a("s")]].concat(),
+    );
+    let is_up = |name: char| mesh.node('a').live_links().contains(&netid(name));
+    wait_until("the link is up", LONG, || is_up('s'));
+    s.wait("it knows the daemon's name", |event| {
+        event["event"] == "link" && event["name"] == "node-a"
+    });
+    wait_answer(&mesh, 'a', 's');
+    // 2. Who has none stays outside, though it takes ours.
+    let refused = mesh.node('a').counter("not_admitted");
+    let t = Member::start(&mesh, 't', &["--authority", &key, "--peer", &to_a("t")]);
+    mesh.node('a').wait("it refuses t", LONG, |node| {
+        node.counter("not_admitted") > refused
+    });
+    assert!(!is_up('t'));
+    drop(t);
+    // 3. Who is revoked is told so, and stays outside.
+    office.does("ca revoke node-s", "");
+    let control = mesh.node('a').control().display().to_string();
+    office.does(&format!("ca publish --control {control}"), "");
+    s.wait("its link is closed", |event| event["event"] == "close");
+    wait_until("the link is gone", LONG, || !is_up('s'));
+    drop(s);
+    // 4. And it refuses whom a list that it has revokes: us.
+    office.does("ca revoke node-a", "");
+    let list = office.directory().join("list").display().to_string();
+    fs::write(&list, office.does("ca show --revocations", "")).unwrap();
+    let [identity, certificate] = office.enroll('t');
+    let more = ["--identity", &identity, "--certificate", &certificate];
+    let listed = ["--revocations", &list, "--authority", &key, "--peer"];
+    let t = Member::start(
+        &mesh,
+        't',
+        &[&more[..], &listed, &[&to_a("t")[..]]].concat(),
+    );
+    t.wait("it refuses us", |event| {
+        event["event"] == "refused" && event["reason"] == "revoked"
+    });
+    assert!(!is_up('t'));
 }

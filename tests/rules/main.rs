@@ -12,3 +12,4 @@ mod protocol;
 #[cfg(feature = "daemon")]
 mod rig;
 mod sealed;
+mod vectors;

@@ -6,6 +6,7 @@ use overlay::id::NetId;
 use overlay::pump::count::DropReason;
 use overlay::time::Duration;
 use overlay_tests::world::{Choices, Graph, Netem, World};
+use wire::sealed::right::{FORWARD, INFORM, ORIGINATE};
 use wire::{Flags, HEADER_LEN, INFORM_LEN, Inform, Kind, emit_control};
 
 use crate::seeds;
@@ -191,6 +192,62 @@ fn one_member_among_many_floods_and_the_others_lose_nothing() {
         }
         // S12: each message costs a flood at most.
         assert!(world.traffic.sent - before <= 2_000 * (2 * 5 + 2 * 5));
+        world.check();
+    }
+}
+
+/// Neither of its own, nor of others, nor where others are.
+const NOTHING: u16 = wire::sealed::RIGHTS & !(ORIGINATE | FORWARD | INFORM);
+
+/// S97.
+#[test]
+fn what_its_certificate_gives_a_member_no_right_to_is_dropped_where_it_comes_in() {
+    for seed in seeds(2, 50) {
+        let choices = Choices {
+            certified: true,
+            rights: |node| {
+                if node == 1 {
+                    NOTHING
+                } else {
+                    wire::sealed::RIGHTS
+                }
+            },
+            ..Choices::sealed()
+        };
+        let mut world = World::new(&Graph::line(3), Netem::default(), &choices, seed);
+        world.run_until_connected(10 * SECOND);
+        world.run_for(2 * SECOND);
+        let reason = DropReason::NoRight;
+        let before = world.nodes[0].counters.dropped(reason);
+        let (us, own) = (world.nodes[0].netid, world.nodes[1].netid);
+        let data = |src, nonce| {
+            let mut data = emit_control(Kind::Data, Flags::NONE, nonce, src, us).to_vec();
+            data.extend([0x45; 20]);
+            data
+        };
+        let endpoint = SocketAddr::from(([10, 250, 0, 1], 9));
+        let says = [
+            data(own, 1),
+            data(world.nodes[2].netid, 2),
+            inform(own, us, 3, endpoint),
+        ];
+        for message in &says {
+            assert!(world.say_sealed(1, 0, message));
+            world.run_for(SECOND / 10);
+        }
+        let number = world.send(1, us);
+        let passed = world.send(2, us);
+        world.run_for(SECOND);
+        assert_eq!(world.deliveries(0, number), 0, "{}", world.replay());
+        assert_eq!(world.deliveries(0, passed), 0, "{}", world.replay());
+        let after = world.nodes[0].counters.dropped(reason);
+        // Its own Informs besides.
+        assert!(
+            after - before >= says.len() as u64 + 2,
+            "{}",
+            world.replay()
+        );
+        assert!(world.astray.is_empty());
         world.check();
     }
 }

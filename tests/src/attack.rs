@@ -400,10 +400,10 @@ impl Drop for Neighbor {
 }
 
 /// Bytes of a numbered Data datagram.
-const DATA_LEN: usize = HEADER_LEN + 9;
+pub const DATA_LEN: usize = HEADER_LEN + 9;
 
 /// Data for experiments (0xCF) with a number, all of it in the nonce and the payload.
-fn data(src: NetId, dst: NetId, number: u64) -> [u8; DATA_LEN] {
+pub fn data(src: NetId, dst: NetId, number: u64) -> [u8; DATA_LEN] {
     let mut datagram = [0xCF; DATA_LEN];
     let header = message(Kind::Data, Flags::NONE, src, dst, number as u32);
     datagram[..HEADER_LEN].copy_from_slice(&header);

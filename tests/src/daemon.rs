@@ -74,6 +74,11 @@ impl Daemon {
         command
     }
 
+    /// The process.
+    pub fn pid(&self) -> Pid {
+        Pid::from_raw(self.child.id().cast_signed())
+    }
+
     /// The control socket.
     pub fn control(&self) -> &Path {
         &self.control
@@ -179,11 +184,6 @@ impl Daemon {
             .filter_map(|field| field.parse::<u64>().ok())
             .sum();
         Duration::from_millis(ticks * 1_000 / TICKS)
-    }
-
-    /// Its number.
-    pub fn pid(&self) -> Pid {
-        Pid::from_raw(i32::try_from(self.child.id()).expect("the kernel's are smaller"))
     }
 
     fn proc(&self, file: &str) -> PathBuf {

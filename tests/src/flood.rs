@@ -1,8 +1,8 @@
 //! As many datagrams as the machine can send.
 //!
-//! A part comes from thousands of addresses that are not the sender's: packets made in advance and handed
-//! to the kernel by the hundred (sendmmsg on a raw socket). The greater part comes from the sender's own
-//! address, in trains that the kernel cuts (UDP_SEGMENT), which is many times as fast.
+//! All of them come from addresses that are not the sender's. A part comes from thousands: packets made in
+//! advance and handed to the kernel by the dozen (sendmmsg on a raw socket). The greater part comes from
+//! some dozens, in trains that the kernel cuts (UDP_SEGMENT), which is many times as fast.
 //!
 //! Everything stays in the namespace that a test made.
 #![allow(
@@ -17,34 +17,42 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::sched::{CpuSet, sched_setaffinity};
-use nix::sys::socket::{ControlMessage, MsgFlags, MultiHeaders, SockaddrIn, sendmmsg, sendmsg};
-use nix::unistd::Pid;
+use nix::sys::socket::{
+    ControlMessage, MsgFlags, MultiHeaders, SockaddrIn, sendmmsg, sendmsg, setsockopt, sockopt,
+};
 use overlay::lab::net::Namespace;
-use socket2::{Domain, Protocol, Socket};
+use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::attack::{packet_v4, raw};
+use crate::pinning::{pin_thread, processors};
 
 /// Packets of one system call.
-const BATCH: usize = 128;
+const BATCH: usize = 64;
 /// Packets made in advance; then they repeat.
 const PACKETS: usize = 8_192;
 /// Trains sent between two of these calls.
 const TRAINS: usize = 8;
 /// Datagrams of a train at the most (`UDP_MAX_SEGMENTS`), and its bytes.
 const TRAIN: (usize, usize) = (64, 65_000);
+/// Sources of trains; each is a socket, since the kernel makes their headers.
+const TRAIN_SOURCES: u8 = 64;
 /// Where they say that they come from: the benchmark networks of RFC 2544, and nobody's here.
 pub const SOURCES: [u8; 2] = [198, 18];
+/// The port that they say they come from.
+const SOURCE_PORT: u16 = 40_000;
 
 /// A flood, ready to begin.
 #[derive(Debug)]
 pub struct Flood {
     socket: Socket,
     packets: Vec<Vec<u8>>,
-    own: UdpSocket,
+    /// Each bound to an address that is not the sender's.
+    spoofers: Vec<UdpSocket>,
     /// Each with the length of its datagrams, and how many they are.
     trains: Vec<(Vec<u8>, u16, u64)>,
     to: SocketAddrV4,
+    /// Where it runs.
+    processor: usize,
 }
 
 impl Flood {
@@ -57,12 +65,9 @@ impl Flood {
         let protocol = Protocol::from(nix::libc::IPPROTO_RAW);
         let socket = raw(namespace, Domain::IPV4, protocol);
         socket.set_send_buffer_size(4 << 20).unwrap();
-        let [first, second] = SOURCES;
         let packet = |(number, datagram): (usize, &Vec<u8>)| {
-            let [high, low] = (number as u16).to_be_bytes();
-            let from = Ipv4Addr::new(first, second, high, low);
             let mut packet = Vec::new();
-            packet_v4(&mut packet, SocketAddrV4::new(from, 40_000), to, datagram);
+            packet_v4(&mut packet, source(number as u16), to, datagram);
             packet
         };
         let train = |datagram: &Vec<u8>| {
@@ -70,30 +75,28 @@ impl Flood {
             let len = u16::try_from(datagram.len()).unwrap();
             (datagram.repeat(count), len, count as u64)
         };
-        let own = namespace.run(|| UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)));
-        let own = own.unwrap().unwrap();
-        own.connect(to).unwrap();
+        // Beyond the sources of single packets.
+        let spoofers = (0..TRAIN_SOURCES).map(|n| u16::from_be_bytes([0xff, n]));
+        let spoofers = spoofers.map(|number| spoofer(namespace, source(number), to));
         let many = datagrams.iter().cycle().take(PACKETS).enumerate();
         Self {
             packets: many.map(packet).collect(),
             trains: datagrams.iter().map(train).collect(),
             socket,
-            own,
+            spoofers: spoofers.collect(),
             to,
+            processor: processors() - 1,
         }
     }
 
-    /// Sends for `duration`, at most `rate` a second, on the last processor; returns how many the
-    /// kernel took.
+    /// Sends for `duration`, at most `rate` a second, on the last processor that its maker had;
+    /// returns how many the kernel took.
     ///
     /// # Panics
     /// When the kernel refuses them for another reason than being busy.
     pub fn run(&self, duration: Duration, rate: u64) -> u64 {
-        let processors = thread::available_parallelism().map_or(1, usize::from);
-        let mut last = CpuSet::new();
-        last.set(processors - 1).unwrap();
         // Where that is refused the figure is worse, and says so itself.
-        let _ = sched_setaffinity(Pid::from_raw(0), &last);
+        pin_thread(self.processor);
         let slices: Vec<[IoSlice<'_>; 1]> = self
             .packets
             .iter()
@@ -101,7 +104,7 @@ impl Flood {
             .collect();
         let addresses = vec![Some(SockaddrIn::from(SocketAddrV4::new(*self.to.ip(), 0))); BATCH];
         let mut headers = MultiHeaders::<SockaddrIn>::preallocate(BATCH, None);
-        let mut trains = self.trains.iter().cycle();
+        let mut trains = self.trains.iter().cycle().zip(self.spoofers.iter().cycle());
         let (start, mut sent) = (Instant::now(), 0);
         for batch in slices.chunks_exact(BATCH).cycle() {
             let elapsed = start.elapsed();
@@ -118,10 +121,10 @@ impl Flood {
                 Err(Errno::ENOBUFS | Errno::EAGAIN | Errno::EINTR) => thread::yield_now(),
                 Err(error) => panic!("cannot flood {}: {error}", self.to),
             }
-            for (train, len, count) in trains.by_ref().take(TRAINS) {
+            for ((train, len, count), spoofer) in trains.by_ref().take(TRAINS) {
                 let cut = [ControlMessage::UdpGsoSegments(len)];
                 let train = [IoSlice::new(train)];
-                let fd = self.own.as_raw_fd();
+                let fd = spoofer.as_raw_fd();
                 match sendmsg::<()>(fd, &train, &cut, MsgFlags::MSG_DONTWAIT, None) {
                     Ok(_) => sent += count,
                     // A closed port would be told so; ours is only busy.
@@ -131,4 +134,20 @@ impl Flood {
         }
         sent
     }
+}
+
+fn source(number: u16) -> SocketAddrV4 {
+    let [first, second] = SOURCES;
+    let [high, low] = number.to_be_bytes();
+    SocketAddrV4::new(Ipv4Addr::new(first, second, high, low), SOURCE_PORT)
+}
+
+/// A socket that sends from an address that is not the machine's.
+fn spoofer(namespace: &Namespace, from: SocketAddrV4, to: SocketAddrV4) -> UdpSocket {
+    let socket = namespace.run(|| Socket::new(Domain::IPV4, Type::DGRAM, None));
+    let socket = socket.unwrap().unwrap();
+    setsockopt(&socket, sockopt::IpTransparent, &true).unwrap();
+    socket.bind(&from.into()).unwrap();
+    socket.connect(&to.into()).unwrap();
+    socket.into()
 }

@@ -12,5 +12,7 @@ pub mod fuzz;
 #[cfg(feature = "daemon")]
 pub mod mesh;
 pub mod packets;
+#[cfg(feature = "daemon")]
+pub mod pinning;
 pub mod sessions;
 pub mod world;

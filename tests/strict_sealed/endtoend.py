@@ -50,12 +50,19 @@ def _signed(mesh_id: bytes, src: int, header: bytes, body: bytes) -> bytes:
     return b"mesh-bcast v1" + mesh_id + struct.pack(">II", src, ALL_NODES) + header + hashed
 
 
-def broadcast(key: bytes, mesh_id: bytes, src: int, boot: bytes, sequence: int, payload: bytes, secret=None) -> bytes:
-    """E-BCAST under the key of epoch 0; `secret` signs it."""
-    header = struct.pack(">BBBBI8sQ", 0xC8, 5, secret is not None, 0, 0, boot, sequence)
+def broadcast(
+    key: bytes, mesh_id: bytes, src: int, boot: bytes, sequence: int, payload: bytes, secret=None, epoch=0
+) -> bytes:
+    """E-BCAST under the key of an epoch; `secret` signs it."""
+    header = struct.pack(">BBBBI8sQ", 0xC8, 5, secret is not None, 0, epoch, boot, sequence)
     nonce = _nonce(src, boot, sequence)
     body = seal_extended(key, nonce, associated(src, ALL_NODES, header), payload)
     return header + body + (sign(secret, _signed(mesh_id, src, header, body)) if secret else b"")
+
+
+def epoch_of(bytes_: bytes) -> int:
+    """Which secret an E-BCAST is under."""
+    return int.from_bytes(bytes_[4:8], "big")
 
 
 def open_broadcast(key: bytes, mesh_id: bytes, src: int, bytes_: bytes, v=None) -> bytes:
@@ -63,9 +70,9 @@ def open_broadcast(key: bytes, mesh_id: bytes, src: int, bytes_: bytes, v=None) 
     if len(bytes_) < 40 or bytes_[:2] != b"\xc8\5" or bytes_[2] & ~1 or bytes_[3]:
         raise ValueError("no E-BCAST")
     header, body, signature = bytes_[:24], bytes_[24:], b""
-    epoch, boot, sequence = struct.unpack(">I8sQ", header[4:])
-    if epoch or sequence >= 2**44:
-        raise ValueError("epoch or sequence")
+    _, boot, sequence = struct.unpack(">I8sQ", header[4:])
+    if sequence >= 2**44:
+        raise ValueError("sequence")
     if header[2]:
         body, signature = body[:-64], body[-64:]
         if v and not verify(v, _signed(mesh_id, src, header, body), signature):

@@ -5,8 +5,11 @@ A *scope* is what differs between the two: where the bytes stand, and what they 
 
 import os
 import struct
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
+import authority
 import endtoend
 import sealed
 from primitives import mac, public, verify
@@ -44,10 +47,41 @@ class Local:
     boot: bytes
     # What it offers to seal with, best first (S19).
     aeads: tuple[int, ...] = (CHACHA,)
+    # What the authority gave it, and the authority's key: with that, nobody comes up without a certificate.
+    certificate: bytes = b""
+    authority: bytes = b""
+    revocations: "authority.Revocations | None" = None
+    wall: Callable[[], float] = time.time
 
     def __post_init__(self):
         self.s = public(self.x25519)
         self.binding = sealed.binding(self.ed25519, self.mesh.mesh_id, self.netid, self.s)
+
+    def credential(self) -> bytes:
+        """Record 11 or 13."""
+        return sealed.record(11, self.certificate) if self.certificate else sealed.record(13, self.binding)
+
+    def certified(self, data: bytes, netid: int, s: bytes) -> "authority.Certificate":
+        """The certificate, if it is good for this netid and S. Errors: Refused."""
+        if not self.authority:
+            raise Refused("no authority")
+        try:
+            read = authority.certificate(data, self.mesh.mesh_id, self.authority)
+        except ValueError as error:
+            raise Refused(f"certificate: {error}") from error
+        if (read.netid, read.s) != (netid, s):
+            raise Refused("certificate: another's")
+        return read
+
+    def admit(self, remote: "Remote") -> None:
+        """Whether a node may come up (S34, S75, S76). Errors: Refused."""
+        certificate = remote.certificate
+        if self.revocations and self.revocations.revokes(remote.s, certificate and certificate.serial):
+            raise Refused("revoked")
+        if certificate and not certificate.is_in_time(self.wall()):
+            raise Refused("certificate: expired or early")
+        if self.authority and not certificate:
+            raise Refused("no certificate")
 
 
 @dataclass
@@ -58,6 +92,7 @@ class Remote:
     s: bytes
     v: bytes
     boot: bytes
+    certificate: "authority.Certificate | None" = None
 
 
 class LinkScope:
@@ -77,12 +112,17 @@ class LinkScope:
     def answer(self, kind, sender, receiver, noise):
         return sealed.answer(self.mesh.mac1, kind, sender, receiver, noise)
 
-    def check(self, kind, before, rest):
+    def form(self, kind, before, rest):
         if kind == 1:
-            is_right = len(before) + len(rest) == 1200 and not any(rest[32:])
+            is_right = len(before) + len(rest) == 1200 and len(rest) >= 32 and not any(rest[32:])
         else:
             is_right = rest[16:] == bytes(16)
-        if not is_right or rest[:16] != mac(self.mesh.mac1, before):
+        if not is_right:
+            raise Refused("form or mac1")
+
+    def check(self, kind, before, rest):
+        self.form(kind, before, rest)
+        if rest[:16] != mac(self.mesh.mac1, before):
             raise Refused("form or mac1")
 
     def associated(self, header, _sending):
@@ -190,19 +230,31 @@ class Half:
     def own(self) -> bytes:
         local = self.local
         netid = struct.pack(">I", local.netid)
-        return sealed.record(9, netid) + sealed.record(13, local.binding) + sealed.record(10, local.boot)
+        own = sealed.record(9, netid) + local.credential() + sealed.record(10, local.boot)
+        # The number of the newest list that it has (S79).
+        if local.revocations:
+            own += sealed.record(4, struct.pack(">Q", local.revocations.number))
+        return own
 
     def remote(self, found: dict[int, bytes]) -> Remote:
         """Errors: Refused."""
-        if 13 not in found:
-            raise Refused("no binding")
-        netid, s, v = int.from_bytes(found[9], "big"), self.noise.rs, found[13][:32]
-        text = sealed.binding_text(self.local.mesh.mesh_id, netid, s)
-        if netid in (0, 0xFFFFFFFF, self.local.netid) or not verify(v, text, found[13][32:]):
-            raise Refused("binding")
+        if (11 in found) == (13 in found):
+            raise Refused("records")
+        netid, s = int.from_bytes(found[9], "big"), self.noise.rs
+        if netid in (0, 0xFFFFFFFF, self.local.netid):
+            raise Refused("netid")
         if isinstance(self.scope, EndScope) and netid != self.scope.them:
             raise Refused("another's netid")
-        return Remote(netid, s, v, found[10])
+        if 11 in found:
+            certificate = self.local.certified(found[11], netid, s)
+            remote = Remote(netid, s, certificate.v, found[10], certificate)
+        else:
+            v, signature = found[13][:32], found[13][32:]
+            if not verify(v, sealed.binding_text(self.local.mesh.mesh_id, netid, s), signature):
+                raise Refused("binding")
+            remote = Remote(netid, s, v, found[10])
+        self.local.admit(remote)
+        return remote
 
     def session(self, receiver: int, aead: int, remote: Remote) -> "Session":
         ours, theirs = (self.index, receiver) if self.is_initiator else (receiver, self.index)

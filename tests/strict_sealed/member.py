@@ -103,7 +103,9 @@ class Member:
     def _link_up(self, endpoint, channel: Channel) -> None:
         netid = channel.current.remote.netid
         aead = channel.current.aead
-        self.report({"event": "link", "netid": name(netid), "endpoint": str(endpoint), "aead": aead})
+        event = {"event": "link", "netid": name(netid), "endpoint": str(endpoint), "aead": aead}
+        certificate = channel.current.remote.certificate
+        self.report({**event, "name": certificate.name, "serial": certificate.serial} if certificate else event)
         self.say_on(endpoint, self.message(HELLO, netid, flags=NO_FORWARD))
         # Neighbors complete a handshake between ends at once (S68).
         self._end(netid).dial(self.clock())
@@ -245,6 +247,8 @@ class Member:
             end = self.ends.get(src)
             v = end.current.remote.v if end and end.current else None
             mesh = self.local.mesh
+            if endtoend.epoch_of(payload) != mesh.epoch:
+                raise Refused("epoch")
             self._take(src, dst, endtoend.open_broadcast(mesh.broadcast, mesh.mesh_id, src, payload, v), "broadcast")
             return
         if dst != self.local.netid:
@@ -274,7 +278,8 @@ class Member:
         if dst == ALL_NODES:
             mesh = self.local.mesh
             whole = endtoend.broadcast(
-                mesh.broadcast, mesh.mesh_id, self.local.netid, self.local.boot, self.sequence, payload
+                mesh.broadcast, mesh.mesh_id, self.local.netid, self.local.boot, self.sequence, payload,
+                epoch=mesh.epoch,
             )
             self.sequence += 1
             self.flood(self.message(DATA, ALL_NODES, whole))

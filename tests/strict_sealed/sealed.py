@@ -1,15 +1,15 @@
-"""A second implementation of wire/SEALED.md: keys, handshakes, sessions and lists, from the document alone.
+"""A second implementation of wire/SEALED.md: keys, handshakes, sessions and tokens, from the document alone.
 
 Pure: bytes in, bytes out. With the fixed keys of tests/vectors/sealed/ it must arrive at the same bytes; see
 README.md here.
 """
 
-import base64
 import hashlib
 import hmac
 import struct
 
 import aes
+from authority import armor, unarmored
 from primitives import blake3, mac, open_, public, seal, sign, verifying, x25519
 
 # Noise_XXpsk0_25519_ChaChaPoly_BLAKE2s (revision 34)
@@ -115,16 +115,17 @@ def derive(key: bytes, info: bytes, length: int = 32) -> bytes:
 
 
 class Mesh:
-    """What follows from the mesh secret (S2)."""
+    """What follows from a mesh secret (S2); from a later one, with the mesh id of the first (S91)."""
 
-    def __init__(self, secret: bytes):
-        self.mesh_id = derive(secret, b"mesh-id v1", 16)
+    def __init__(self, secret: bytes, mesh_id: bytes = b"", epoch: int = 0):
+        self.mesh_id = mesh_id or derive(secret, b"mesh-id v1", 16)
+        self.epoch = epoch
         self.link_psk = derive(secret, b"link-psk v1")
         self.mac1 = derive(secret, b"mac1 v1")
         self.cookie = derive(self.mac1, b"cookie v1")
         self.e2e_psk = derive(secret, b"e2e-psk v1")
         self.e2e_mac1 = derive(secret, b"e2e-mac1 v1")
-        self.broadcast = derive(secret, b"bcast v1" + bytes(4))
+        self.broadcast = derive(secret, b"bcast v1" + struct.pack(">I", epoch))
 
 
 def binding_text(mesh_id: bytes, netid: int, s: bytes) -> bytes:
@@ -136,22 +137,9 @@ def binding(secret: bytes, mesh_id: bytes, netid: int, s: bytes) -> bytes:
     return verifying(secret) + sign(secret, binding_text(mesh_id, netid, s))
 
 
-def _unarmored(text: str, prefix: str, label: bytes) -> bytes:
-    """Errors: ValueError."""
-    if not text.lower().startswith(prefix):
-        raise ValueError("another text")
-    digits = text[len(prefix) :].upper()
-    whole = base64.b32decode(digits + "=" * (-len(digits) % 8))
-    data, checksum = whole[:-4], whole[-4:]
-    is_canonical = base64.b32encode(whole).decode().rstrip("=") == digits
-    if not is_canonical or checksum != hashlib.sha256(label + data).digest()[:4]:
-        raise ValueError("damaged")
-    return data
-
-
 def token(text: str) -> dict:
     """An invitation (S64). Errors: ValueError."""
-    data = _unarmored(text, "mi1-", b"mesh-invitation v1")
+    data = unarmored(text, "mi1-")
     secret, not_after, mtu = struct.unpack(">32sQH", data[:42])
     rest, texts = data[42:], []
 
@@ -165,34 +153,55 @@ def token(text: str) -> dict:
 
     mesh, count, rest = string(), rest[0], rest[1:]
     texts = [string() for _ in range(count)]
-    if rest or count > 16:
+    mesh_id, epoch = lineage(rest) if rest else (b"", 0)
+    if count > 16:
         raise ValueError("addresses")
-    return {"secret": secret, "not_after": not_after, "mtu": mtu, "mesh": mesh, "addresses": texts}
+    return {
+        "secret": secret, "mesh_id": mesh_id, "epoch": epoch,
+        "not_after": not_after, "mtu": mtu, "mesh": mesh, "addresses": texts,
+    }
 
 
-def armor(prefix: str, label: bytes, data: bytes) -> str:
-    """The text of what an authority gives out (S77)."""
-    checksum = hashlib.sha256(label + data).digest()[:4]
-    return prefix + base64.b32encode(data + checksum).decode().rstrip("=").lower()
+def lineage(data: bytes) -> tuple[bytes, int]:
+    """Mesh id and epoch (S91). Errors: ValueError."""
+    if len(data) != 20 or not any(data[16:]):
+        raise ValueError("lineage")
+    return data[:16], int.from_bytes(data[16:], "big")
 
 
-def revocations(secret: bytes, mesh_id: bytes, number: int, entries) -> bytes:
-    """A revocation list (S78); an entry is serial, S, not after."""
-    body = b"\1" + mesh_id + struct.pack(">QH", number, len(entries))
-    for serial, s, not_after in sorted(entries):
-        body += struct.pack(">Q32sQ", serial, s, not_after)
-    return body + sign(secret, b"mesh-revocation v1" + body)
+def text_of(secret: bytes, mesh_id: bytes = b"", epoch: int = 0) -> str:
+    """A mesh secret as text: `mk1-` the first one, `mk2-` those that followed."""
+    if epoch:
+        return armor("mk2-", secret + mesh_id + struct.pack(">I", epoch))
+    return armor("mk1-", secret)
 
 
-def text_of(secret: bytes) -> str:
-    checksum = hashlib.sha256(b"mesh-secret v1" + secret).digest()[:4]
-    return "mk1-" + base64.b32encode(secret + checksum).decode().rstrip("=").lower()
+def secret_of(text: str) -> tuple[bytes, bytes, int]:
+    """Secret, mesh id (empty for the first one) and epoch of a text. Errors: ValueError."""
+    if text[:4].lower() == "mk2-":
+        data = unarmored(text, "mk2-")
+        return data[:32], *lineage(data[32:])
+    data = unarmored(text, "mk1-")
+    if len(data) != 32:
+        raise ValueError("length")
+    return data, b"", 0
 
 
 def identity(x25519_secret: bytes, ed25519_secret: bytes) -> str:
     """The file with a node's private keys (S62)."""
     body = f"x25519 {x25519_secret.hex()}\ned25519 {ed25519_secret.hex()}\n"
     return f"floodmesh identity 1 {blake3(body.encode()).hex()[:16]}\n{body}"
+
+
+def keys_of(text: str) -> tuple[bytes, bytes]:
+    """Both private keys of such a file. Errors: ValueError, it is damaged."""
+    lines = text.splitlines()
+    if len(lines) != 3:
+        raise ValueError("lines")
+    keys = tuple(bytes.fromhex(line.rpartition(" ")[2]) for line in lines[1:])
+    if identity(*keys) != text:
+        raise ValueError("damaged")
+    return keys
 
 
 def netid_of(mesh_id: bytes, s: bytes) -> int:

@@ -13,6 +13,7 @@ import struct
 import sys
 import time
 
+import authority
 import sealed
 from endtoend import ALL_NODES
 from handshake import AES, CHACHA, Local
@@ -34,6 +35,10 @@ def arguments(argv=None) -> argparse.Namespace:
     add("--netid", type=lambda text: int(text, 16), required=True, metavar="HEX")
     add("--listen", type=endpoint, required=True, metavar="ADDR:PORT")
     add("--peer", type=endpoint, default=[], action="append", metavar="ADDR:PORT", help="dialed; repeatable")
+    add("--identity", metavar="FILE", help="its private keys; drawn anew without")
+    add("--authority", default="", metavar="TEXT", help="ma1-...: nobody comes up without a certificate by this key")
+    add("--certificate", metavar="FILE", help="its own, as text")
+    add("--revocations", metavar="FILE", help="a revocation list, as text")
     add("--aes", action="store_true", help="offer AES-256-GCM first, as whoever has instructions for it")
     add("--log", required=True, metavar="FILE")
     add("--duration", type=float, default=60.0, metavar="SECONDS")
@@ -62,6 +67,28 @@ def command(member: Member, line: bytes) -> None:
         raise ValueError(asked["send"])
 
 
+def text_in(path: str) -> str:
+    with open(path, encoding="ascii") as file:
+        return file.read()
+
+
+def member_of(options) -> Local:
+    """The node that the options describe. Errors: OSError, ValueError."""
+    token = sealed.token(text_in(options.token).strip())
+    mesh = sealed.Mesh(token["secret"], token["mesh_id"], token["epoch"])
+    keys = sealed.keys_of(text_in(options.identity)) if options.identity else (os.urandom(32), os.urandom(32))
+    boot = struct.pack(">I4s", int(time.time()), os.urandom(4))
+    local = Local(mesh, options.netid, *keys, boot, (AES, CHACHA) if options.aes else (CHACHA,))
+    if options.authority:
+        local.authority = authority.unarmored(options.authority, "ma1-")
+    if options.certificate:
+        local.certificate = authority.unarmored(text_in(options.certificate).strip(), "mc1-")
+    if options.revocations:
+        list_ = authority.unarmored(text_in(options.revocations).strip(), "mr1-")
+        local.revocations = authority.revocations(list_, mesh.mesh_id, local.authority)
+    return local
+
+
 def main() -> int:
     options = arguments()
     log = open(options.log, "w", encoding="utf-8")
@@ -71,11 +98,7 @@ def main() -> int:
         log.write(json.dumps({**event, "time": round(time.monotonic() - start, 6)}) + "\n")
         log.flush()
 
-    with open(options.token, encoding="ascii") as file:
-        mesh = sealed.Mesh(sealed.token(file.read().strip())["secret"])
-    aeads = (AES, CHACHA) if options.aes else (CHACHA,)
-    boot = struct.pack(">I4s", int(time.time()), os.urandom(4))
-    local = Local(mesh, options.netid, os.urandom(32), os.urandom(32), boot, aeads)
+    local = member_of(options)
     sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     sock.setblocking(False)
     sock.bind(options.listen)

@@ -3,10 +3,12 @@
 import struct
 import unittest
 
+import authority
 import packet
 import sealed
 from handshake import AES, CHACHA, LinkScope, Local
 from member import DATA, Member
+from primitives import sign, verifying
 
 MESH = sealed.Mesh(bytes(range(32)))
 
@@ -138,6 +140,67 @@ class Members(unittest.TestCase):
         net.members[2].receive(1, clear)
         net.run(1)
         self.assertEqual(net.data(3), [])
+
+
+AUTHORITY = bytes(range(0x70, 0x90))
+WALL = 1_700_000_000
+
+
+def certificate(of: Local, *, mesh_id=b"", netid=0, start=0, end=WALL, secret=AUTHORITY, serial=0) -> bytes:
+    """One that is good, but for what is said of it."""
+    body = b"\1" + (mesh_id or MESH.mesh_id) + struct.pack(">I", netid or of.netid) + of.s + verifying(of.ed25519)
+    body += struct.pack(">QQQHBB", start, end, serial or of.netid, 3, 0, 4) + b"van " + b"\0"
+    return body + sign(secret, b"mesh-cert v1" + body)
+
+
+class Certified(unittest.TestCase):
+    """Two neighbors with an authority, the second with another certificate than it should have."""
+
+    def net(self, second=None, revoked=(), **how) -> Net:
+        net = Net([(1, 2)])
+        for netid, member in net.members.items():
+            local_ = member.local
+            local_.authority, local_.wall = verifying(AUTHORITY), lambda: WALL
+            local_.certificate = certificate(local_, **(how if netid == 2 else {}))
+        if second is not None:
+            net.members[2].local.certificate = second(net.members[2].local)
+        if revoked:
+            list_ = authority.signed_revocations(AUTHORITY, MESH.mesh_id, 1, revoked)
+            read = authority.revocations(list_, MESH.mesh_id, verifying(AUTHORITY))
+            net.members[1].local.revocations = read
+        net.run(2)
+        return net
+
+    def refuses(self, reason: str, net: Net) -> None:
+        self.assertIn(reason, {event["reason"] for event in net.events[1] if event["event"] == "refused"})
+        # It decides before it sends the FIN, so that nobody came up (S76).
+        self.assertEqual((net.members[1].live(), net.members[2].live()), ({}, {}))
+
+    def test_both_come_up_and_know_each_others_names(self):
+        net = self.net()
+        self.assertEqual((net.members[1].live(), net.members[2].live()), ({2: 2}, {1: 1}))
+        names = [event["name"] for events in net.events.values() for event in events if event["event"] == "link"]
+        self.assertEqual(names, ["van ", "van "])
+
+    def test_a_day_of_grace_is_given_and_no_more(self):
+        grace = authority.GRACE_SECONDS
+        self.assertEqual(self.net(end=WALL - grace).members[1].live(), {2: 2})
+        self.assertEqual(self.net(start=WALL + grace, end=2**64 - 1).members[1].live(), {2: 2})
+        self.refuses("certificate: expired or early", self.net(end=WALL - grace - 1))
+        self.refuses("certificate: expired or early", self.net(start=WALL + grace + 1, end=2**64 - 1))
+
+    def test_anothers_certificate_and_none_are_refused(self):
+        self.refuses("certificate: another mesh", self.net(mesh_id=bytes(16)))
+        self.refuses("certificate: not the authority's", self.net(secret=bytes(32)))
+        self.refuses("certificate: another's", self.net(netid=3))
+        self.refuses("certificate: another's", self.net(lambda _: certificate(local(4), netid=2)))
+        self.refuses("no certificate", self.net(lambda _: b""))
+        self.refuses("certificate: not canonical", self.net(lambda of: certificate(of) + b"\0"))
+
+    def test_who_is_revoked_by_serial_or_key_is_refused(self):
+        self.refuses("revoked", self.net(revoked=[(2, bytes(32), WALL)]))
+        self.refuses("revoked", self.net(revoked=[(0, local(2).s, WALL)]))
+        self.assertEqual(self.net(revoked=[(3, bytes(32), WALL), (0, local(3).s, WALL)]).members[1].live(), {2: 2})
 
 
 class Ping(unittest.TestCase):

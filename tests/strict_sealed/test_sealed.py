@@ -4,6 +4,7 @@ import pathlib
 import struct
 import unittest
 
+import authority
 import endtoend
 import handshake
 import primitives
@@ -47,6 +48,27 @@ class Keys(unittest.TestCase):
             info = b"bcast v1" + struct.pack(">I", epoch)
             self.assertEqual(sealed.derive(secret, info), field(MESH, f"broadcast_key_{epoch}"))
         self.assertEqual(primitives.mac(mac1, b"abc"), field(MESH, "mac_of_abc_by_mac1_key"))
+
+    def test_what_follows_from_later_secrets_of_the_same_mesh(self):
+        for name in ("the same mesh with its next secret", "and with the one after that"):
+            scene = KEYS[name]
+            secret, mesh_id, epoch = field(scene, "secret"), field(MESH, "mesh_id"), int(scene["epoch"])
+            self.assertEqual(field(scene, "mesh_id"), mesh_id)
+            self.assertEqual(sealed.text_of(secret, mesh_id, epoch), scene["text"])
+            for text in (scene["text"], scene["text"].upper()):
+                self.assertEqual(sealed.secret_of(text), (secret, mesh_id, epoch))
+            mesh = sealed.Mesh(secret, mesh_id, epoch)
+            for key, made in (
+                ("link_psk", mesh.link_psk), ("mac1_key", mesh.mac1), ("cookie_key", mesh.cookie),
+                ("end_to_end_psk", mesh.e2e_psk), ("end_to_end_mac1_key", mesh.e2e_mac1),
+                ("broadcast_key", mesh.broadcast),
+            ):
+                self.assertEqual(made, field(scene, key), key)
+            damaged = scene["text"][:-1] + ("a" if scene["text"][-1] != "a" else "b")
+            for text in (damaged, "mk1" + scene["text"][3:], MESH["text"][:3] + "2" + MESH["text"][4:]):
+                with self.assertRaises(ValueError):
+                    sealed.secret_of(text)
+        self.assertEqual(sealed.secret_of(MESH["text"]), (field(MESH, "mesh_secret"), b"", 0))
 
     def test_what_a_node_is_known_by(self):
         for name in ("a node", "another node"):
@@ -120,11 +142,48 @@ class Handshake(unittest.TestCase):
         self.assertEqual(opened, b"\x80\1\0\0")
 
 
+class Formal(handshake.LinkScope):
+    """Asks for no mac: those of datagrams.txt are made up."""
+
+    def check(self, kind, before, rest):
+        self.form(kind, before, rest)
+
+
+def meaning(datagram: bytes) -> str:
+    """What stands in clear in it. Errors: handshake.Refused."""
+    kind = datagram[1] if datagram[:1] == b"\xae" and len(datagram) > 1 else 0
+    if kind in (1, 2, 3):
+        scope = Formal(sealed.Mesh(field(MESH, "mesh_secret")))
+        sender, receiver, noise = handshake.parse(scope, kind, datagram)
+        rest = datagram[(10 if kind == 1 else 14) + len(noise) :]
+        said = {"sender": f"{sender:08x}", "receiver": f"{receiver:08x}", "noise": noise.hex(), "mac1": rest[:16].hex()}
+        if kind == 1:
+            del said["receiver"]
+            said["mac2"] = rest[16:32].hex()
+    elif kind == 4 and len(datagram) == 64 and not any(datagram[2:4]):
+        said = {"receiver": datagram[4:8].hex(), "nonce": datagram[8:32].hex(), "sealed": datagram[32:].hex()}
+    elif kind == 5:
+        handshake.link_form(datagram)
+        said = {"receiver": datagram[4:8].hex(), "counter": int.from_bytes(datagram[8:16], "big")}
+    else:
+        raise handshake.Refused("form")
+    words = [f"kind={('init', 'resp', 'fin', 'cookie', 'link')[kind - 1]}"]
+    words += [f"{key}={value}" for key, value in said.items()]
+    return " ".join(words + (["alone"] if kind == 5 and datagram[2] else []))
+
+
 class Reading(unittest.TestCase):
     controls = {
         1: "keepalive", 2: "path_challenge", 3: "path_response", 4: "size_probe", 5: "size_seen", 6: "close",
         7: "counts", 8: "list_number", 9: "list_request", 10: "list_piece",
     }
+
+    def test_datagrams_mean_what_they_say_and_others_are_refused(self):
+        for name, scene in scenes("datagrams.txt").items():
+            self.assertEqual(meaning(field(scene, "hex")), scene["means"], name)
+        for name, scene in scenes("datagrams-invalid.txt").items():
+            with self.assertRaises(handshake.Refused, msg=name):
+                meaning(field(scene, "hex"))
 
     def test_frames_mean_what_they_say(self):
         for name, scene in scenes("frames.txt").items():
@@ -189,12 +248,14 @@ class Ends(unittest.TestCase):
     def test_broadcasts_signed_and_not(self):
         for name, scene in scenes("broadcast.txt").items():
             node = KEYS[scene["node"]]
-            key, mesh_id = field(MESH, "broadcast_key_0"), field(MESH, "mesh_id")
-            secret = field(node, "ed25519_secret") if name == "signed" else None
+            mesh_id, epoch = field(MESH, "mesh_id"), int(scene["epoch"])
+            key = field(KEYS["the same mesh with its next secret"], "broadcast_key") if epoch else field(MESH, "broadcast_key_0")
+            secret = None if name == "not signed" else field(node, "ed25519_secret")
             payload, boot = field(scene, "payload"), field(scene, "boot")
             for sequence in (0, 1):
-                made = endtoend.broadcast(key, mesh_id, self.src, boot, sequence, payload, secret)
+                made = endtoend.broadcast(key, mesh_id, self.src, boot, sequence, payload, secret, epoch)
                 self.assertEqual(made, field(scene, f"broadcast_{sequence}"))
+                self.assertEqual(endtoend.epoch_of(made), epoch)
                 opened = endtoend.open_broadcast(key, mesh_id, self.src, made, field(node, "v"))
                 self.assertEqual(opened, payload)
                 for src, v in ((7, field(node, "v")), (self.src, field(KEYS["another node"], "v"))):
@@ -220,23 +281,29 @@ class Cookie(unittest.TestCase):
 
 
 class Files(unittest.TestCase):
-    def test_the_secret_files_of_both_nodes(self):
+    def test_the_secret_files(self):
         for name, scene in scenes("files.txt").items():
-            node = KEYS[name]
-            made = sealed.identity(field(node, "x25519_secret"), field(node, "ed25519_secret"))
-            self.assertEqual(made.encode(), field(scene, "identity"))
+            node = KEYS[name.removesuffix(" while its mesh changes its secret")]
+            keys = field(node, "x25519_secret"), field(node, "ed25519_secret")
+            self.assertEqual(sealed.identity(*keys).encode(), field(scene, "identity"))
+            self.assertEqual(sealed.keys_of(field(scene, "identity").decode()), keys)
             self.assertEqual((sealed.text_of(field(MESH, "mesh_secret")) + "\n").encode(), field(scene, "secret"))
+            if "next" in scene:
+                text = KEYS["the same mesh with its next secret"]["text"] + "\n"
+                self.assertEqual(text.encode(), field(scene, "next"))
 
     def test_a_token_says_what_went_into_it(self):
-        scene = scenes("token.txt")["two addresses"]
-        read = sealed.token(scene["token"])
-        self.assertEqual(sealed.token(scene["token"].upper()), read)
-        self.assertEqual(read["secret"], field(scene, "mesh_secret"))
-        for key in ("not_after", "mtu", "mesh"):
-            self.assertEqual(str(read[key]), scene[key])
-        self.assertEqual(read["addresses"], [scene["address_1"], scene["address_2"]])
-        with self.assertRaises(ValueError):
-            sealed.token(scene["token"][:-1] + ("a" if scene["token"][-1] != "a" else "b"))
+        for scene in scenes("token.txt").values():
+            read = sealed.token(scene["token"])
+            self.assertEqual(sealed.token(scene["token"].upper()), read)
+            self.assertEqual(read["secret"], field(scene, "mesh_secret"))
+            lineage = (field(scene, "mesh_id"), int(scene["epoch"])) if "epoch" in scene else (b"", 0)
+            self.assertEqual((read["mesh_id"], read["epoch"]), lineage)
+            for key in ("not_after", "mtu", "mesh"):
+                self.assertEqual(str(read[key]), scene[key])
+            self.assertEqual(read["addresses"], [scene["address_1"], scene["address_2"]])
+            with self.assertRaises(ValueError):
+                sealed.token(scene["token"][:-1] + ("a" if scene["token"][-1] != "a" else "b"))
 
 
 class Session(unittest.TestCase):
@@ -300,6 +367,88 @@ class Adversary(unittest.TestCase):
             self.assertEqual(found, "opens" if opens else expected, name)
 
 
+class Tempter(Adversary):
+    """The scene of adversarial-downgrade.txt: node 07 is latched, and so is 192.0.2.7 (S86)."""
+
+    def outcome(self, datagram: bytes, source: str = "192.0.2.7:44204") -> str:
+        if datagram[:1] != b"\xac":
+            return super().outcome(datagram)
+        is_sealed_data = len(datagram) > 16 and datagram[2] == 0x10 and datagram[16] == 0xC8
+        src = int.from_bytes(datagram[8:12], "big") if len(datagram) >= 16 else 0
+        if source == "192.0.2.7:44204" or src == 7 and not is_sealed_data:
+            return "plain_from_sealed"
+        return "flooded"
+
+    def test_each_datagram_has_the_outcome_that_the_file_names(self):
+        for name, scene in scenes("adversarial-downgrade.txt").items():
+            self.assertEqual(self.outcome(field(scene, "hex"), scene["from"]), scene["outcome"], name)
+
+
+class AdversaryOfEnds(unittest.TestCase):
+    """The scene of adversarial-ends.txt. Signed broadcasts are only opened here, with no memory of those before."""
+
+    def setUp(self):
+        mesh = sealed.Mesh(field(MESH, "mesh_secret"))
+        node = KEYS["a node"]
+        self.local = handshake.Local(mesh, 0x2A, field(node, "x25519_secret"), field(node, "ed25519_secret"), bytes(8))
+        self.sessions = {}
+        for src, ours, theirs, first in (
+            (7, 0x01020304, 0x0A0B0C0D, 0x10), (7, 0x05060708, 0x0E0F0001, 0x18), (9, 0x0C0C0C0C, 0x0D0D0D0D, 0x50),
+        ):
+            scope = handshake.EndScope(mesh, 0x2A, src, 0x2A)
+            splits = (bytes(range(at, at + 32)) for at in (first, first + 32))
+            keys = [sealed.derive(split, endtoend.INFO + struct.pack(">BII", 1, ours, theirs)) for split in splits]
+            self.sessions[src, ours] = handshake.Session(scope, 1, (ours, theirs), *keys, None)
+
+    def outcome(self, src: int, dst: int, payload: bytes) -> str:
+        kind = payload[1] if len(payload) > 1 else 0
+        if kind in (1, 2, 3) and dst == 0x2A:
+            try:
+                handshake.Responder(self.local, handshake.EndScope(self.local.mesh, src, 0x2A, 0x2A), 1, payload)
+                return "answered"
+            except handshake.Refused:
+                return "handshake"
+        if kind == 5 and dst == endtoend.ALL_NODES:
+            return self.broadcast(src, payload)
+        if kind != 4:
+            return "malformed"
+        try:
+            handshake.link_form(payload, flags=0)
+            session = self.sessions.get((src, int.from_bytes(payload[4:8], "big")))
+            if session is None:
+                return "unknown_session"
+            if dst != 0x2A:
+                # It was not sealed for all.
+                return "forged"
+            return "delivered" if session.open(payload) else "opened"
+        except handshake.Refused as error:
+            return {"form": "malformed"}.get(str(error), str(error))
+
+    def broadcast(self, src: int, payload: bytes) -> str:
+        mesh = self.local.mesh
+        if len(payload) < 40 or payload[2] & ~1 or payload[3]:
+            return "malformed"
+        if endtoend.epoch_of(payload) != mesh.epoch:
+            return "unknown_session"
+        if src != 7 or not payload[2]:
+            return "unsigned"
+        if len(payload) < 104 or int.from_bytes(payload[16:24], "big") >= 2**44:
+            return "malformed"
+        try:
+            v = field(KEYS["another node"], "v")
+            endtoend.open_broadcast(mesh.broadcast, mesh.mesh_id, src, payload, v)
+            return "delivered"
+        except ValueError:
+            return "forged"
+
+    def test_each_payload_has_the_outcome_that_the_file_names(self):
+        for name, scene in scenes("adversarial-ends.txt").items():
+            payload, is_broadcast = field(scene, "hex"), "broadcast" in name
+            found = self.outcome(int(scene["src"], 16), int(scene["dst"], 16), payload)
+            expected = "delivered" if is_broadcast and scene["outcome"] == "replayed" else scene["outcome"]
+            self.assertEqual(found, expected, name)
+
+
 class Authority(unittest.TestCase):
     def test_from_its_secret_to_the_text_of_a_list(self):
         found = scenes("revocation.txt")
@@ -312,19 +461,30 @@ class Authority(unittest.TestCase):
             scene = found[name]
             secret = field(scene, "authority_secret")
             self.assertEqual(primitives.verifying(secret), field(scene, "authority"))
-            made = sealed.revocations(secret, field(MESH, "mesh_id"), number, entries)
+            mesh_id = field(MESH, "mesh_id")
+            made = authority.signed_revocations(secret, mesh_id, number, entries)
             self.assertEqual(made, field(scene, "list"))
-            self.assertEqual(sealed.armor("mr1-", b"mesh-revocations v1", made), scene["text"])
-        for scene in scenes("certificate.txt").values():
-            secret, certificate = field(scene, "authority_secret"), field(scene, "certificate")
-            signature = primitives.sign(secret, b"mesh-cert v1" + certificate[:-64])
-            self.assertEqual(signature, certificate[-64:])
-            text = b"mesh-cert v1" + certificate[:-64]
-            self.assertTrue(primitives.verify(field(scene, "authority"), text, signature))
+            self.assertEqual(authority.armor("mr1-", made), scene["text"])
+            read = authority.revocations(authority.unarmored(scene["text"], "mr1-"), mesh_id, field(scene, "authority"))
+            self.assertEqual(read, authority.Revocations(number, {7} if entries else set(), {key[1]} if entries else set()))
+        for name, scene in scenes("certificate.txt").items():
+            secret, bytes_ = field(scene, "authority_secret"), field(scene, "certificate")
+            self.assertEqual(primitives.sign(secret, b"mesh-cert v1" + bytes_[:-64]), bytes_[-64:])
+            read = authority.certificate(bytes_, field(MESH, "mesh_id"), field(scene, "authority"))
+            node = KEYS["a node"]
+            self.assertEqual((read.netid, read.s, read.v), (0x2A, field(node, "s"), field(node, "v")))
+            if name == "with a name and two prefixes":
+                ten, ula = bytes([10]) + bytes(15), b"\xfd\x93" + bytes(14)
+                self.assertEqual((read.name, read.serial, read.rate_class), ("van 3", 7, 2))
+                self.assertEqual(read.prefixes, [(4, 8, ten), (6, 48, ula)])
+                self.assertEqual((read.not_before, read.not_after), (1_700_000_000, 1_707_776_000))
+        for name, scene in scenes("certificate-invalid.txt").items():
+            with self.assertRaisesRegex(ValueError, "version|not canonical|prefix|ends too soon", msg=name):
+                authority.certificate(field(scene, "certificate"), field(MESH, "mesh_id"), primitives.verifying(secret))
         texts = found["the texts of key and certificate"]
         for prefix, word in (("ma1-", "authority"), ("mc1-", "certificate")):
-            made = sealed.armor(prefix, b"mesh-" + word.encode() + b" v1", field(texts, word))
-            self.assertEqual(made, texts[word + "_text"])
+            self.assertEqual(authority.armor(prefix, field(texts, word)), texts[word + "_text"])
+            self.assertEqual(authority.unarmored(texts[word + "_text"].upper(), prefix), field(texts, word))
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ use crate::node::flood::{Flood, Verdict};
 use crate::node::hash::{Algorithm, MessageHasher};
 use crate::node::seen::SeenConfig;
 use crate::node::snapshot::{LinkEntry, NeighborSet};
+use crate::node::zone::{Bridge, OpenZone};
 use crate::pump::count::{Counters, DropReason};
 use crate::pump::rx::{RxBatch, RxMessage, Span};
 use crate::seal::aead::Aead;
@@ -74,7 +75,7 @@ fn control(session: &Session, control: Control<'_>) -> Vec<u8> {
     out
 }
 
-fn message(kind: Kind, flags: Flags, nonce: u32, src: NetId, dst: NetId) -> Vec<u8> {
+pub(super) fn message(kind: Kind, flags: Flags, nonce: u32, src: NetId, dst: NetId) -> Vec<u8> {
     let mut message = emit_control(kind, flags, nonce, src, dst).to_vec();
     match kind {
         Kind::Data => message.extend([0x45; 20]),
@@ -84,7 +85,7 @@ fn message(kind: Kind, flags: Flags, nonce: u32, src: NetId, dst: NetId) -> Vec<
     message
 }
 
-fn init(secret: u8) -> Vec<u8> {
+pub(super) fn init(secret: u8) -> Vec<u8> {
     let mut local = node(0x80, FAR, true);
     if secret != 0 {
         local.keys = MeshSecret::new(rising(secret)).derive().into();
@@ -97,7 +98,7 @@ fn init(secret: u8) -> Vec<u8> {
 }
 
 /// Writes mac1 anew, as a member can.
-fn with_mac1(keys: &MeshKeys, mut datagram: Vec<u8>) -> Vec<u8> {
+pub(super) fn with_mac1(keys: &MeshKeys, mut datagram: Vec<u8>) -> Vec<u8> {
     let noise = usize::from(u16::from_be_bytes([datagram[8], datagram[9]]));
     let (before, rest) = datagram.split_at_mut(10 + noise);
     rest[..16].copy_from_slice(&mac(&keys.mac1, &[before]));
@@ -107,13 +108,13 @@ fn with_mac1(keys: &MeshKeys, mut datagram: Vec<u8>) -> Vec<u8> {
 /// The corpus: name, datagram, what comes of it.
 type Case = (String, Vec<u8>, &'static str);
 
-fn change(datagram: &[u8], at: usize, bits: u8) -> Vec<u8> {
+pub(super) fn change(datagram: &[u8], at: usize, bits: u8) -> Vec<u8> {
     let mut changed = datagram.to_vec();
     changed[at] ^= bits;
     changed
 }
 
-fn with(datagram: &[u8], at: usize, bytes: &[u8]) -> Vec<u8> {
+pub(super) fn with(datagram: &[u8], at: usize, bytes: &[u8]) -> Vec<u8> {
     let mut changed = datagram.to_vec();
     changed[at..at + bytes.len()].copy_from_slice(bytes);
     changed
@@ -382,7 +383,7 @@ fn group_h(cases: &mut Vec<Case>) {
 }
 
 /// The seven of S13, little-endian.
-const LOW_ORDER: [&str; 7] = [
+pub(super) const LOW_ORDER: [&str; 7] = [
     "0000000000000000000000000000000000000000000000000000000000000000",
     "0100000000000000000000000000000000000000000000000000000000000000",
     "ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
@@ -392,7 +393,7 @@ const LOW_ORDER: [&str; 7] = [
     "5f9c95bca3508c24b1d0b1559c83ef5b04445cc4581c8e86d8224eddd09f1157",
 ];
 
-fn bytes_of(hex: &str) -> Vec<u8> {
+pub(super) fn bytes_of(hex: &str) -> Vec<u8> {
     (0..hex.len() / 2)
         .map(|at| u8::from_str_radix(&hex[2 * at..2 * at + 2], 16).unwrap())
         .collect()
@@ -407,13 +408,12 @@ fn corpus() -> Vec<Case> {
 }
 
 /// The node that all of it comes to.
-struct Scene {
+pub(super) struct Scene {
     links: Links,
     sessions: SessionSet,
     neighbors: NeighborSet,
     flood: Flood,
     counters: Counters,
-    path: Path,
 }
 
 /// What is not for the plain rules.
@@ -431,9 +431,15 @@ impl Porter for Handed {
     fn elsewhere(&mut self, _index: u32, _from: Path, _len: usize) {}
 }
 
+/// The path to a host of the network that all of it comes from.
+pub(super) fn path_to(host: u8) -> Path {
+    let remote = ([192, 0, 2, host], 44_204).into();
+    Path::to(Endpoint::new(SocketId(0), remote))
+}
+
 impl Scene {
-    fn new() -> Self {
-        let path = Path::to(Endpoint::new(SocketId(0), ([192, 0, 2, 7], 44_204).into()));
+    pub(super) fn new() -> Self {
+        let path = path_to(7);
         let hasher = KeyedHasher(1, 2);
         let mut sessions = SessionSet::new(hasher);
         for (local, remote, keys) in [
@@ -468,12 +474,33 @@ impl Scene {
             neighbors: NeighborSet::new(vec![link], [], hasher),
             flood: Flood::new(NEAR, seen, SeenConfig::default(), Instant::ZERO),
             counters: Counters::default(),
-            path,
         }
     }
 
-    /// What comes of a datagram.
-    fn receive(&mut self, datagram: &[u8]) -> Vec<&'static str> {
+    /// The same where sealed links are but preferred: the neighbor is latched, and beside its link there is
+    /// a plain one, to `05`. Nothing is pinned.
+    pub(super) fn preferring() -> Self {
+        let mut scene = Self::new();
+        let hasher = KeyedHasher(1, 2);
+        let mut zone = OpenZone::new(Bridge::Off, hasher);
+        zone.add_node(FAR);
+        zone.add_place(path_to(7).endpoint.remote);
+        scene.sessions.set_open_zone(Some(Arc::new(zone)));
+        let plain = LinkEntry {
+            open: true,
+            id: LinkId(2),
+            netid: NetId(5),
+            neighbor: 1,
+            path: path_to(5),
+            stats: Arc::default(),
+        };
+        let links = scene.neighbors.links().iter().cloned().chain([plain]);
+        scene.neighbors = NeighborSet::new(links.collect(), [], hasher);
+        scene
+    }
+
+    /// What comes of a datagram by this path.
+    pub(super) fn receive(&mut self, path: Path, datagram: &[u8]) -> Vec<&'static str> {
         let all = DropReason::ALL.iter();
         let before: Vec<u64> = all.map(|reason| self.counters.dropped(*reason)).collect();
         let mut rx = RxBatch::with_buffers(1).with_all_messages();
@@ -482,7 +509,7 @@ impl Scene {
         rx.push(RxMessage {
             span: Span { start: 0, len },
             stride: len,
-            path: self.path,
+            path,
             interface: 0,
             truncated: false,
             alone: false,
@@ -498,7 +525,7 @@ impl Scene {
         );
         let mut outcomes = Vec::new();
         for datagram in &handed.handshakes {
-            if !self.links.handle(NOW, &self.path, datagram, 0) {
+            if !self.links.handle(NOW, &path, datagram, 0) {
                 self.counters.count(DropReason::Handshake);
             }
             let answers = self.links.drain();
@@ -506,7 +533,8 @@ impl Scene {
             outcomes.extend(answers.map(|_| "answered"));
         }
         for message in rx.messages() {
-            match self.flood.judge(NOW, Some(0), message.span.of(rx.arena())) {
+            let link = self.neighbors.find(&message.path.endpoint);
+            match self.flood.judge(NOW, link, message.span.of(rx.arena())) {
                 Verdict::Drop(reason) => self.counters.count(reason),
                 Verdict::New { .. } => outcomes.push("flooded"),
             }
@@ -545,7 +573,11 @@ fn every_datagram_of_the_corpus_has_the_outcome_that_it_names() {
         };
         let (name, hex) = (field("name:").unwrap(), field("hex:").unwrap());
         let expected = [field("outcome:").unwrap()];
-        assert_eq!(scene.receive(&bytes_of(hex)), expected, "{name}");
+        assert_eq!(
+            scene.receive(path_to(7), &bytes_of(hex)),
+            expected,
+            "{name}"
+        );
         count += 1;
     }
     assert!(count > 60, "only {count} datagrams");

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU8;
+use std::sync::atomic::Ordering::Relaxed;
 
 use rand_core::Rng;
 use wire::NetId;
@@ -160,9 +162,60 @@ impl Owned {
 #[derive(Debug, Default)]
 pub struct Indices {
     owners: BTreeMap<u32, PeerId>,
+    /// For workers, where they look.
+    given: Option<Arc<Given>>,
+}
+
+/// Which indices may be given out, for workers: what names another one is for nobody. One of 65,536 bytes
+/// counts all indices that begin alike, so few are taken for given that are not, and none the other way.
+pub struct Given(Box<[AtomicU8]>);
+
+impl Default for Given {
+    fn default() -> Self {
+        Self((0..=u16::MAX).map(|_| AtomicU8::new(0)).collect())
+    }
+}
+
+impl Given {
+    /// Whether an index may be given out. Calls: from any thread.
+    pub fn has(&self, index: u32) -> bool {
+        self.place(index).load(Relaxed) > 0
+    }
+
+    /// Calls: these two by one owner. A count that is full stays so.
+    fn add(&self, index: u32) {
+        let place = self.place(index);
+        place.store(place.load(Relaxed).saturating_add(1), Relaxed);
+    }
+
+    fn remove(&self, index: u32) {
+        let place = self.place(index);
+        let count = place.load(Relaxed);
+        if count < u8::MAX {
+            place.store(count.saturating_sub(1), Relaxed);
+        }
+    }
+
+    fn place(&self, index: u32) -> &AtomicU8 {
+        &self.0[(index >> 16) as usize]
+    }
+}
+
+impl std::fmt::Debug for Given {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Given(..)")
+    }
 }
 
 impl Indices {
+    /// The same, noted in `given` too.
+    pub fn watched(given: Arc<Given>) -> Self {
+        Self {
+            given: Some(given),
+            ..Self::default()
+        }
+    }
+
     /// A random index that nobody has.
     pub fn take(&mut self, owner: PeerId, random: &mut dyn Rng) -> u32 {
         // Few thousands of 2^32 are taken: the first draw is all but always free.
@@ -170,6 +223,9 @@ impl Indices {
             let index = random.next_u32();
             if let std::collections::btree_map::Entry::Vacant(vacant) = self.owners.entry(index) {
                 vacant.insert(owner);
+                if let Some(given) = &self.given {
+                    given.add(index);
+                }
                 return index;
             }
         }
@@ -177,7 +233,9 @@ impl Indices {
 
     /// Gives an index back.
     pub fn release(&mut self, index: u32) {
-        self.owners.remove(&index);
+        if let (Some(_), Some(given)) = (self.owners.remove(&index), &self.given) {
+            given.remove(index);
+        }
     }
 
     /// Whose an index is.

@@ -27,7 +27,8 @@ use crate::keyed::KeyedHasher;
 use crate::planted::{self, Mistake};
 use crate::seal::allowance::Allowance;
 use crate::seal::door::{Arrival, Door, Limits, Verdict};
-use crate::seal::effect::{Effect, Effects, Event, Indices, Owned, PeerId, Turn};
+use crate::seal::effect::{Effect, Effects, Event, Given, Indices, Owned, PeerId, Turn};
+use crate::seal::gate::Gate;
 use crate::seal::keys::Key;
 use crate::seal::local::Local;
 use crate::seal::members::{Claim, Members, Pulling, Refusal};
@@ -150,11 +151,14 @@ impl Links {
         random.fill_bytes(&mut secret);
         // A start in the middle of a change goes on with it.
         let trying = local.next.is_some().then_some(now);
+        let mut sessions = SessionSet::new(hasher);
+        let given = Arc::<Given>::default();
+        sessions.set_gate(Gate::new(&local, given.clone()));
         Self {
             local,
             timers,
             door: Door::new(now, Limits::default(), Key::new(secret)),
-            indices: Indices::default(),
+            indices: Indices::watched(given),
             random,
             peers: BTreeMap::new(),
             by_endpoint: HashMap::with_hasher(hasher),
@@ -167,7 +171,7 @@ impl Links {
             prefer: None,
             telling: None,
             trying,
-            sessions: SessionSet::new(hasher),
+            sessions,
             effects: Effects::default(),
             wishes: Vec::new(),
         }

@@ -24,7 +24,8 @@
 //! - [`allowance`]: how much of its own a certificate lets a node send.
 //! - [`links`] and [`ends`]: all neighbors, and all nodes that Data is sealed for end to end.
 //! - [`broadcast`]: what is for all nodes, under the key that they share.
-//! - [`door`]: what an INIT has to pass before anything costly is done; [`cookie`] is part of it.
+//! - [`gate`]: what handshakes have to pass before workers hand them on; [`door`]: what an INIT has to pass
+//!   before anything costly is done; [`cookie`] is part of it.
 //!
 //! Read [`session::Session`] first, then [`peer::Peer`].
 
@@ -38,6 +39,7 @@ pub mod cookie;
 pub mod door;
 pub mod effect;
 pub mod ends;
+pub mod gate;
 pub mod handshake;
 pub mod identity;
 pub mod invitation;
@@ -58,6 +60,10 @@ pub mod x25519;
 
 #[cfg(test)]
 mod corpus;
+#[cfg(test)]
+mod corpus_downgrade;
+#[cfg(test)]
+mod corpus_ends;
 mod noise;
 mod scope;
 #[cfg(test)]

@@ -6,11 +6,16 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use wire::sealed::endtoend;
+
 use crate::id::{Endpoint, NetId, Path};
 use crate::keyed::KeyedHasher;
 use crate::node::zone::OpenZone;
+use crate::pump::count::DropReason;
 use crate::seal::allowance::Allowance;
-use crate::seal::session::Session;
+use crate::seal::gate::Gate;
+use crate::seal::session::{OpenError, Session};
+use crate::time::Instant;
 
 /// A session that opens, and whose it is.
 #[derive(Clone, Debug)]
@@ -86,6 +91,31 @@ impl EndSet {
         (opens.netid == src).then_some(&opens.session)
     }
 
+    /// Opens an E-DATA of `src` to `dst` in place; gives the session's index if it is the first one there,
+    /// and the length of what was inside, which begins behind the header.
+    ///
+    /// State: the session notes what it opened and when; nothing changes where it does not open.
+    ///
+    /// # Errors
+    /// `Malformed`, `UnknownSession`, `Replayed`, `Forged`.
+    pub fn open_data(
+        &self,
+        now: Instant,
+        (src, dst): (NetId, NetId),
+        payload: &mut [u8],
+    ) -> Result<(Option<u32>, usize), DropReason> {
+        let header = endtoend::parse_data(payload).map_err(|_| DropReason::Malformed)?;
+        let session = self
+            .opens(src, header.receiver)
+            .ok_or(DropReason::UnknownSession)?;
+        let opened = session
+            .open_data(src, dst, payload)
+            .map_err(OpenError::reason)?;
+        session.note_heard(now, true);
+        let index = opened.is_first.then_some(header.receiver);
+        Ok((index, opened.plaintext.len()))
+    }
+
     /// What seals for this node.
     pub fn seals(&self, dst: NetId) -> Option<&Arc<Session>> {
         self.sealing.get(&dst)
@@ -126,6 +156,7 @@ pub struct SessionSet {
     opening: HashMap<u32, Opens, KeyedHasher>,
     sealing: HashMap<Endpoint, Seals, KeyedHasher>,
     open_zone: Option<Arc<OpenZone>>,
+    gate: Option<Arc<Gate>>,
 }
 
 impl SessionSet {
@@ -135,6 +166,7 @@ impl SessionSet {
             opening: HashMap::with_hasher(hasher),
             sealing: HashMap::with_hasher(hasher),
             open_zone: None,
+            gate: None,
         }
     }
 
@@ -146,6 +178,16 @@ impl SessionSet {
     /// From now on plain datagrams are taken by this, or not at all.
     pub(crate) fn set_open_zone(&mut self, zone: Option<Arc<OpenZone>>) {
         self.open_zone = zone;
+    }
+
+    /// What handshakes have to pass; `None` where all do.
+    pub fn gate(&self) -> Option<&Gate> {
+        self.gate.as_deref()
+    }
+
+    /// From now on handshakes have to pass this.
+    pub(crate) fn set_gate(&mut self, gate: Gate) {
+        self.gate = Some(Arc::new(gate));
     }
 
     /// What opens a datagram with this receiver index (S8).

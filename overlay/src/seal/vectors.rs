@@ -69,6 +69,11 @@ fn secret() -> MeshSecret {
     MeshSecret::new(rising(0x00))
 }
 
+/// The secret that follows it in the same mesh (S91).
+fn next_secret() -> MeshSecret {
+    secret().following(rising(0x11))
+}
+
 /// The two nodes of all vectors.
 pub(super) fn node(first: u8, netid: NetId, aes: bool) -> Local {
     let identity = Identity::new(Key::new(rising(first)), &Key::new(rising(first + 0x20)));
@@ -84,7 +89,18 @@ pub(super) fn node(first: u8, netid: NetId, aes: bool) -> Local {
 pub(super) const NEAR: NetId = NetId(0x2a);
 pub(super) const FAR: NetId = NetId(0x07);
 /// What is sealed end to end: an IPv4 header.
-const PACKET: &[u8] = b"\x45\0\0\x14\0\0\0\0\x40\xfd\0\0\x0a\0\0\x01\x0a\0\0\x02";
+pub(super) const PACKET: &[u8] = b"\x45\0\0\x14\0\0\0\0\x40\xfd\0\0\x0a\0\0\x01\x0a\0\0\x02";
+
+/// What follows from a secret, but for the keys of broadcasts.
+fn write_keys(text: &mut Text, secret: &MeshSecret) {
+    let keys = secret.derive();
+    text.hex("mesh_id", &keys.mesh_id);
+    text.hex("link_psk", keys.link_psk.bytes());
+    text.hex("mac1_key", keys.mac1.bytes());
+    text.hex("cookie_key", keys.cookie.bytes());
+    text.hex("end_to_end_psk", keys.end_to_end_psk.bytes());
+    text.hex("end_to_end_mac1_key", keys.end_to_end_mac1.bytes());
+}
 
 #[test]
 fn keys() {
@@ -93,15 +109,25 @@ fn keys() {
     text.hex("mesh_secret", &rising(0));
     text.line("text", &**secret().to_text());
     let keys = secret().derive();
-    text.hex("mesh_id", &keys.mesh_id);
-    text.hex("link_psk", keys.link_psk.bytes());
-    text.hex("mac1_key", keys.mac1.bytes());
-    text.hex("cookie_key", keys.cookie.bytes());
-    text.hex("end_to_end_psk", keys.end_to_end_psk.bytes());
-    text.hex("end_to_end_mac1_key", keys.end_to_end_mac1.bytes());
+    write_keys(&mut text, &secret());
     text.hex("broadcast_key_0", secret().broadcast_key(0).bytes());
     text.hex("broadcast_key_258", secret().broadcast_key(258).bytes());
     text.hex("mac_of_abc_by_mac1_key", &mac(&keys.mac1, &[b"abc"]));
+    for (name, secret) in [
+        ("the same mesh with its next secret", next_secret()),
+        (
+            "and with the one after that",
+            next_secret().following(rising(0x22)),
+        ),
+    ] {
+        text.scene(name);
+        text.hex("secret", secret.bytes());
+        text.line("epoch", secret.epoch());
+        text.line("text", &**secret.to_text());
+        write_keys(&mut text, &secret);
+        let key = secret.broadcast_key(secret.epoch());
+        text.hex("broadcast_key", key.bytes());
+    }
     for (name, first, netid) in [("a node", 0x40, NEAR), ("another node", 0x80, FAR)] {
         let local = node(first, netid, true);
         text.scene(name);
@@ -119,23 +145,36 @@ fn keys() {
 #[test]
 fn token() {
     let mut text =
-        Text::new("A token with the mesh secret of keys.txt. SEALED.md, \"Files and tokens\".");
-    text.scene("two addresses");
+        Text::new("Tokens with the mesh secrets of keys.txt. SEALED.md, \"Files and tokens\".");
+    for (name, secret) in [
+        ("two addresses", secret()),
+        ("of a mesh that changed its secret", next_secret()),
+    ] {
+        write_token(&mut text, name, secret);
+    }
+    text.is(include_str!("../../../tests/vectors/sealed/token.txt"));
+}
+
+fn write_token(text: &mut Text, name: &str, secret: MeshSecret) {
+    text.scene(name);
+    text.hex("mesh_secret", secret.bytes());
+    if secret.epoch() > 0 {
+        text.hex("mesh_id", &secret.mesh_id());
+        text.line("epoch", secret.epoch());
+    }
     let invitation = Invitation {
-        secret: secret(),
+        secret,
         not_after: 1_800_000_000,
         mtu: 1_360,
         mesh: "floodmesh".into(),
         peers: vec!["van.example:44204".into(), "[2001:db8::7]:44204".into()],
     };
-    text.hex("mesh_secret", &rising(0));
     text.line("not_after", invitation.not_after);
     text.line("mtu", invitation.mtu);
     text.line("mesh", &invitation.mesh);
     text.line("address_1", &invitation.peers[0]);
     text.line("address_2", &invitation.peers[1]);
     text.line("token", &**invitation.to_text().unwrap());
-    text.is(include_str!("../../../tests/vectors/sealed/token.txt"));
 }
 
 /// A whole handshake between the two nodes; writes it down and gives both sessions.
@@ -236,15 +275,25 @@ fn broadcasts() {
         "Broadcasts of a node of keys.txt, as Data payloads: the first two of a start of it. SEALED.md,\n\
          # \"End to end\".",
     );
-    for (name, signed) in [("not signed", false), ("signed", true)] {
+    let scenes = [
+        ("not signed", false, secret()),
+        ("signed", true, secret()),
+        ("signed, under the next secret", true, next_secret()),
+    ];
+    for (name, signed, secret) in scenes {
         text.scene(name);
-        let local = node(0x40, NEAR, true);
+        let [local, reader] = [(0x40, NEAR), (0x80, FAR)].map(|(first, netid)| {
+            let mut local = node(first, netid, true);
+            local.keys = secret.derive().into();
+            local
+        });
+        text.line("epoch", secret.epoch());
         text.line("node", "a node");
         text.hex("boot", &local.boot.to_be_bytes());
         text.hex("payload", PACKET);
         let hasher = KeyedHasher(1, 2);
         let origin = Broadcasts::new(&local, signed, hasher);
-        let other = Broadcasts::new(&node(0x80, FAR, true), signed, hasher);
+        let other = Broadcasts::new(&reader, signed, hasher);
         other.note(NEAR, local.boot, local.identity.signing_public());
         for sequence in 0..2 {
             let mut sealed = vec![0; PACKET.len() + broadcast::overhead(signed)];
@@ -430,5 +479,121 @@ fn certificates() {
     }
     text.is(include_str!(
         "../../../tests/vectors/sealed/certificate.txt"
+    ));
+}
+
+/// A certificate of a node of keys.txt, byte for byte as it is asked for; signed.
+struct Raw {
+    version: u8,
+    netid: u32,
+    times: [u64; 2],
+    rights: u16,
+    name: &'static [u8],
+    prefixes: Vec<[u8; 18]>,
+    tail: &'static [u8],
+}
+
+impl Raw {
+    fn with(change: impl FnOnce(&mut Self)) -> Self {
+        let mut raw = Self {
+            version: 1,
+            netid: NEAR.0,
+            times: [0, u64::MAX],
+            rights: 0b111,
+            name: b"van 3",
+            prefixes: vec![prefix(4, 8, &[10])],
+            tail: b"",
+        };
+        change(&mut raw);
+        raw
+    }
+
+    fn signed(&self) -> Vec<u8> {
+        let local = node(0x40, NEAR, true);
+        let mut bytes = vec![self.version];
+        bytes.extend(local.keys.mesh_id);
+        bytes.extend(self.netid.to_be_bytes());
+        bytes.extend(local.identity.public());
+        bytes.extend(local.identity.signing_public());
+        bytes.extend(self.times.iter().flat_map(|time| time.to_be_bytes()));
+        bytes.extend([0; 8]);
+        bytes.extend(self.rights.to_be_bytes());
+        bytes.extend([0, self.name.len() as u8]);
+        bytes.extend(self.name);
+        bytes.push(self.prefixes.len() as u8);
+        bytes.extend(self.prefixes.iter().flatten());
+        let authority = SigningKey::from_bytes(&rising(0x70));
+        let signature = authority.sign(&[b"mesh-cert v1", &bytes[..]].concat());
+        bytes.extend(signature.to_bytes());
+        bytes.extend(self.tail);
+        bytes
+    }
+}
+
+/// The address is filled up with zeros.
+fn prefix(family: u8, bits: u8, address: &[u8]) -> [u8; 18] {
+    let mut prefix = [0; 18];
+    prefix[..2].copy_from_slice(&[family, bits]);
+    prefix[2..2 + address.len()].copy_from_slice(address);
+    prefix
+}
+
+#[test]
+fn certificates_of_another_form() {
+    const LONG: &[u8] = b"0123456789abcdef0123456789abcdef0";
+    let of_prefixes = |prefixes: &[[u8; 18]]| {
+        let prefixes = prefixes.to_vec();
+        Raw::with(|raw| raw.prefixes = prefixes)
+    };
+    let nine: Vec<_> = (1..=9).map(|n| prefix(4, 8, &[n])).collect();
+    let mut long_tail = [0; 16];
+    long_tail[..2].copy_from_slice(&[10, 0]);
+    long_tail[15] = 1;
+    let scenes = [
+        ("version 2", Raw::with(|raw| raw.version = 2)),
+        ("netid 0", Raw::with(|raw| raw.netid = 0)),
+        ("the netid of all", Raw::with(|raw| raw.netid = u32::MAX)),
+        ("ends before it begins", Raw::with(|raw| raw.times = [2, 1])),
+        (
+            "an undefined right",
+            Raw::with(|raw| raw.rights = 0b10_0000),
+        ),
+        ("a name of 33 bytes", Raw::with(|raw| raw.name = LONG)),
+        ("a name with a newline", Raw::with(|raw| raw.name = b"a\n")),
+        ("a name with DEL", Raw::with(|raw| raw.name = b"a\x7f")),
+        ("nine prefixes", of_prefixes(&nine)),
+        ("family 5", of_prefixes(&[prefix(5, 8, &[10])])),
+        ("33 bits of IPv4", of_prefixes(&[prefix(4, 33, &[10])])),
+        ("129 bits of IPv6", of_prefixes(&[prefix(6, 129, &[0xfd])])),
+        (
+            "bytes behind an IPv4 address",
+            of_prefixes(&[prefix(4, 8, &long_tail)]),
+        ),
+        (
+            "a bit behind the prefix",
+            of_prefixes(&[prefix(4, 8, &[10, 1])]),
+        ),
+        ("a prefix twice", of_prefixes(&[prefix(4, 8, &[10]); 2])),
+        (
+            "prefixes that fall",
+            of_prefixes(&[prefix(4, 8, &[11]), prefix(4, 8, &[10])]),
+        ),
+        (
+            "a byte behind the signature",
+            Raw::with(|raw| raw.tail = b"\0"),
+        ),
+    ];
+    let mut text = Text::new(
+        "Certificates that the authority of certificate.txt signed, and that nobody takes. SEALED.md S36.",
+    );
+    assert!(Certificate::parse(&Raw::with(|_| {}).signed()).is_ok());
+    for (name, raw) in scenes {
+        text.scene(name);
+        let bytes = raw.signed();
+        assert!(Certificate::parse(&bytes).is_err(), "{name}");
+        text.hex("certificate", &bytes);
+    }
+    text.is(include_str!(
+        "../../../tests/vectors/sealed/certificate-invalid.txt"
     ));
 }

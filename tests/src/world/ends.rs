@@ -26,11 +26,12 @@ use overlay::time::Instant;
 use rand_chacha::ChaCha12Rng;
 use rand_core::{Rng, SeedableRng};
 use wire::sealed::LINK_HEADER_LEN;
-use wire::sealed::endtoend::{self, BROADCAST_HEADER_LEN, EndToEndKind};
+use wire::sealed::endtoend::{BROADCAST_HEADER_LEN, EndToEndKind};
 use wire::{Flags, HEADER_LEN, Header, Kind};
 
 use super::World;
 use super::sealing::Sealing;
+use super::sources::Sources;
 
 /// One node's part in what is sealed end to end.
 pub struct Ending {
@@ -43,6 +44,8 @@ pub struct Ending {
     broadcasts: Broadcasts,
     /// What the pump found for us in the batch at hand.
     found: Vec<(NetId, Packet, bool)>,
+    /// The way to the device; none before the world says who there is.
+    sources: Option<Sources>,
 }
 
 impl Ending {
@@ -56,7 +59,25 @@ impl Ending {
             refused: BTreeMap::new(),
             broadcasts: Broadcasts::new(local, false, hasher),
             found: Vec::new(),
+            sources: None,
         }
+    }
+
+    /// These are the nodes that there are.
+    fn know(&mut self, me: NetId, all: impl Iterator<Item = NetId>, seed: u64) {
+        self.sources = Some(Sources::new(me, all, seed));
+    }
+
+    /// Whether a packet of `origin` goes to the device (S15); counts why not.
+    pub(super) fn admits(&mut self, now: Instant, origin: NetId, packet: &[u8]) -> bool {
+        let judged = match &mut self.sources {
+            Some(sources) => sources.judge(now, origin, packet),
+            None => Ok(()),
+        };
+        if let Err(reason) = judged {
+            self.refuse(reason);
+        }
+        judged.is_ok()
     }
 
     /// Notes a payload that begins with `c8` and that the neighbor `by` brought, to be opened when
@@ -94,17 +115,11 @@ fn open(
     let ending = sealing.ending.as_mut().ok_or(DropReason::Malformed)?;
     match EndToEndKind::of(payload) {
         Ok(EndToEndKind::Data) => {
-            let header = endtoend::parse_data(payload).map_err(|_| DropReason::Malformed)?;
-            let opens = ending.ends.sessions().opens(origin, header.receiver);
-            let session = opens.ok_or(DropReason::UnknownSession)?.clone();
-            let opened = session
-                .open_data(origin, dst, payload)
-                .map_err(overlay::seal::session::OpenError::reason)?;
-            let (len, is_first) = (opened.plaintext.len(), opened.is_first);
-            session.note_heard(now, true);
-            if is_first {
+            let sessions = ending.ends.sessions();
+            let (first, len) = sessions.open_data(now, (origin, dst), payload)?;
+            if let Some(index) = first {
                 with_ends(sealing, |ends, with| {
-                    ends.handle_confirmed(now, with, header.receiver);
+                    ends.handle_confirmed(now, with, index);
                 });
             }
             Ok((LINK_HEADER_LEN, len))
@@ -118,6 +133,17 @@ fn open(
 }
 
 impl World {
+    /// Tells a node that seals end to end which nodes there are.
+    pub(super) fn tell_nodes(&mut self, node: usize) {
+        let seed = self.seed;
+        let all: Vec<NetId> = self.nodes.iter().map(|node| node.netid).collect();
+        let at = &mut self.nodes[node];
+        let ending = at.sealing.as_mut().and_then(|s| s.ending.as_mut());
+        if let Some(ending) = ending {
+            ending.know(at.netid, all.into_iter(), seed);
+        }
+    }
+
     /// Originates a packet as the worker of a node with ends does: sealed end to end, but for the
     /// sole neighbor; or waiting for a session.
     pub(super) fn send_end_to_end(&mut self, node: usize, dst: NetId, packet: &[u8]) {

@@ -37,7 +37,8 @@ const UNOPENED: [DropReason; 7] = [
     DropReason::Forged,
 ];
 /// What is counted before the plain rules, and with [`Total::Received`].
-const BEFORE: [DropReason; 8] = [
+const BEFORE: [DropReason; 9] = [
+    DropReason::NoRight,
     DropReason::PlainFromSealed,
     DropReason::UnderlayInOverlay,
     DropReason::RxTruncated,

@@ -14,11 +14,12 @@ pub mod ends;
 pub mod laws;
 pub mod netem;
 pub mod sealing;
+pub mod sources;
 pub mod topology;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -158,6 +159,8 @@ pub struct Choices {
     pub ends: bool,
     /// Whether the nodes of the sealed mesh go by certificates.
     pub certified: bool,
+    /// What those let each node do.
+    pub rights: fn(usize) -> u16,
     /// Nodes with a secret that speak plain to whoever does not answer sealed.
     pub prefers: fn(usize) -> bool,
     /// What goes on between their zones.
@@ -198,6 +201,7 @@ impl Default for Choices {
             secret_of: |_| None,
             ends: false,
             certified: false,
+            rights: |_| wire::sealed::RIGHTS,
             prefers: |_| false,
             bridge: Bridge::Off,
             guests: zone::GUESTS,
@@ -248,6 +252,9 @@ impl World {
             world.ledger.at(node.address);
             world.nodes.push(node);
         }
+        for number in 0..graph.nodes {
+            world.tell_nodes(number);
+        }
         for &(a, b) in &graph.edges {
             world.connect(a, b, netem);
             world.name_peer(b, a);
@@ -289,8 +296,8 @@ impl World {
         let flood = Flood::new(netid, hasher, seen, self.now);
         let sealing = (choices.secret_of)(number).map(|secret| {
             let seed = self.draw_seed();
-            let class = choices.certified.then(|| (choices.rate_class_of)(number));
-            let more = (seed, choices.ends, class);
+            let grant = || ((choices.rights)(number), (choices.rate_class_of)(number));
+            let more = (seed, choices.ends, choices.certified.then(grant));
             let sealing = Sealing::new(self.now, secret, number, netid, starts, more);
             match (choices.prefers)(number) {
                 true => {
@@ -379,6 +386,7 @@ impl World {
         at.address = former.address;
         // What its device was given stays given.
         (at.delivered, at.ghosts) = (former.delivered, former.ghosts);
+        self.tell_nodes(node);
         self.ledger.forget(node);
         for peer in former.named {
             self.name_peer(node, peer);
@@ -433,6 +441,10 @@ impl World {
 
     /// The same with a packet of `len` bytes, 20 or more.
     pub fn send_packet(&mut self, node: usize, dst: NetId, len: usize) -> u64 {
+        if self.choices.ends && self.nodes[node].sealing.is_some() {
+            let source = sources::derived(self.nodes[node].netid);
+            return self.send_as(node, dst, source);
+        }
         self.next_message += 1;
         let number = self.next_message;
         // A first nibble of 4: a packet for the device.
@@ -440,16 +452,21 @@ impl World {
         slot[HEADER_LEN] = 0x45;
         slot[HEADER_LEN + 8..HEADER_LEN + 16].copy_from_slice(&number.to_be_bytes());
         self.ledger.sent(number, self.nodes[node].netid, dst);
-        if self.choices.ends && self.nodes[node].sealing.is_some() {
-            self.send_end_to_end(node, dst, &slot[HEADER_LEN..]);
-            return number;
-        }
         let nonce = self.rng.next_u32();
         let now = self.now;
         self.nodes[node]
             .flood
             .originate(now, Kind::Data, Flags::NONE, nonce, dst, &mut slot);
         self.flood_from(node, &slot, None, Zones::All);
+        number
+    }
+
+    /// Originates a numbered packet at a node that seals end to end, from an address that may be another's.
+    pub fn send_as(&mut self, node: usize, dst: NetId, source: Ipv6Addr) -> u64 {
+        self.next_message += 1;
+        let number = self.next_message;
+        self.ledger.sent(number, self.nodes[node].netid, dst);
+        self.send_end_to_end(node, dst, &sources::packet(number, source, dst));
         number
     }
 
@@ -743,7 +760,12 @@ impl World {
 
     /// Gives `node`'s device what was opened of `origin`.
     fn deliver(&mut self, node: usize, (origin, dst): (NetId, NetId), packet: &[u8]) {
+        let now = self.now;
         let at = &mut self.nodes[node];
+        let ending = at.sealing.as_mut().and_then(|s| s.ending.as_mut());
+        if ending.is_some_and(|ending| !ending.admits(now, origin, packet)) {
+            return;
+        }
         let whom = (at.netid, origin, dst);
         let is_true = take(whom, packet, &mut at.delivered, &self.ledger);
         at.ghosts += u64::from(!is_true);
@@ -879,8 +901,8 @@ fn take(
     delivered: &mut BTreeMap<u64, u32>,
     ledger: &Ledger,
 ) -> bool {
-    let number = packet.get(8..16).and_then(|bytes| bytes.try_into().ok());
-    let Some(number) = number.map(u64::from_be_bytes) else {
+    let plain = || packet.get(8..16)?.try_into().ok().map(u64::from_be_bytes);
+    let Some(number) = sources::number_of(packet).or_else(plain) else {
         return false;
     };
     *delivered.entry(number).or_insert(0) += 1;
@@ -890,7 +912,13 @@ fn take(
 impl Sink for Deliver<'_> {
     fn device(&mut self, packet: Packet, arena: &[u8]) {
         let whom = (self.us, packet.origin, packet.dst);
-        let is_true = take(whom, packet.payload.of(arena), self.delivered, self.ledger);
+        let payload = packet.payload.of(arena);
+        if let Some(ending) = &mut self.ending
+            && !ending.admits(self.now, packet.origin, payload)
+        {
+            return;
+        }
+        let is_true = take(whom, payload, self.delivered, self.ledger);
         *self.ghosts += u64::from(!is_true);
     }
 

@@ -72,11 +72,11 @@ pub fn revoked(number: usize) -> Revoked {
 }
 
 /// Gives a node a certificate of its own, and nothing else to go by.
-fn certify(local: &mut Local, number: usize, rate_class: u8) -> Members {
+fn certify(local: &mut Local, number: usize, (rights, rate_class): (u16, u8)) -> Members {
     let (s, v) = (*local.identity.public(), local.identity.signing_public());
     let mut fields = Certificate::of(local.keys.mesh_id, local.netid, s, v);
     (fields.serial, fields.not_after) = (revoked(number).serial, WALL + 1_000);
-    fields.rate_class = rate_class;
+    (fields.rights, fields.rate_class) = (rights, rate_class);
     local.certificate = authority().sign(&fields, &[]);
     local.authority = Some(authority().public());
     let mut members = Members::default().certified();
@@ -108,7 +108,7 @@ impl Sealing {
         number: usize,
         netid: NetId,
         starts: u64,
-        (seed, ends, class): ([u8; 32], bool, Option<u8>),
+        (seed, ends, grant): ([u8; 32], bool, Option<(u16, u8)>),
     ) -> Self {
         let keys = MeshSecret::new([secret; 32]).derive();
         let mut local = Local::new(
@@ -118,8 +118,8 @@ impl Sealing {
             starts << 32,
             number.is_multiple_of(2),
         );
-        let members = match class {
-            Some(class) => certify(&mut local, number, class),
+        let members = match grant {
+            Some(grant) => certify(&mut local, number, grant),
             None => Members::default(),
         };
         let ending = ends.then(|| Ending::new(&local, seed));
@@ -249,6 +249,17 @@ impl World {
             sealing.links.set_policies(policies);
         }
         self.carry_out_sealing(node);
+    }
+
+    /// Gives a node the secrets that it has from now on: this one, and perhaps the next.
+    pub fn set_secrets(&mut self, node: usize, current: &MeshSecret, next: Option<&MeshSecret>) {
+        let now = self.now;
+        if let Some(sealing) = &mut self.nodes[node].sealing {
+            let next = next.map(MeshSecret::derive);
+            sealing.links.set_secrets(now, current.derive(), next);
+        }
+        self.carry_out_sealing(node);
+        self.arm(node);
     }
 
     /// Lets a node that prefers sealed links insist on them from now on.

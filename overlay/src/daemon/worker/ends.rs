@@ -4,7 +4,7 @@
 //! the same bytes. It is opened where it was received, after all copies that go on have left.
 
 use wire::sealed::LINK_HEADER_LEN;
-use wire::sealed::endtoend::{self, BROADCAST_HEADER_LEN, EndToEndKind};
+use wire::sealed::endtoend::{BROADCAST_HEADER_LEN, EndToEndKind};
 use wire::{Flags, HEADER_LEN, NetId};
 
 use super::hand::Sealed;
@@ -16,7 +16,7 @@ use crate::pump::count::DropReason;
 use crate::pump::rx::Span;
 use crate::pump::{Outgoing, Packet};
 use crate::seal::broadcast::OVERHEAD_MAX;
-use crate::seal::session::{OpenError, SealError};
+use crate::seal::session::SealError;
 use crate::seal::sessions::EndSet;
 use crate::time::Instant;
 
@@ -164,20 +164,23 @@ impl Worker {
                 {
                     hand.introduce((origin, by), direct, payload);
                 }
-                Ok(EndToEndKind::Data) => match open(now, ends, packet, payload) {
-                    Ok((index, len)) => {
-                        if let Some(index) = index {
-                            hand.end_confirmed(index);
+                Ok(EndToEndKind::Data) => {
+                    match ends.open_data(now, (origin, packet.dst), payload) {
+                        Ok((index, len)) => {
+                            if let Some(index) = index {
+                                hand.end_confirmed(index);
+                            }
+                            let inner = inner(packet, LINK_HEADER_LEN, len as u32);
+                            hand.opened(by, inner, rx.arena());
                         }
-                        hand.opened(by, inner(packet, LINK_HEADER_LEN, len), rx.arena());
-                    }
-                    Err(reason) => {
-                        shared.counters.count(reason);
-                        if reason == DropReason::UnknownSession {
-                            hand.end_unknown(origin, by);
+                        Err(reason) => {
+                            shared.counters.count(reason);
+                            if reason == DropReason::UnknownSession {
+                                hand.end_unknown(origin, by);
+                            }
                         }
                     }
-                },
+                }
                 Ok(EndToEndKind::Broadcast) if packet.dst == NetId::ALL => {
                     let Some(broadcasts) = &shared.broadcasts else {
                         continue;
@@ -213,24 +216,4 @@ fn inner(packet: Packet, header_len: usize, len: u32) -> Packet {
         },
         ..packet
     }
-}
-
-/// Opens one payload in place; gives the session's index if it is the first one there, and the
-/// length of what was inside.
-fn open(
-    now: Instant,
-    ends: &EndSet,
-    packet: Packet,
-    payload: &mut [u8],
-) -> Result<(Option<u32>, u32), DropReason> {
-    let header = endtoend::parse_data(payload).map_err(|_| DropReason::Malformed)?;
-    let session = ends
-        .opens(packet.origin, header.receiver)
-        .ok_or(DropReason::UnknownSession)?;
-    let opened = session
-        .open_data(packet.origin, packet.dst, payload)
-        .map_err(OpenError::reason)?;
-    session.note_heard(now, true);
-    let index = opened.is_first.then_some(header.receiver);
-    Ok((index, opened.plaintext.len() as u32))
 }

@@ -10,6 +10,9 @@
 //! | control of neighbors | [`SPARE_FOR_DIALED`] | they ask and answer again |
 //! | directory payloads, news of nodes | [`SPARE_FOR_CONTROL`] | repeated every 30 s, every second |
 //!
+//! Sealed links have a channel of their own, of which COOKIEs leave half free and other handshakes a quarter:
+//! what sessions have to say comes first, and nobody but a session's far end can say it.
+//!
 //! Directory payloads are dear to handle (one may bring 64 claims), so each neighbor has a ration
 //! of them besides.
 
@@ -17,12 +20,14 @@ use std::sync::Arc;
 
 use tuntap::MergingEnded;
 use wire::Header;
-use wire::sealed::{Control, Frame};
+use wire::sealed::{Control, Frame, SealedKind};
 use wire::service::{self, Service};
 
 use super::TX_ITEMS;
 use crate::budget::{Buckets, Rate};
-use crate::daemon::shared::{CONTROL_LEN, ENDS, EndReport, NEAR, Report, Reports, SealReport};
+use crate::daemon::shared::{
+    CONTROL_LEN, ENDS, EndReport, NEAR, Report, Reports, SEALS, SealReport,
+};
 use crate::id::{NetId, Path};
 use crate::node::snapshot::LinkEntry;
 use crate::pump::count::{Counters, DropReason};
@@ -42,6 +47,10 @@ const SPARE_FOR_ONCE: usize = 8;
 const SPARE_FOR_DIALED: usize = NEAR / 8;
 /// Places kept for control.
 const SPARE_FOR_CONTROL: usize = NEAR / 2;
+/// Places kept for what sessions have to say, before handshakes.
+const SPARE_FOR_SEALS: usize = SEALS / 4;
+/// Places kept for handshakes with a mac of a member, before COOKIEs.
+const SPARE_FOR_MEMBERS: usize = SEALS / 4;
 /// One directory payload of each neighbor in this time; a mesh of hundreds of nodes brings tens a
 /// second. Unrationed, 12,000 a second filled a processor and `status` was not answered.
 const SERVICE_INTERVAL: Duration = Duration::from_millis(1);
@@ -302,6 +311,14 @@ impl Sink for Hand {
 
 impl Porter for Hand {
     fn handshake(&mut self, path: Path, datagram: &[u8]) {
+        // Anybody can make up a COOKIE, and say again what a member said.
+        let spare = match SealedKind::of(datagram) {
+            Ok(SealedKind::Cookie) => SPARE_FOR_SEALS + SPARE_FOR_MEMBERS,
+            _ => SPARE_FOR_SEALS,
+        };
+        if self.reports.seals.capacity() <= spare {
+            return self.counters.count(DropReason::ControlFull);
+        }
         self.seal(SealReport::Handshake(path, datagram.into()));
     }
 
@@ -433,6 +450,25 @@ mod tests {
         claim(&mut hand, 2);
         assert!(reports.try_recv().is_err());
         assert_eq!(hand.counters.dropped(DropReason::ServiceFull), 1_001);
+    }
+
+    #[test]
+    fn cookies_and_handshakes_leave_places_for_what_sessions_say() {
+        let (mut hand, _reports) = hand();
+        let (seals, waiting) = mpsc::channel(SEALS);
+        hand.reports.seals = seals;
+        let cookie = [wire::sealed::SEALED_MAGIC, 4];
+        let init = [wire::sealed::SEALED_MAGIC, 1];
+        for (datagram, places) in [(cookie, SEALS / 2), (init, SEALS / 4 * 3)] {
+            for _ in 0..SEALS {
+                hand.handshake(path(), &datagram);
+            }
+            assert_eq!(waiting.len(), places);
+        }
+        hand.confirmed(7);
+        assert_eq!(waiting.len(), SEALS / 4 * 3 + 1);
+        let refused = hand.counters.dropped(DropReason::ControlFull);
+        assert_eq!(refused as usize, 2 * SEALS - SEALS / 4 * 3);
     }
 
     /// S70, S90.

@@ -14,7 +14,8 @@ use std::sync::Arc;
 
 use wire::NetId;
 
-use super::{Entry, Links};
+use super::{Entry, Links, Wish};
+use crate::planted::{self, Mistake};
 use crate::seal::effect::PeerId;
 use crate::seal::keys::MeshKeys;
 use crate::time::{Duration, Instant};
@@ -54,13 +55,22 @@ impl Links {
         };
         self.local.keys = Arc::new(current);
         self.local.next = next.map(Arc::new);
+        let gate = self.sessions.gate().map(|gate| gate.after(&self.local));
+        if let Some(gate) = gate {
+            self.sessions.set_gate(gate);
+        }
+        self.wishes.push(Wish::Publish);
         let epoch = self.local.keys.epoch;
         let all: Vec<PeerId> = self.peers.keys().copied().collect();
         for id in all {
             let mut ended = Vec::new();
             self.with(now, id, |peer, turn| {
                 if epoch > former {
-                    peer.retire(turn, epoch, now + FORMER_LASTS, |from| ended.push(from));
+                    let until = match planted::is(Mistake::RetireAtOnce) {
+                        true => now,
+                        false => now + FORMER_LASTS,
+                    };
+                    peer.retire(turn, epoch, until, |from| ended.push(from));
                 }
             });
             for from in ended {
