@@ -116,7 +116,7 @@ fn a_plain_mesh_moves_to_sealed_node_by_node_and_a_bridge_joins_what_is_left_bet
     wait_node(&mesh, 'd', 'c', Security::E2e);
 }
 
-/// S130: the settings give one peer of a node that prefers a mode of its own, which `neighbors` shows and a
+/// S104: the settings give one peer of a node that prefers a mode of its own, which `neighbors` shows and a
 /// reload takes up. The simulator shows what each mode means.
 #[test]
 fn a_peer_that_is_to_be_sealed_hears_nothing_plain_until_a_reload_says_otherwise() {

@@ -57,7 +57,7 @@ fn t4_a_member_introduces_nobody_but_itself() {
     }
 }
 
-/// S132: the first hop takes of a node what its certificate's class allows, and all that others say.
+/// S106: the first hop takes of a node what its certificate's class allows, and all that others say.
 #[test]
 fn t28_a_rate_class_bounds_what_a_member_says_of_its_own_and_nobody_elses() {
     for seed in seeds(2, 20) {

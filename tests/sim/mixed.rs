@@ -156,7 +156,7 @@ fn flooded_from_outside(guests: u32, seed: u64) -> (World, Duration, u64, bool) 
     (world, lifetime, taken, is_whole)
 }
 
-/// S131.
+/// S105.
 #[test]
 fn an_outsiders_flood_neither_fills_what_is_behind_a_bridge_nor_costs_members_a_message() {
     for seed in seeds(1, 20) {
@@ -302,7 +302,7 @@ fn a_plain_link_becomes_sealed_once_the_way_is_free() {
     }
 }
 
-/// S130: whoever drops all that is sealed, from the first moment on, gets no plain byte of a node for
+/// S104: whoever drops all that is sealed, from the first moment on, gets no plain byte of a node for
 /// the peer that its owner wants sealed; others get theirs.
 #[test]
 fn a_sealed_peer_of_a_node_that_prefers_gets_no_plain_byte_though_they_never_met() {
@@ -355,7 +355,7 @@ fn a_sealed_peer_of_a_node_that_prefers_gets_no_plain_byte_though_they_never_met
     }
 }
 
-/// S130: who is to be plain is no trouble, and is sealed all the same once it asks for that.
+/// S104: who is to be plain is no trouble, and is sealed all the same once it asks for that.
 #[test]
 fn a_plain_peer_is_never_asked_for_more_and_is_latched_once_it_asks_itself() {
     for seed in seeds(5, 100) {
@@ -395,7 +395,7 @@ fn a_plain_peer_is_never_asked_for_more_and_is_latched_once_it_asks_itself() {
     }
 }
 
-/// S130: another word of the owner counts from then on, for links too that are up.
+/// S104: another word of the owner counts from then on, for links too that are up.
 #[test]
 fn a_plain_link_ends_when_its_peer_is_to_be_sealed_and_comes_back_when_that_is_taken_back() {
     for seed in seeds(5, 100) {

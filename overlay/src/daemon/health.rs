@@ -227,7 +227,7 @@ mod tests {
         assert!(codes(&alarms, Instant::from_secs(301)).is_empty());
     }
 
-    /// S134.
+    /// S108.
     #[test]
     fn another_next_secret_is_an_alarm_that_names_who_has_it() {
         let mut alarms = Alarms::default();

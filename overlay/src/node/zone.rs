@@ -84,7 +84,7 @@ pub const GUESTS: u32 = 1_000;
 /// Neighbors of the open zone with a part of that of their own; further ones share theirs.
 pub const GUEST_PLACES: u32 = 8;
 
-/// The class of what comes in from the open zone: a bounded rate (S131).
+/// The class of what comes in from the open zone: a bounded rate (S105).
 ///
 /// Whoever is there is no member, and may say as much as it likes under as many names: what the sealed
 /// zone remembers and carries of that must not grow with it. Half of the rate is divided among the
@@ -337,7 +337,7 @@ mod tests {
         assert_eq!(zone.zones(false, &data, None), Zones::Sealed);
     }
 
-    /// S131.
+    /// S105.
     #[test]
     fn guests_have_a_rate_together_and_one_neighbor_leaves_the_others_their_part() {
         let zone = zone(Bridge::Sealed).letting_in(160);

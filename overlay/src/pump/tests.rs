@@ -286,7 +286,7 @@ fn control_gets_who_sent_it_and_whether_we_dial_them() {
     assert_eq!(node.notes.heard, [(NetId(0x51), NetId(0x51))]);
 }
 
-/// S131.
+/// S105.
 #[test]
 fn what_a_bridge_does_not_let_in_stays_in_the_open_zone_and_is_counted() {
     let mut node = Node::new();

@@ -1,5 +1,5 @@
 //! What certificates let nodes do inside the mesh: originate Data at all, and from which addresses
-//! (SEALED.md S38, S97, S110).
+//! (SEALED.md S38, S97, S103).
 //!
 //! Only nodes that are held to less than everything are in here; where no certificate says anything
 //! of the kind, it is empty, and asking it costs a comparison.
@@ -337,7 +337,7 @@ mod tests {
         assert_eq!(judge(&frame(to, from, 0x88CC, &[1; 40])), Ok(()));
     }
 
-    /// S110: who may speak from an address of its own must not say that it has another's.
+    /// S103: who may speak from an address of its own must not say that it has another's.
     #[test]
     fn neighbor_discovery_is_judged_by_the_address_that_it_says_is_taken() {
         let (grants, mesh) = (grants(), Mesh::default());

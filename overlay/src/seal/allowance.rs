@@ -1,4 +1,4 @@
-//! What a certificate's rate class lets a node bring of its own to a neighbor (S132).
+//! What a certificate's rate class lets a node bring of its own to a neighbor (S106).
 //!
 //! Fair shares ([`crate::pump::fair`]) count while a node is saturated; an allowance counts always.
 //! It is held to where a session proves who speaks: by each neighbor, for what comes over links of

@@ -6,7 +6,7 @@
 //!                                     └─ wrong ─> Cookie
 //! ```
 //!
-//! A configured peer with some half-open handshakes pays the cookie too, whatever the load (S133).
+//! A configured peer with some half-open handshakes pays the cookie too, whatever the load (S107).
 //! Cheapest first. Nothing before mac1 changes any state, so strangers find nothing to fill.
 
 use std::collections::BTreeMap;

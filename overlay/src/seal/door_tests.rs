@@ -114,7 +114,7 @@ fn under_load_a_cookie_for_the_address_is_the_price_and_it_is_paid_once_asked() 
     }
 }
 
-/// S133: recorded INITs, sent again under a configured peer's address, take three places and no more.
+/// S107: recorded INITs, sent again under a configured peer's address, take three places and no more.
 #[test]
 fn a_configured_peer_with_three_half_open_handshakes_pays_with_a_cookie_for_the_fourth() {
     let mut scene = scene();

@@ -52,7 +52,7 @@ pub enum Effect {
         netid: NetId,
         /// What its certificate lets it do (S38); everything without one.
         rights: u16,
-        /// How much of its own its certificate lets it send (S132).
+        /// How much of its own its certificate lets it send (S106).
         rate_class: u8,
     },
     /// None may come any more: drop every reference to the session of this local index.

@@ -273,7 +273,7 @@ pub struct MeshKeys {
 }
 
 impl MeshKeys {
-    /// What tells this secret from others of its epoch to who has both, and nothing else to anybody (S134).
+    /// What tells this secret from others of its epoch to who has both, and nothing else to anybody (S108).
     pub fn fingerprint(&self) -> Fingerprint {
         let mac = mac(&self.mac1, &[b"next-secret v1"]);
         let mut short = [0; 8];

@@ -65,7 +65,7 @@ impl Remote {
         }
     }
 
-    /// The rate class of its certificate (S132); 0 without one.
+    /// The rate class of its certificate (S106); 0 without one.
     pub fn rate_class(&self) -> u8 {
         let certificate = self.certificate.as_deref().map(Certificate::parse);
         match certificate {

@@ -1,4 +1,4 @@
-//! What the owner wants of single peers, in a node that prefers sealed links (S130).
+//! What the owner wants of single peers, in a node that prefers sealed links (S104).
 //!
 //! The node's mode is a peer's too, unless the settings give it one of its own. A peer is known by its
 //! addresses: who is there, and under which netid, is proved by a session alone. Where two peers

@@ -337,7 +337,7 @@ mod tests {
         assert!(!prefer.latch_place(OTHER, place(3)));
     }
 
-    /// S130.
+    /// S104.
     #[test]
     fn the_owners_word_closes_a_place_until_it_is_taken_back_and_a_latch_outlives_it() {
         use crate::seal::policies::PeerMode;

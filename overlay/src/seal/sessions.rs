@@ -30,7 +30,7 @@ pub struct Opens {
     pub netid: NetId,
     /// What its certificate lets it do (S38); everything without one.
     pub rights: u16,
-    /// What of its own its certificate lets it send (S132); `None` for as much as it likes.
+    /// What of its own its certificate lets it send (S106); `None` for as much as it likes.
     pub allowance: Option<Arc<Allowance>>,
 }
 

@@ -28,7 +28,7 @@ pub const RATE_CLASS_MAX: u8 = 18;
 const RATE_LEAST: u64 = 8_000;
 
 /// Bytes per second that a rate class gives, each class twice as much as the one below it: 8,000 by class
-/// 1, 1.05 GB by class 18 and all above (S132). `None` for class 0, which has no bound.
+/// 1, 1.05 GB by class 18 and all above (S106). `None` for class 0, which has no bound.
 pub const fn rate_of(class: u8) -> Option<u64> {
     match class {
         0 => None,

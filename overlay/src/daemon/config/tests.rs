@@ -292,7 +292,7 @@ fn sealed_links_can_be_preferred_and_only_then_is_there_something_to_bridge() {
     assert!(refused.contains("write bridge = \"on\" too"), "{refused}");
 }
 
-/// S130; group H: settings that contradict each other.
+/// S104; group H: settings that contradict each other.
 #[test]
 fn a_peer_may_have_a_mode_of_its_own_where_the_node_has_both_zones() {
     let peers = |node: &str, peers: &str| format!("mode = \"{node}\"\npeer = [{peers}]\n");

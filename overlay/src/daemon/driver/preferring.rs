@@ -214,7 +214,7 @@ mod tests {
         ([192, 0, 2, 1], port).into()
     }
 
-    /// S130.
+    /// S104.
     #[test]
     fn a_literal_counts_from_the_start_and_a_name_keeps_the_addresses_that_it_had() {
         let text = "mode = \"prefer\"\npeer = [\"192.0.2.1:7 sealed\", \"van.example sealed\"]\n";

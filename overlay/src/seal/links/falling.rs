@@ -115,7 +115,7 @@ impl Links {
         true
     }
 
-    /// Whether the owner wants plain alone there, and nobody came up sealed (S130).
+    /// Whether the owner wants plain alone there, and nobody came up sealed (S104).
     fn is_plain(&self, path: &Path) -> bool {
         let prefer = self.prefer.as_ref();
         prefer.is_some_and(|prefer| prefer.is_plain(&path.endpoint.remote))
@@ -131,7 +131,7 @@ impl Links {
         }
     }
 
-    /// Goes by this word of the owner about single peers from now on (S130). What it closes is closed at
+    /// Goes by this word of the owner about single peers from now on (S104). What it closes is closed at
     /// once; what is latched stays so. A node that insists on sealed links has no use for it.
     pub fn set_policies(&mut self, policies: Policies) {
         let policies = Arc::new(policies);

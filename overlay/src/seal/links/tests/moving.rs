@@ -282,7 +282,7 @@ fn sorting_the_links_of_a_node_without_a_latch_comes_to_an_end() {
     assert_eq!(near.links.drain().count(), 0);
 }
 
-/// S83, S130: who keeps a sealed peer's name from being resolved gets no plain by it, and nobody three INITs
+/// S83, S104: who keeps a sealed peer's name from being resolved gets no plain by it, and nobody three INITs
 /// for a forged Hello.
 #[test]
 fn while_nobody_knows_where_a_sealed_peer_is_a_stranger_is_answered_by_nothing() {

@@ -150,7 +150,7 @@ fn a_mesh_of_three_changes_its_secret_and_no_message_of_six_streams_is_lost() {
     assert_eq!(trio.arrived(), trio.sent);
 }
 
-/// S134: two owners begin a change at once. No handshake under either's next secret is heard by the other,
+/// S108: two owners begin a change at once. No handshake under either's next secret is heard by the other,
 /// so what is under the current one tells.
 #[test]
 fn two_next_secrets_of_one_number_are_told_apart_within_two_minutes() {
