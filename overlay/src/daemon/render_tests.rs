@@ -194,8 +194,8 @@ fn a_certificate_and_the_list_that_is_followed_have_their_rows() {
     assert!(
         page.contains(
             "\ncertificate  van 3, serial 12, good for 2 d\nrevocations  list 7\n\
-             rotation     1 of 3 neighbors uses the next secret (floodmesh rotate --finish\n             \
-             on each node, when all do)\n"
+             rotation     1 of 3 neighbors uses the next secret (floodmesh rotate --finish on\n\
+             \x20            each node, when all do)\n"
         ),
         "{page}"
     );
