@@ -8,7 +8,7 @@
 //!   STOPPING=1      Goodbye is being said
 //! ```
 //!
-//! [`Service`] has the socket, which is connected before the process is confined, and [`Watchdog`]
+//! [`Service`] has the socket, which is connected before the process is confined, and `Watchdog`
 //! decides when the node may say that it is well: it asks every data thread to take a turn, and only
 //! when all have is the manager told. The control loop does the asking, so that one which is stuck is
 //! not covered up either; a thread that hangs or has ended keeps the node silent, and the manager
