@@ -29,9 +29,9 @@ const WINDOW: Duration = Duration::from_millis(10);
 const PATIENCE: Duration = Duration::from_millis(1);
 /// Then it is real-time for so long at first. As it has nothing to wait for meanwhile, only another try
 /// as an ordinary thread tells whether they still are.
-const FIRST: Duration = Duration::from_secs(1);
-/// Each try that fails within that time doubles it, up to this.
-const LONGEST: Duration = Duration::from_secs(32);
+const FIRST: Duration = Duration::from_secs(10);
+/// Each try that fails at once doubles that, up to this.
+const LONGEST: Duration = Duration::from_secs(160);
 
 /// Takes a nice value, for the calling thread and those that it starts.
 ///
@@ -178,9 +178,9 @@ impl Pace {
             return None;
         }
         if !self.is_realtime {
-            let has_failed = lasted < self.term;
-            self.term = if has_failed {
-                (self.term * 2).min(LONGEST)
+            let failed_at_once = lasted < FIRST;
+            self.term = if failed_at_once {
+                (self.term * 2).clamp(FIRST, LONGEST)
             } else {
                 FIRST
             };
@@ -223,45 +223,45 @@ mod tests {
     }
 
     #[test]
-    fn a_thread_that_had_to_wait_is_real_time_for_a_second() {
+    fn a_thread_that_had_to_wait_is_real_time_for_ten_seconds() {
         let once = |at| {
             let had_to = at == Duration::from_secs(2);
             if had_to { PATIENCE } else { Duration::ZERO }
         };
-        let expected = [(2_000, true), (3_000, false)];
+        let expected = [(2_000, true), (12_000, false)];
         assert_eq!(changes(Duration::from_secs(100), once), expected);
     }
 
     #[test]
     fn where_others_are_always_in_the_way_it_tries_ever_more_rarely() {
-        let changes = changes(Duration::from_secs(200), |_| PATIENCE);
+        let changes = changes(Duration::from_secs(1_000), |_| PATIENCE);
         let tries: Vec<u64> = changes
             .iter()
             .filter(|change| !change.1)
             .map(|c| c.0)
             .collect();
         let terms: Vec<u64> = tries.windows(2).map(|pair| pair[1] - pair[0]).collect();
-        assert_eq!(terms[..5], [2_010, 4_010, 8_010, 16_010, 32_010]);
-        assert!(terms[5..].iter().all(|&term| term == 32_010), "{terms:?}");
+        assert_eq!(terms[..4], [20_010, 40_010, 80_010, 160_010]);
+        assert!(terms[4..].iter().all(|&term| term == 160_010), "{terms:?}");
     }
 
     #[test]
-    fn a_try_that_went_well_begins_anew() {
-        // In the way for 5 s, and again from 20 s on.
+    fn a_try_that_went_well_for_ten_seconds_begins_anew() {
+        // In the way until 35 s, and again from 85 s on.
         let waits = |at: Duration| match at.as_secs() {
-            5..20 => Duration::ZERO,
+            35..85 => Duration::ZERO,
             _ => PATIENCE,
         };
-        let changes = changes(Duration::from_secs(22), waits);
+        let changes = changes(Duration::from_secs(99), waits);
         let expected = [
             (10, true),
-            (1_010, false),
-            (1_020, true),
-            (3_020, false),
-            (3_030, true),
-            (7_030, false),
-            (20_000, true),
-            (21_000, false),
+            (10_010, false),
+            (10_020, true),
+            (30_020, false),
+            (30_030, true),
+            (70_030, false),
+            (85_000, true),
+            (95_000, false),
         ];
         assert_eq!(changes[..8], expected);
     }
