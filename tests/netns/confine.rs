@@ -23,34 +23,9 @@ use overlay_tests::mesh::{
 
 /// A user without rights: nobody.
 pub(crate) const NOBODY: u32 = 65_534;
-pub(crate) const NET_ADMIN: u64 = 1 << 12;
-const SYS_NICE: u64 = 1 << 23;
-const SYS_RESOURCE: u64 = 1 << 24;
+/// CAP_NET_ADMIN alone, as `/proc` writes it.
+pub(crate) const NET_ADMIN: &str = "0000000000001000";
 const NONE: &str = "0000000000000000";
-
-/// Capabilities as `/proc` writes them.
-pub(crate) fn written(capabilities: u64) -> String {
-    format!("{capabilities:016x}")
-}
-
-/// What a daemon keeps that we start, to make its data threads real-time: nothing, unless we may not set
-/// the limit that permits that, as in a container.
-fn scheduling() -> u64 {
-    let (status, limits) = ("/proc/self/status", "/proc/self/limits");
-    let value = |file, name: &str, place: usize| {
-        let text = fs::read_to_string(file).unwrap();
-        let line = text.lines().find_map(|line| line.strip_prefix(name));
-        let value = line.unwrap().split_whitespace().nth(place);
-        value.unwrap().to_owned()
-    };
-    let held = u64::from_str_radix(&value(status, "CapEff:", 0), 16).unwrap();
-    let hard_limit = value(limits, "Max realtime priority", 1);
-    if held & SYS_RESOURCE != 0 || hard_limit != "0" {
-        0
-    } else {
-        SYS_NICE
-    }
-}
 
 /// What `/proc/PID/task/*/status` says of each thread.
 pub(crate) fn threads(pid: Pid) -> Vec<BTreeMap<String, String>> {
@@ -67,11 +42,10 @@ pub(crate) fn threads(pid: Pid) -> Vec<BTreeMap<String, String>> {
 }
 
 /// Waits until every thread has these capabilities and no way to others.
-fn wait_confined(pid: Pid, capabilities: u64) {
-    let capabilities = written(capabilities);
+fn wait_confined(pid: Pid, capabilities: &str) {
     let expected = [
-        ("CapEff", &capabilities[..]),
-        ("CapPrm", &capabilities),
+        ("CapEff", capabilities),
+        ("CapPrm", capabilities),
         ("CapInh", NONE),
         ("CapAmb", NONE),
         ("NoNewPrivs", "1"),
@@ -83,6 +57,7 @@ fn wait_confined(pid: Pid, capabilities: u64) {
             .iter()
             .all(|(name, value)| thread.get(*name).is_none_or(|found| found == value))
     };
+    // A data thread takes its priority first.
     wait_until("every thread is confined", PATIENCE, || {
         let threads = threads(pid);
         let is_confined = threads.len() > 1 && threads.iter().all(is_so);
@@ -102,8 +77,7 @@ fn confine_every_thread_keeps_what_makes_a_device_again_and_nothing_else() {
     let mesh = Mesh::started("ab");
     mesh.wait_ping('a', 'b');
     let node = mesh.node('a');
-    let needed = NET_ADMIN | scheduling();
-    wait_confined(node.pid(), needed);
+    wait_confined(node.pid(), NET_ADMIN);
     assert!(
         threads(node.pid())
             .iter()
@@ -111,18 +85,14 @@ fn confine_every_thread_keeps_what_makes_a_device_again_and_nothing_else() {
     );
     let status = node.status();
     let kept = status.confinement;
-    let names: &[&str] = match scheduling() {
-        0 => &["net_admin"],
-        _ => &["net_admin", "sys_nice"],
-    };
-    assert_eq!(kept.capabilities, names);
+    assert_eq!(kept.capabilities, ["net_admin"]);
     assert!(kept.enabled && kept.groups_cleared && kept.no_new_privs && kept.seccomp);
     println!("landlock: {:?}", kept.landlock);
-    assert!(status.device.realtime, "the data thread gets its priority");
+    assert!(status.device.realtime, "the data thread has its priority");
     // What it keeps is enough: the device comes back, with its addresses.
     mesh.machine('a').delete(DEVICE).unwrap();
     mesh.wait_ping('a', 'b');
-    wait_confined(node.pid(), needed);
+    wait_confined(node.pid(), NET_ADMIN);
 }
 
 #[test]
@@ -138,7 +108,7 @@ fn confine_a_relay_keeps_no_capability_and_one_told_so_keeps_all() {
         setup.arguments("--no-confine");
     });
     mesh.wait_live();
-    wait_confined(mesh.node('a').pid(), scheduling());
+    wait_confined(mesh.node('a').pid(), NONE);
     let node = mesh.node('b');
     for thread in threads(node.pid()) {
         assert_ne!(thread["CapEff"], NONE);
@@ -315,7 +285,7 @@ fn confine_a_user_without_rights_runs_a_node_on_a_device_made_for_it() {
         let pid = Pid::from_raw(i32::try_from(node.0.id()).unwrap());
         mesh.wait_ping('b', 'a');
         mesh.wait_ping('a', 'b');
-        wait_confined(pid, 0);
+        wait_confined(pid, NONE);
         assert!(
             threads(pid)
                 .iter()

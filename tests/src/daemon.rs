@@ -186,6 +186,23 @@ impl Daemon {
         Duration::from_millis(ticks * 1_000 / TICKS)
     }
 
+    /// The real-time priorities of its threads called `name`; 0 for an ordinary thread.
+    ///
+    /// # Panics
+    /// When the process is gone.
+    pub fn realtime(&self, name: &str) -> Vec<u32> {
+        let threads = fs::read_dir(self.proc("task")).expect("it runs");
+        let stats =
+            threads.filter_map(|thread| fs::read_to_string(thread.ok()?.path().join("stat")).ok());
+        let of_name = |stat: String| {
+            let (head, fields) = stat.rsplit_once(')')?;
+            // rt_priority is the 38th after the name.
+            let priority = fields.split_whitespace().nth(37)?.parse().ok()?;
+            head.ends_with(&format!("({name}")).then_some(priority)
+        };
+        stats.filter_map(of_name).collect()
+    }
+
     fn proc(&self, file: &str) -> PathBuf {
         PathBuf::from(format!("/proc/{}/{file}", self.child.id()))
     }
@@ -197,21 +214,4 @@ impl Drop for Daemon {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-/// The real-time priorities of the threads of `process` called `name`; 0 for an ordinary thread.
-///
-/// # Panics
-/// When the process is gone.
-pub fn realtime(process: Pid, name: &str) -> Vec<u32> {
-    let threads = fs::read_dir(format!("/proc/{process}/task")).expect("it runs");
-    let stats =
-        threads.filter_map(|thread| fs::read_to_string(thread.ok()?.path().join("stat")).ok());
-    let of_name = |stat: String| {
-        let (head, fields) = stat.rsplit_once(')')?;
-        // rt_priority is the 38th after the name.
-        let priority = fields.split_whitespace().nth(37)?.parse().ok()?;
-        head.ends_with(&format!("({name}")).then_some(priority)
-    };
-    stats.filter_map(of_name).collect()
 }

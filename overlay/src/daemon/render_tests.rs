@@ -46,6 +46,7 @@ fn status_report() -> StatusReport {
             threads: 1,
             queues: 1,
             realtime: true,
+            strict_table: None,
             stations: None,
         },
         sockets: vec![SocketReport {
@@ -194,8 +195,8 @@ fn a_certificate_and_the_list_that_is_followed_have_their_rows() {
     assert!(
         page.contains(
             "\ncertificate  van 3, serial 12, good for 2 d\nrevocations  list 7\n\
-             rotation     1 of 3 neighbors uses the next secret (floodmesh rotate --finish on\n\
-             \x20            each node, when all do)\n"
+             rotation     1 of 3 neighbors uses the next secret (floodmesh rotate --finish on\n             \
+             each node, when all do)\n"
         ),
         "{page}"
     );
@@ -216,6 +217,10 @@ fn a_node_that_prefers_sealed_links_says_for_how_long_and_how_many_are_not() {
         latched: 2,
         open_links: 1,
         bridge: "off".into(),
+        guest_per_second: 1_000,
+        guests_refused: 12,
+        sealed_peers: 0,
+        plain_peers: 0,
     };
     report.prefer = Some(prefer.clone());
     let page = status(&report);
@@ -228,6 +233,14 @@ fn a_node_that_prefers_sealed_links_says_for_how_long_and_how_many_are_not() {
     (prefer.remaining_seconds, prefer.bridge) = (0, "on".into());
     report.prefer = Some(prefer);
     assert!(status(&report).contains("  sealed only, since 30 days are over"));
+    assert!(!status(&report).contains("own mode"));
+    let guests = " bridge lets in 1,000/s at the most, 12 messages more refused\n";
+    assert!(status(&report).contains(guests));
+    let modes = report.prefer.as_mut().unwrap();
+    (modes.sealed_peers, modes.plain_peers) = (1, 2);
+    let page = status(&report);
+    let line = " by their own mode 1 peer never plain, 2 never asked for more than plain\n";
+    assert!(page.contains(line), "{page}");
 }
 
 #[test]
@@ -237,6 +250,7 @@ fn neighbors_are_lines_of_links_with_notes() {
         name: None,
         state,
         peer: None,
+        mode: None,
         why: None,
         links: links.to_vec(),
     };
@@ -247,6 +261,7 @@ fn neighbors_are_lines_of_links_with_notes() {
     let mut dialed = neighbor(None, NeighborState::Dialing, &[]);
     dialed.peer = Some("van.example:44204".into());
     dialed.why = Some("no answer for 2 m".into());
+    dialed.mode = Some("sealed".into());
     let report = NeighborsReport {
         neighbors: vec![
             neighbor(Some(NetId(7)), NeighborState::Live, &[link(), second]),
@@ -265,6 +280,7 @@ netid     state    endpoint            silent  rtt      rx       tx       first
           our largest packets have 1444
 -         dialing  van.example:44204
           no answer for 2 m
+          mode of this peer sealed
 security  none
 "
     );
@@ -306,6 +322,8 @@ fn nodes_show_addresses_and_doubtful_claims() {
                 claim("10.77.0.9/32", ClaimState::Refused),
             ],
             security: Security::E2e,
+            rate_class: 5,
+            rate_refused: 7,
         }],
     };
     assert_eq!(
@@ -316,6 +334,7 @@ netid     heard  way                       security  addresses
                                                      10.77.0.2
                                                      10.88.0.0/16
                                                      10.77.0.9/32 (refused)
+                                                     held to 1,024 kbit/s of its own, 7 messages more dropped
 "
     );
 }

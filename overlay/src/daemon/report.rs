@@ -245,7 +245,7 @@ pub struct DeviceReport {
     /// Queues of the device, each read by a thread; 0 without a device.
     #[serde(default)]
     pub queues: u16,
-    /// Whether they run before ordinary programs, always or once they had to wait for one.
+    /// Whether they run before ordinary programs.
     #[serde(default)]
     pub realtime: bool,
     /// The table that alone leads to its networks; `null` unless `device.strict` is on.

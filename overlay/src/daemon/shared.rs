@@ -86,7 +86,7 @@ pub struct Shared {
     pub wakes: Vec<Arc<Wake>>,
     /// How far the node has come; see [`Phase`].
     pub phase: AtomicU8,
-    /// The workers run before ordinary programs, always or once they had to wait for one.
+    /// The workers run before ordinary programs.
     pub is_realtime: AtomicBool,
 }
 

@@ -36,7 +36,7 @@ use super::paths::Places;
 use super::peers;
 use super::port::Port;
 use super::prefer::Stored;
-use super::priority::{self, Adapting};
+use super::priority;
 use super::report::ConfinementReport;
 use super::secrets::membership::{self, Membership};
 use super::service::Service;
@@ -280,7 +280,7 @@ async fn run(start: Start, args: UpArgs) -> Result<(), Failure> {
 
     // 3. From here on with little: before there are other threads, which inherit that.
     let service = Service::of_this_process();
-    let confinement = confine_to_needs(&config);
+    let mut confinement = confine_to_needs(&config);
 
     // 4. The data path.
     let (near, near_rx) = mpsc::channel(NEAR);
@@ -309,21 +309,24 @@ async fn run(start: Start, args: UpArgs) -> Result<(), Failure> {
             nonces: ChaCha12Rng::from_seed(seed_of(&mut rng)),
         });
         let wanted = config.device.priority;
+        let is_confined = config.confine;
         let shared = shared.clone();
         let thread = std::thread::Builder::new()
             .name(name.to_owned())
             .spawn(move || {
-                let adapting = match wanted {
-                    Priority::Adaptive => Adapting::from(clock.now()),
-                    Priority::Realtime | Priority::Normal => None,
-                };
-                let is_realtime =
-                    adapting.is_some() || wanted != Priority::Normal && priority::take_realtime();
-                shared.is_realtime.store(is_realtime, Relaxed);
-                worker.run(adapting);
+                if wanted == Priority::Realtime && priority::take_realtime() {
+                    shared.is_realtime.store(true, Relaxed);
+                }
+                if is_confined {
+                    confine::settle();
+                }
+                worker.run();
             })
             .map_err(|error| Failure::at_work("cannot start a data thread", "").because(error))?;
         data.push(thread);
+    }
+    if confinement.enabled {
+        confinement.capabilities = confine::settle();
     }
 
     // Nobody is told that the node is ready before all of its threads are.
@@ -422,7 +425,7 @@ fn confine_to_needs(config: &Config) -> ConfinementReport {
     let Config { device, files, .. } = config;
     confine::confine(&Needs {
         device: device.mode != DeviceMode::None && device.on_loss == OnLoss::Keep,
-        scheduling: device.priority != Priority::Normal && !priority::permit_realtime(),
+        scheduling: device.priority == Priority::Realtime,
         state: &files.state,
         control: &files.control,
         reread: [

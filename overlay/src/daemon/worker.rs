@@ -35,7 +35,6 @@ use tuntap::{Device, MergingEnded, ReadBatch};
 
 use super::clock::Clock;
 use super::port::Port;
-use super::priority::Adapting;
 use super::shared::{Command, Phase, Reports, Seat, Shared, Snapshot};
 use crate::id::SocketId;
 use crate::link::udp::{MAX_SOCKETS, Outbound, Receiver, Sender};
@@ -174,13 +173,9 @@ impl Worker {
         worker
     }
 
-    /// Runs until it is told to end; real-time while `adapting` says so.
-    pub fn run(mut self, mut adapting: Option<Adapting>) {
-        while self.turn() {
-            if let Some(adapting) = &mut adapting {
-                adapting.settle(self.now);
-            }
-        }
+    /// Runs until it is told to end.
+    pub fn run(mut self) {
+        while self.turn() {}
     }
 
     /// One turn: waits until there is something to do, and does it. Returns whether another is to

@@ -90,7 +90,7 @@ impl Default for Draft {
                 offload: OffloadMode::Auto,
                 batch: MAX_BATCH as u16,
                 threads: None,
-                priority: Priority::Adaptive,
+                priority: Priority::Realtime,
                 on_loss: OnLoss::Keep,
                 strict: false,
             },
@@ -188,7 +188,6 @@ impl Draft {
             }
             "device.priority" => {
                 device.priority = given.choice(&[
-                    ("adaptive", Priority::Adaptive),
                     ("realtime", Priority::Realtime),
                     ("normal", Priority::Normal),
                 ])?;

@@ -197,7 +197,7 @@ pub struct Device {
     /// processor to spare: slower, since they wait for each other's. More than two: faster only
     /// where several flows start here, and a core is free for each.
     pub threads: Option<u16>,
-    /// How soon data threads run. Default: adaptive.
+    /// How soon data threads run. Default: real-time.
     pub priority: Priority,
     /// What to do when it disappears. Default: keep.
     pub on_loss: OnLoss,
@@ -208,10 +208,8 @@ pub struct Device {
 /// How soon a packet is looked at where programs want all processors too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Priority {
-    /// Before all ordinary programs once it had to wait for one, where the system permits it, and for a
-    /// while after that. A flood of packets may take up to 19 of 20 parts of a processor's time from them.
-    Adaptive,
-    /// So always: no packet waits for programs, and single ones longer for a processor that sleeps.
+    /// Before all ordinary programs, where the system permits it. A flood of packets may take up to
+    /// 19 of 20 parts of a processor's time from them.
     Realtime,
     /// As the nice value says: packets wait for some programs' time slices.
     Normal,

@@ -38,8 +38,8 @@ const SETTINGS: &[Setting] = &[
     setting("device.mtu", "", "--mtu"),
     setting(
         "device.priority",
-        "\"adaptive\"",
-        "Data threads run before all ordinary programs, where the system permits it, once they had to wait for one (\"adaptive\") or always (\"realtime\"); or as \"nice\" says (\"normal\").",
+        "\"realtime\"",
+        "Data threads run before all ordinary programs where the system permits it (\"realtime\"), or as \"nice\" says (\"normal\").",
     ),
     setting(
         "secret_file",

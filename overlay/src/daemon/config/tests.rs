@@ -52,7 +52,7 @@ fn the_defaults_are_those_of_the_contract() {
     assert_eq!(config.device.batch, 256);
     assert_eq!(config.nice, -15);
     assert_eq!(config.device.on_loss, OnLoss::Keep);
-    assert_eq!(config.device.priority, Priority::Adaptive);
+    assert_eq!(config.device.priority, Priority::Realtime);
     assert_eq!(
         (config.dedupe.memory, config.dedupe.hash),
         (256 << 20, HashKind::Fast)

@@ -39,9 +39,6 @@ const NAMES: &[&str] = &[
     "/var/lib/sss",
 ];
 
-/// What the kernel says of each thread of this process: how long it waited for a processor.
-const ACCOUNTS: &str = "/proc/self/task";
-
 /// Name servers answer there what is too long for a datagram.
 const NAME_SERVER: u16 = 53;
 
@@ -61,7 +58,6 @@ pub(super) fn restrict(needs: &Needs<'_>) -> Result<LandlockReport, RulesetError
         .create()?
         .add_rules(path_beneath_rules(NAMES, read))?
         .add_rules(path_beneath_rules(resolver(), read))?
-        .add_rules(path_beneath_rules([ACCOUNTS], AccessFs::ReadFile))?
         .add_rules(path_beneath_rules([needs.state], kept))?
         // Those files alone: what lies beside them may be anything of their owner's.
         .add_rules(path_beneath_rules(

@@ -2,7 +2,8 @@
 //!
 //! A node needs much to start (a device, addresses, large socket buffers, a place for its control
 //! socket) and little to run. [`confine`] is called between the two, when everything is open and there
-//! is one thread; all later ones inherit what it leaves.
+//! is one thread; all later ones inherit what it leaves. [`settle`] takes the rest once threads have the
+//! priority they are to run at.
 //!
 //! | step | what goes | what stays |
 //! |---|---|---|
@@ -50,7 +51,7 @@ use super::report::ConfinementReport;
 pub struct Needs<'a> {
     /// To make its device again when somebody deletes it.
     pub device: bool,
-    /// To make threads real-time, where CAP_SYS_NICE alone permits that.
+    /// To make threads real-time, until [`settle`].
     pub scheduling: bool,
     /// To write into this directory.
     pub state: &'a Path,
@@ -96,6 +97,14 @@ pub fn confine(needs: &Needs<'_>) -> ConfinementReport {
         landlock: landlock.unwrap_or_default(),
         seccomp: seccomp.is_some(),
     }
+}
+
+/// Gives up what was kept for [`Needs::scheduling`]: by each thread that has the priority it wanted, and
+/// by the one that started them. Returns what the calling thread has left.
+pub fn settle() -> Vec<String> {
+    let rest = privileges::held() - CapabilitySet::SYS_NICE;
+    told("capabilities", privileges::lower_to(rest));
+    privileges::names(privileges::held())
 }
 
 /// The state of a node that was told to keep everything.
