@@ -39,6 +39,7 @@ const SHOWN: &[(&str, &str, &str)] = &[
     ("mesh-certificate v1", "revocation.txt", "certificate_text:"),
     ("mesh-revocations v1", "revocation.txt", "text: mr1-"),
     ("mesh-invitation v1", "token.txt", "token:"),
+    ("next-secret v1", "keys.txt", "record_12:"),
     // What is drawn.
     ("INIT", "datagrams.txt", "kind=init"),
     ("RESP", "datagrams.txt", "kind=resp"),
@@ -90,6 +91,7 @@ const SHOWN: &[(&str, &str, &str)] = &[
     ("record 9", "records.txt", " 9="),
     ("record 10", "records.txt", " 10="),
     ("record 11", "records.txt", " 11="),
+    ("record 12", "records.txt", " 12="),
     ("record 13", "records.txt", " 13="),
 ];
 

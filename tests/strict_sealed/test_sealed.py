@@ -64,6 +64,8 @@ class Keys(unittest.TestCase):
                 ("broadcast_key", mesh.broadcast),
             ):
                 self.assertEqual(made, field(scene, key), key)
+            fingerprint = primitives.mac(mesh.mac1, b"next-secret v1")[:8]
+            self.assertEqual(struct.pack(">I", epoch) + fingerprint, field(scene, "record_12"))
             damaged = scene["text"][:-1] + ("a" if scene["text"][-1] != "a" else "b")
             for text in (damaged, "mk1" + scene["text"][3:], MESH["text"][:3] + "2" + MESH["text"][4:]):
                 with self.assertRaises(ValueError):

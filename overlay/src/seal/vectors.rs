@@ -127,6 +127,7 @@ fn keys() {
         write_keys(&mut text, &secret);
         let key = secret.broadcast_key(secret.epoch());
         text.hex("broadcast_key", key.bytes());
+        text.hex("record_12", &secret.derive().fingerprint().to_bytes());
     }
     for (name, first, netid) in [("a node", 0x40, NEAR), ("another node", 0x80, FAR)] {
         let local = node(first, netid, true);
