@@ -15,6 +15,7 @@ use std::sync::Arc;
 
 use wire::NetId;
 
+use crate::id::canonical;
 use crate::node::zone::OpenZone;
 use crate::seal::policies::Policies;
 
@@ -180,6 +181,7 @@ impl Prefer {
 
     /// A latched node is, or was, there too. Whether that is news; nobody is latched by it.
     pub fn latch_place(&mut self, netid: NetId, place: SocketAddr) -> bool {
+        let place = canonical(place);
         let Some(latch) = self.find(netid) else {
             return false;
         };

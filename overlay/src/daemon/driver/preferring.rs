@@ -11,7 +11,7 @@ use super::super::prefer::say_over;
 use super::super::report::PreferReport;
 use super::super::state::{LATCHES, PREFER, Preferred, StateDir};
 use super::Driver;
-use crate::id::NetId;
+use crate::id::{NetId, canonical};
 use crate::pump::count::DropReason;
 use crate::seal::policies::{PeerMode, Policies};
 use crate::seal::prefer::{Latch, Prefer};
@@ -92,9 +92,7 @@ impl Driver {
         let Some(links) = self.links.as_mut().filter(|links| links.prefer().is_some()) else {
             return;
         };
-        let is_it = |address: &SocketAddr| {
-            address.ip().to_canonical() == remote.ip() && address.port() == remote.port()
-        };
+        let is_it = |address: &SocketAddr| canonical(*address) == remote;
         let mut peers = self.peers.iter();
         if let Some((name, addresses, _)) = peers.find(|peer| peer.1.iter().any(is_it)) {
             links.latch_peer(netid, name, addresses);
