@@ -27,18 +27,25 @@ pub struct Endpoint {
 impl Endpoint {
     /// An endpoint with `remote` made canonical.
     pub fn new(socket: SocketId, remote: SocketAddr) -> Self {
-        let remote = match remote {
-            SocketAddr::V6(v6) => match v6.ip().to_ipv4_mapped() {
-                Some(v4) => SocketAddr::new(IpAddr::V4(v4), v6.port()),
-                None => {
-                    let mut v6 = v6;
-                    v6.set_flowinfo(0);
-                    SocketAddr::V6(v6)
-                }
-            },
-            v4 @ SocketAddr::V4(_) => v4,
-        };
-        Self { socket, remote }
+        Self {
+            socket,
+            remote: canonical(remote),
+        }
+    }
+}
+
+/// The one form in which places are compared: an IPv4-mapped address as IPv4, flow label 0. The scope
+/// stays: the same link-local address is another place on another interface.
+pub fn canonical(place: SocketAddr) -> SocketAddr {
+    match place {
+        SocketAddr::V6(mut v6) => match v6.ip().to_ipv4_mapped() {
+            Some(v4) => SocketAddr::new(IpAddr::V4(v4), v6.port()),
+            None => {
+                v6.set_flowinfo(0);
+                SocketAddr::V6(v6)
+            }
+        },
+        v4 @ SocketAddr::V4(_) => v4,
     }
 }
 

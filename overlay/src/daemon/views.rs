@@ -19,7 +19,7 @@ use super::report::{
     OwnCertificate, RotationReport, Security, SeenReport, SocketReport, StatusReport,
     TrafficReport, Unmerged,
 };
-use crate::id::{Endpoint, NetId};
+use crate::id::{Endpoint, NetId, canonical};
 use crate::node::candidate::Origin;
 use crate::node::control::report::{CandidateView, LinkView};
 use crate::node::mtu::IPV6_MTU;
@@ -382,9 +382,7 @@ impl Driver {
 
     /// The peer of the settings that is there, and the mode of its own that it has.
     fn peer_of(&self, remote: SocketAddr) -> Option<(Option<String>, Option<String>)> {
-        let same = |address: &SocketAddr| {
-            address.ip().to_canonical() == remote.ip() && address.port() == remote.port()
-        };
+        let same = |address: &SocketAddr| canonical(*address) == remote;
         let is_it = |peer: &(_, Vec<SocketAddr>, _)| peer.1.iter().any(same);
         let place = self.peers.iter().position(is_it)?;
         Some((Some(self.peers[place].0.clone()), self.mode_of(place)))

@@ -22,7 +22,7 @@ use wire::sealed::close::{REPLACED, SHUTDOWN};
 use wire::sealed::{Control, Frame, LINK_HEADER_LEN, SealedKind, TAG_LEN};
 
 use crate::budget::Level;
-use crate::id::{Endpoint, Path};
+use crate::id::{Endpoint, Path, canonical};
 use crate::keyed::KeyedHasher;
 use crate::planted::{self, Mistake};
 use crate::seal::allowance::Allowance;
@@ -234,7 +234,6 @@ impl Links {
 
     /// These are the addresses that the owner named.
     pub fn set_configured(&mut self, addresses: impl Iterator<Item = SocketAddr>) {
-        let canonical = |at: SocketAddr| SocketAddr::new(at.ip().to_canonical(), at.port());
         self.configured = addresses.map(canonical).collect();
     }
 

@@ -7,6 +7,8 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
+use crate::id::canonical;
+
 /// How links to a peer of the settings are protected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PeerMode {
@@ -46,13 +48,12 @@ impl Policies {
     pub fn new<'a>(peers: impl Iterator<Item = (PeerMode, &'a [SocketAddr])>) -> Self {
         let mut policies = Self::default();
         for (mode, places) in peers {
-            let canonical = |at: &SocketAddr| SocketAddr::new(at.ip().to_canonical(), at.port());
             let set = match mode {
                 PeerMode::Sealed => &mut policies.sealed,
                 PeerMode::Prefer => &mut policies.prefer,
                 PeerMode::Plain => &mut policies.plain,
             };
-            set.extend(places.iter().map(canonical));
+            set.extend(places.iter().copied().map(canonical));
             policies.has_unknown |= mode == PeerMode::Sealed && places.is_empty();
         }
         policies
@@ -85,6 +86,7 @@ impl Policies {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::id::{Endpoint, SocketId};
 
     fn place(port: u16) -> SocketAddr {
         ([192, 0, 2, 1], port).into()
@@ -107,6 +109,18 @@ mod tests {
         assert!(policies.is_plain(&place(2)) && !policies.is_plain(&place(3)));
         let may = [1, 2, 3, 4].map(|port| policies.may_open(&place(port)));
         assert_eq!(may, [false, true, true, true]);
+    }
+
+    /// A link-local address is one with its interface, as what comes from there is.
+    #[test]
+    fn a_place_on_one_interface_is_none_on_another() {
+        let at = |text: &str| text.parse::<SocketAddr>().unwrap();
+        let sealed = [at("[fe80::1%2]:7")];
+        let policies = Policies::new([(PeerMode::Sealed, &sealed[..])].into_iter());
+        let came_from = |text| Endpoint::new(SocketId(0), at(text)).remote;
+        assert!(policies.is_sealed(&came_from("[fe80::1%2]:7")));
+        assert!(!policies.may_open(&came_from("[fe80::1%2]:7")));
+        assert!(policies.may_open(&came_from("[fe80::1%3]:7")));
     }
 
     #[test]

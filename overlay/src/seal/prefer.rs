@@ -15,6 +15,7 @@ use std::sync::Arc;
 
 use wire::NetId;
 
+use crate::id::canonical;
 use crate::node::zone::OpenZone;
 use crate::seal::policies::Policies;
 
@@ -104,7 +105,13 @@ impl Prefer {
     pub fn may_open(&self, place: &SocketAddr) -> bool {
         let is_asked_for = self.policies.is_plain(place);
         let may = is_asked_for || !self.is_full();
-        may && !self.zone.has_place(place) && self.policies.may_open(place)
+        may && !self.is_closed(place)
+    }
+
+    /// Whether plain ends there, also with whoever was spoken to in plain before: a full table alone
+    /// closes nobody.
+    pub fn is_closed(&self, place: &SocketAddr) -> bool {
+        self.zone.has_place(place) || !self.policies.may_open(place)
     }
 
     /// Whether plain alone is spoken to whoever is there: the owner says so, and nobody came up sealed
@@ -113,22 +120,20 @@ impl Prefer {
         self.policies.is_plain(place) && !self.zone.has_place(place)
     }
 
-    /// Goes by this word of the owner from now on. Whether what workers go by changed.
+    /// Goes by this word of the owner from now on. Whether it is another one, so that what is open may
+    /// have to end.
     pub fn set_policies(&mut self, policies: Arc<Policies>) -> bool {
         let former = std::mem::replace(&mut self.policies, policies.clone());
         let (was, is) = (&former, &policies);
         let news = is.sealed().filter(|place| !was.is_sealed(place));
         let gone = was.sealed().filter(|place| !is.is_sealed(place));
-        let mut has_changed = false;
         for place in news {
             Arc::make_mut(&mut self.zone).add_place(*place);
-            has_changed = true;
         }
         for place in gone {
             self.release(place);
-            has_changed = true;
         }
-        has_changed
+        former != policies
     }
 
     /// A link to a node came up sealed, at this place.
@@ -180,6 +185,7 @@ impl Prefer {
 
     /// A latched node is, or was, there too. Whether that is news; nobody is latched by it.
     pub fn latch_place(&mut self, netid: NetId, place: SocketAddr) -> bool {
+        let place = canonical(place);
         let Some(latch) = self.find(netid) else {
             return false;
         };
@@ -348,6 +354,12 @@ mod tests {
         let places = [place(1), place(2)];
         assert!(prefer.set_policies(word(PeerMode::Sealed, places)));
         assert!(!prefer.set_policies(word(PeerMode::Sealed, places)));
+        // What workers look up is the same; what may be open is not.
+        let unknown = [(PeerMode::Sealed, &places[..]), (PeerMode::Sealed, &[])];
+        assert!(prefer.may_open(&place(3)) && !prefer.is_closed(&place(3)));
+        assert!(prefer.set_policies(Arc::new(Policies::new(unknown.into_iter()))));
+        assert!(!prefer.may_open(&place(3)) && prefer.is_closed(&place(3)));
+        assert!(prefer.set_policies(word(PeerMode::Sealed, places)));
         assert!(!prefer.may_open(&place(1)) && prefer.zone().has_place(&place(2)));
         // A latch that goes leaves the owner's word, and the other way round.
         prefer.latch(ONE, [1; 32], place(1));
@@ -362,6 +374,7 @@ mod tests {
             prefer.latch(NetId(0x1000 + netid), [3; 32], place(900));
         }
         assert!(prefer.is_full() && prefer.may_open(&place(2)) && !prefer.may_open(&place(3)));
+        assert!(!prefer.is_closed(&place(3)));
     }
 
     /// S85: an insider that makes up nodes behind it takes nobody's room but theirs.

@@ -11,44 +11,53 @@ use super::super::prefer::say_over;
 use super::super::report::PreferReport;
 use super::super::state::{LATCHES, PREFER, Preferred, StateDir};
 use super::Driver;
-use crate::id::NetId;
+use crate::id::{NetId, canonical};
 use crate::pump::count::DropReason;
 use crate::seal::policies::{PeerMode, Policies};
 use crate::seal::prefer::{Latch, Prefer};
 use crate::time::Instant;
 
-/// Addresses of a name that count at the most; the oldest goes first.
+/// Addresses of a name that count at the most. Further ones count for nothing: who answers for a name must
+/// not push out where the peer is.
 const PLACES_LIMIT: usize = 32;
 
 /// Where each named peer was since the start. A name that has another address now may have been taken
 /// from its owner, and the peer be where it was.
 #[derive(Debug)]
-pub(super) struct Places(Vec<Vec<SocketAddr>>);
+pub(super) struct Places(Vec<Place>);
+
+/// Those of one peer.
+#[derive(Debug)]
+struct Place {
+    known: Vec<SocketAddr>,
+    /// Whether it had more than count.
+    is_beyond: bool,
+}
 
 impl Places {
     /// Of peers that were not looked for yet, and have no other address than the one that they are
     /// written by.
     pub(super) fn of(peers: &[(String, Vec<SocketAddr>, Option<String>)]) -> Self {
-        let literal = |(text, ..): &(String, _, _)| text.parse().ok();
-        Self(
-            peers
-                .iter()
-                .map(|peer| Vec::from_iter(literal(peer)))
-                .collect(),
-        )
+        let of_one = |(text, ..): &(String, _, _)| Place {
+            known: Vec::from_iter(text.parse::<SocketAddr>().ok().map(canonical)),
+            is_beyond: false,
+        };
+        Self(peers.iter().map(of_one).collect())
     }
 
     /// The peer with this number was found there.
     pub(super) fn add(&mut self, peer: usize, found: &[SocketAddr]) {
-        let Some(places) = self.0.get_mut(peer) else {
+        let Some(Place { known, is_beyond }) = self.0.get_mut(peer) else {
             return;
         };
-        for place in found {
-            places.retain(|known| known != place);
-            if places.len() >= PLACES_LIMIT {
-                places.remove(0);
+        for place in found.iter().copied().map(canonical) {
+            if known.contains(&place) {
+                continue;
             }
-            places.push(*place);
+            match known.len() < PLACES_LIMIT {
+                true => known.push(place),
+                false => *is_beyond = true,
+            }
         }
     }
 
@@ -56,7 +65,12 @@ impl Places {
     pub(super) fn policies(&self, links: &Links) -> Policies {
         let mode_of = |peer| links.mode_of(peer).unwrap_or(PeerMode::Prefer);
         let peers = self.0.iter().enumerate();
-        Policies::new(peers.map(|(peer, places)| (mode_of(peer), &places[..])))
+        let known = peers
+            .clone()
+            .map(|(peer, of)| (mode_of(peer), &of.known[..]));
+        // Where a sealed peer may be beyond what counts, it may be anywhere: as one without an address.
+        let beyond = peers.filter(|(_, of)| of.is_beyond);
+        Policies::new(known.chain(beyond.map(|(peer, _)| (mode_of(peer), &[][..]))))
     }
 }
 
@@ -92,9 +106,7 @@ impl Driver {
         let Some(links) = self.links.as_mut().filter(|links| links.prefer().is_some()) else {
             return;
         };
-        let is_it = |address: &SocketAddr| {
-            address.ip().to_canonical() == remote.ip() && address.port() == remote.port()
-        };
+        let is_it = |address: &SocketAddr| canonical(*address) == remote;
         let mut peers = self.peers.iter();
         if let Some((name, addresses, _)) = peers.find(|peer| peer.1.iter().any(is_it)) {
             links.latch_peer(netid, name, addresses);
@@ -237,13 +249,13 @@ mod tests {
             places.add(1, &[place(port)]);
         }
         assert_eq!([1, 100, 130].map(|port| may(&places, port)), [false; 3]);
-        // The one that was seen last stays longest.
-        places.add(1, &[place(1), place(131)]);
-        assert_eq!(
-            [1, 100, 101, 131].map(|port| may(&places, port)),
-            [false, true, false, false]
-        );
-        places.add(2, &[place(9)]);
         assert!(may(&places, 9));
+        // What was there already is nothing more, in whatever form.
+        places.add(1, &["[::ffff:192.0.2.1]:1".parse().unwrap()]);
+        assert!(may(&places, 9));
+        places.add(7, &[place(1)]);
+        // Whoever answers for the name pushes nothing out by further addresses: plain ends instead.
+        places.add(1, &[place(131)]);
+        assert_eq!([1, 9, 100, 131].map(|port| may(&places, port)), [false; 4]);
     }
 }

@@ -134,12 +134,13 @@ impl Links {
     /// Goes by this word of the owner about single peers from now on (S104). What it closes is closed at
     /// once; what is latched stays so. A node that insists on sealed links has no use for it.
     pub fn set_policies(&mut self, policies: Policies) {
-        let policies = Arc::new(policies);
-        let prefer = self.prefer.as_mut();
-        if !prefer.is_some_and(|prefer| prefer.set_policies(policies.clone())) {
+        let Some(prefer) = &mut self.prefer else {
+            return;
+        };
+        if !prefer.set_policies(Arc::new(policies)) {
             return;
         }
-        let is_closed = |entry: &Entry| policies.is_sealed(&entry.path.endpoint.remote);
+        let is_closed = |entry: &Entry| prefer.is_closed(&entry.path.endpoint.remote);
         let closed = self.peers.iter_mut().filter(|(_, entry)| is_closed(entry));
         let ids = closed.map(|(id, entry)| {
             entry.open = None;
@@ -202,16 +203,17 @@ impl Links {
             }
             let id = self.by_endpoint.get(&endpoint);
             if let Some(entry) = id.and_then(|id| self.peers.get_mut(id))
-                && prefer.zone().has_place(&place)
+                && prefer.is_closed(&place)
             {
                 entry.open = None;
             }
         }
         let (zone, sessions) = (prefer.zone().clone(), &self.sessions);
+        let prefer = &*prefer;
         let is_open = |link: &LinkEntry| {
             let endpoint = &link.path.endpoint;
             !zone.has_node(link.netid)
-                && !zone.has_place(&endpoint.remote)
+                && !prefer.is_closed(&endpoint.remote)
                 && sessions.seals(endpoint).is_none()
                 && was_open.as_ref().is_none_or(|all| all.contains(endpoint))
         };

@@ -306,6 +306,34 @@ fn while_nobody_knows_where_a_sealed_peer_is_a_stranger_is_answered_by_nothing()
     assert_eq!(near.links.drain().count(), 1);
 }
 
+/// S104: a reload that gives a name without an address the mode sealed ends what is plain already, unless the
+/// owner says who is there; and a full table of latches ends nothing.
+#[test]
+fn a_sealed_peer_that_nobody_finds_ends_the_plain_links_that_there_are() {
+    let mut near = preferring(near(), &[]);
+    let link = |last: u8, neighbor: u16| LinkEntry {
+        open: false,
+        id: LinkId(last.into()),
+        netid: NetId(last.into()),
+        neighbor,
+        path: path(last),
+        stats: Arc::default(),
+    };
+    let open = |near: &mut End| {
+        let set = NeighborSet::new(vec![link(7, 0), link(8, 1)], [], KeyedHasher(1, 2));
+        let sorted = near.links.sort(NOW, set);
+        let links = sorted.links().iter();
+        links.map(|link| link.open).collect::<Vec<_>>()
+    };
+    assert_eq!(open(&mut near), [true, true]);
+    let named = [path(8).endpoint.remote];
+    let peers = [(PeerMode::Prefer, &named[..]), (PeerMode::Sealed, &[])];
+    near.links.set_policies(Policies::new(peers.into_iter()));
+    assert!(!near.links.is_open(&path(7).endpoint) && near.links.is_open(&path(8).endpoint));
+    assert!(near.links.drain().any(|wish| matches!(wish, Wish::Publish)));
+    assert_eq!(open(&mut near), [false, true]);
+}
+
 fn preferring(mut end: End, pinned: &[NetId]) -> End {
     let zone = OpenZone::new(Bridge::Off, KeyedHasher(1, 2));
     let prefer = Prefer::new(Latches::new(), pinned.iter().copied(), zone);
