@@ -418,7 +418,8 @@ impl<'r, S: Sink> Round<'r, S> {
         let Ok(header) = Header::parse(datagram) else {
             return;
         };
-        if names_a_node(entry, &header) && heard.is_first(self.now, header.src, NetId::ANY) {
+        let mixers = self.scene.flood.mixers();
+        if names_a_node(entry, &header) && heard.is_first(self.now, mixers, header.src) {
             self.sink.heard(header.src, entry.netid);
         }
         self.note_brought(entry, &header, heard);
@@ -436,7 +437,10 @@ impl<'r, S: Sink> Round<'r, S> {
     }
 
     fn note_brought(&mut self, entry: &LinkEntry, header: &Header, heard: &mut Heard) {
-        if names_a_node(entry, header) && heard.is_first(self.now, header.src, entry.netid) {
+        let mixers = self.scene.flood.mixers();
+        if names_a_node(entry, header)
+            && heard.is_first_over(self.now, mixers, header.src, entry.netid)
+        {
             self.sink.brought(header.src, entry.netid);
         }
     }

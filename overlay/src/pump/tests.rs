@@ -249,6 +249,24 @@ fn over_each_neighbor_that_brings_it_a_source_is_noted_though_one_is_always_the_
     assert_eq!(node.notes.brought.len(), 2);
 }
 
+/// Neighbors that once shared their place in the memory with all that they brought, and each message was news.
+#[test]
+fn what_a_neighbor_brings_is_told_once_a_second_whatever_its_netid() {
+    for via in [2_659, 4_129, 5_599] {
+        let mut node = Node::new();
+        let mut links = node.neighbors.links().to_vec();
+        for link in &mut links {
+            link.netid = NetId(via);
+        }
+        node.neighbors = NeighborSet::new(links, [], KeyedHasher(1, 2));
+        for nonce in 1..4 {
+            node.receive(0, &datagram(0x10, 0, nonce, 7, ALL, &[0x45, 1, 2]));
+        }
+        assert_eq!(node.notes.heard, [(NetId(7), NetId(via))]);
+        assert_eq!(node.notes.brought, [(NetId(7), NetId(via))]);
+    }
+}
+
 #[test]
 fn of_a_run_the_duplicates_are_left_out_and_the_short_last_one_counts() {
     let mut node = Node::new();
