@@ -24,17 +24,23 @@ impl Heard {
         std::mem::replace(self.origins.place(mixers, origin, NetId::ANY), this) != this
     }
 
-    /// The same of `origin` over the neighbor `via`.
+    /// The same of `origin` over the neighbor `via`; once more if `is_new` is said of it and was not before.
     #[inline]
     pub(super) fn is_first_over(
         &mut self,
         now: Instant,
         mixers: [u64; 2],
-        origin: NetId,
-        via: NetId,
+        (origin, via): (NetId, NetId),
+        is_new: bool,
     ) -> bool {
-        let this = (origin, via, now.as_secs());
-        std::mem::replace(self.pairs.place(mixers, origin, via), this) != this
+        let second = now.as_secs() << 1;
+        let known = self.pairs.place(mixers, origin, via);
+        let (later, new) = ((origin, via, second), (origin, via, second | 1));
+        let is_first = *known != new && (is_new || *known != later);
+        if is_first {
+            *known = if is_new { new } else { later };
+        }
+        is_first
     }
 }
 
@@ -84,8 +90,23 @@ mod tests {
     #[test]
     fn over_each_neighbor_a_node_is_first_once() {
         let mut heard = Heard::default();
-        let mut is_first = |via| heard.is_first_over(Instant(0), MIXERS, NetId(1), NetId(via));
+        let mut is_first =
+            |via| heard.is_first_over(Instant(0), MIXERS, (NetId(1), NetId(via)), true);
         assert!(is_first(7) && is_first(8) && !is_first(7) && !is_first(8));
+    }
+
+    #[test]
+    fn what_a_neighbor_is_the_first_to_bring_is_told_though_a_later_copy_was() {
+        let mut heard = Heard::default();
+        let mut is_first = |second, is_new| {
+            let at = Instant::from_secs(second);
+            heard.is_first_over(at, MIXERS, (NetId(1), NetId(7)), is_new)
+        };
+        for second in [0, 1] {
+            assert!(is_first(second, false) && !is_first(second, false));
+            assert!(is_first(second, true) && !is_first(second, true));
+            assert!(!is_first(second, false));
+        }
     }
 
     #[test]
@@ -94,10 +115,10 @@ mod tests {
         for via in 1..10_000 {
             let (origin, via) = (NetId(7), NetId(via));
             heard.is_first(Instant(0), MIXERS, origin);
-            heard.is_first_over(Instant(0), MIXERS, origin, via);
+            heard.is_first_over(Instant(0), MIXERS, (origin, via), true);
             assert!(!heard.is_first(Instant(0), MIXERS, origin), "{via:?}");
             assert!(
-                !heard.is_first_over(Instant(0), MIXERS, origin, via),
+                !heard.is_first_over(Instant(0), MIXERS, (origin, via), true),
                 "{via:?}"
             );
         }

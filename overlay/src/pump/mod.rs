@@ -104,8 +104,8 @@ pub trait Sink {
     /// per node, nearly: two nodes may push each other out of the memory for this.
     fn heard(&mut self, origin: NetId, via: NetId);
     /// A message of `origin`, new or not, came over a live link of the neighbor `via`. At most once a second
-    /// for both, nearly. Who is always the first with it cannot hide that others bring it too.
-    fn brought(&mut self, _origin: NetId, _via: NetId) {}
+    /// each for both, nearly. Who is always the first with it cannot hide that others bring it too.
+    fn brought(&mut self, _origin: NetId, _via: NetId, _is_new: bool) {}
 }
 
 /// What a batch is judged by.
@@ -386,7 +386,7 @@ impl<'r, S: Sink> Round<'r, S> {
                     entry.stats.duplicates.fetch_add(1, Relaxed);
                     // It parsed when it was classified.
                     if let Ok(header) = Header::parse(item.span.of(self.rx.arena())) {
-                        self.note_brought(entry, &header, heard);
+                        self.note_brought(entry, &header, false, heard);
                     }
                 }
                 if reason == DropReason::DuplicatePong {
@@ -422,7 +422,7 @@ impl<'r, S: Sink> Round<'r, S> {
         if names_a_node(entry, &header) && heard.is_first(self.now, mixers, header.src) {
             self.sink.heard(header.src, entry.netid);
         }
-        self.note_brought(entry, &header, heard);
+        self.note_brought(entry, &header, true, heard);
         match deliver {
             Deliver::Nobody => {}
             Deliver::Control if self.was_delivered(item, entry, &header) => {}
@@ -436,12 +436,17 @@ impl<'r, S: Sink> Round<'r, S> {
         }
     }
 
-    fn note_brought(&mut self, entry: &LinkEntry, header: &Header, heard: &mut Heard) {
+    fn note_brought(
+        &mut self,
+        entry: &LinkEntry,
+        header: &Header,
+        is_new: bool,
+        heard: &mut Heard,
+    ) {
         let mixers = self.scene.flood.mixers();
-        if names_a_node(entry, header)
-            && heard.is_first_over(self.now, mixers, header.src, entry.netid)
-        {
-            self.sink.brought(header.src, entry.netid);
+        let pair = (header.src, entry.netid);
+        if names_a_node(entry, header) && heard.is_first_over(self.now, mixers, pair, is_new) {
+            self.sink.brought(header.src, entry.netid, is_new);
         }
     }
 

@@ -35,8 +35,8 @@ struct Notes {
     got: Vec<Got>,
     /// Nodes, and the neighbors that brought their messages.
     heard: Vec<(NetId, NetId)>,
-    /// The same of copies too.
-    brought: Vec<(NetId, NetId)>,
+    /// The same of copies too, and whether it was the first.
+    brought: Vec<(NetId, NetId, bool)>,
     /// Whether Data in clear is taken over plain links alone, as in a node that prefers sealed ones.
     prefers: bool,
 }
@@ -72,8 +72,8 @@ impl Sink for Notes {
     fn heard(&mut self, origin: NetId, via: NetId) {
         self.heard.push((origin, via));
     }
-    fn brought(&mut self, origin: NetId, via: NetId) {
-        self.brought.push((origin, via));
+    fn brought(&mut self, origin: NetId, via: NetId, is_new: bool) {
+        self.brought.push((origin, via, is_new));
     }
 }
 
@@ -243,7 +243,8 @@ fn over_each_neighbor_that_brings_it_a_source_is_noted_though_one_is_always_the_
         }
     }
     assert_eq!(node.notes.heard, [(NetId(7), first)]);
-    assert_eq!(node.notes.brought, [(NetId(7), first), (NetId(7), second)]);
+    let brought = [(NetId(7), first, true), (NetId(7), second, false)];
+    assert_eq!(node.notes.brought, brought);
     // A copy that a stranger sends is nobody's.
     node.receive(5, &datagram(0x10, 0, 3, 7, ALL, &[0x45, 1, 2]));
     assert_eq!(node.notes.brought.len(), 2);
@@ -263,7 +264,7 @@ fn what_a_neighbor_brings_is_told_once_a_second_whatever_its_netid() {
             node.receive(0, &datagram(0x10, 0, nonce, 7, ALL, &[0x45, 1, 2]));
         }
         assert_eq!(node.notes.heard, [(NetId(7), NetId(via))]);
-        assert_eq!(node.notes.brought, [(NetId(7), NetId(via))]);
+        assert_eq!(node.notes.brought, [(NetId(7), NetId(via), true)]);
     }
 }
 
