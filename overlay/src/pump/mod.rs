@@ -36,7 +36,7 @@ use crate::id::Path;
 use crate::node::flood::{Class, Deliver, Flood, Verdict, decide};
 use crate::node::seen::{OWN, Seen};
 use crate::node::snapshot::{LinkEntry, NeighborSet};
-use crate::node::zone::Zones;
+use crate::node::zone::{Guest, Zones};
 use crate::time::Instant;
 use count::{Counters, DropReason, Total};
 use heard::Heard;
@@ -458,7 +458,7 @@ impl<'r, S: Sink> Round<'r, S> {
         };
         let zones = zone.zones(entry.open, header, first);
         let is_guest = entry.open && zones == Zones::All;
-        if is_guest && !zone.lets_in(self.now, entry.neighbor) {
+        if is_guest && !zone.lets_in(self.now, entry.neighbor, Guest::of(header, first)) {
             self.scene.counters.count(DropReason::GuestRate);
             return Zones::Open;
         }

@@ -320,12 +320,20 @@ fn what_a_bridge_does_not_let_in_stays_in_the_open_zone_and_is_counted() {
     }
     assert_eq!(zones, [Zones::All, Zones::Open, Zones::Open]);
     assert_eq!(node.dropped(DropReason::GuestRate), 2);
+    // What members say to each other over plain nodes has a rate of its own.
+    let mut zones = Vec::new();
+    for nonce in 4..7 {
+        node.receive(0, &datagram(0x10, 0, nonce, 7, ALL, &[0xc8, 1, 2]));
+        zones.extend(node.tx.items().iter().map(|item| item.zones));
+    }
+    assert_eq!(zones, [Zones::All, Zones::Open, Zones::Open]);
+    assert_eq!(node.dropped(DropReason::GuestRate), 4);
     // What members say to the open zone has no such bound, and counts nothing.
     for nonce in 11..14 {
         node.receive(2, &datagram(0x10, 0, nonce, 9, ALL, &[0xc8, 1, 2]));
         assert_eq!(node.tx.items()[0].zones, Zones::All);
     }
-    assert_eq!(node.dropped(DropReason::GuestRate), 2);
+    assert_eq!(node.dropped(DropReason::GuestRate), 4);
 }
 
 #[test]
