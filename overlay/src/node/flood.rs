@@ -133,6 +133,7 @@ impl Class {
 pub struct Flood {
     netid: NetId,
     hasher: MessageHasher,
+    mixers: [u64; 2],
     seen: SeenTable,
     started: Instant,
 }
@@ -142,6 +143,8 @@ impl Flood {
     pub fn new(netid: NetId, hasher: MessageHasher, seen: SeenConfig, started: Instant) -> Self {
         Self {
             netid,
+            // No message is as short, so that these are nobody's digests.
+            mixers: [b"0", b"1"].map(|name| hasher.digest(name)),
             hasher,
             seen: SeenTable::new(seen),
             started,
@@ -151,6 +154,11 @@ impl Flood {
     /// Our netid.
     pub const fn netid(&self) -> NetId {
         self.netid
+    }
+
+    /// Words of this start that nobody outside knows, to spread over a small table what strangers choose.
+    pub const fn mixers(&self) -> [u64; 2] {
+        self.mixers
     }
 
     /// The seen table: for its growth, its sweep and its display.

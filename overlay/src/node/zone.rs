@@ -79,12 +79,32 @@ impl Bridge {
     }
 }
 
-/// How many messages a second a bridge lets in, unless its owner says otherwise.
+/// How many messages a second a bridge lets in of each [`Guest`] class, unless its owner says otherwise.
 pub const GUESTS: u32 = 1_000;
 /// Neighbors of the open zone with a part of that of their own; further ones share theirs.
 pub const GUEST_PLACES: u32 = 8;
 
-/// The class of what comes in from the open zone: a bounded rate (S105).
+/// What comes in from the open zone. Each class has its rate, so that none leaves the other nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Guest {
+    /// What plain nodes say.
+    Clear,
+    /// Data that is sealed end to end: of members who reach each other over plain nodes. Nobody here can
+    /// tell whether it is, so that it has a bound too.
+    Sealed,
+}
+
+impl Guest {
+    /// The class of a message; `first` is the first byte of its payload.
+    pub fn of(header: &Header, first: Option<&u8>) -> Self {
+        match is_sealed_data(header, first) {
+            true => Self::Sealed,
+            false => Self::Clear,
+        }
+    }
+}
+
+/// The rate of one class of what comes in from the open zone (S105).
 ///
 /// Whoever is there is no member, and may say as much as it likes under as many names: what the sealed
 /// zone remembers and carries of that must not grow with it. Half of the rate is divided among the
@@ -122,7 +142,8 @@ pub struct OpenZone {
     nodes: HashSet<NetId, KeyedHasher>,
     places: HashSet<SocketAddr, KeyedHasher>,
     bridge: Bridge,
-    guests: Arc<Guests>,
+    /// Of each [`Guest`] class.
+    guests: Arc<[Guests; 2]>,
 }
 
 impl OpenZone {
@@ -132,14 +153,14 @@ impl OpenZone {
             nodes: HashSet::with_hasher(hasher),
             places: HashSet::with_hasher(hasher),
             bridge,
-            guests: Arc::new(Guests::per_second(GUESTS)),
+            guests: Arc::new([GUESTS; 2].map(Guests::per_second)),
         }
     }
 
-    /// The same with a bridge that lets in so many messages a second.
+    /// The same with a bridge that lets in so many messages a second of each class.
     #[must_use]
     pub fn letting_in(mut self, messages: u32) -> Self {
-        self.guests = Arc::new(Guests::per_second(messages));
+        self.guests = Arc::new([messages; 2].map(Guests::per_second));
         self
     }
 
@@ -210,11 +231,17 @@ impl OpenZone {
         !self.has_node(of) || self.has_node(neighbor)
     }
 
-    /// Whether one more message that this neighbor of the open zone brought may go on to the sealed one.
+    /// Whether one more message of this class that this neighbor of the open zone brought may go on to the
+    /// sealed one.
     ///
     /// Cost: two atomic words at the most; no lock, no allocation.
-    pub fn lets_in(&self, now: Instant, neighbor: u16) -> bool {
-        self.guests.lets_in(now, neighbor)
+    pub fn lets_in(&self, now: Instant, neighbor: u16, guest: Guest) -> bool {
+        let [clear, sealed] = &*self.guests;
+        let guests = match guest {
+            Guest::Clear => clear,
+            Guest::Sealed => sealed,
+        };
+        guests.lets_in(now, neighbor)
     }
 
     /// The zones in which a message goes on that came over a link of the zone `open`; `first` is the
@@ -347,10 +374,12 @@ mod tests {
         for milli in 0..20_000_u64 {
             let now = Instant(1_000 * milli);
             // Neighbor 8 brings ten times as much as may come in at all, the others 4 a second.
-            let_in[8] += (0..2).filter(|_| later.lets_in(now, 8)).count() as u32;
+            let_in[8] += (0..2)
+                .filter(|_| later.lets_in(now, 8, Guest::Clear))
+                .count() as u32;
             if milli % 250 == 0 {
                 for (neighbor, count) in (1_u16..).zip(&mut let_in[1..8]) {
-                    *count += u32::from(zone.lets_in(now, neighbor));
+                    *count += u32::from(zone.lets_in(now, neighbor, Guest::Clear));
                 }
             }
         }
@@ -362,7 +391,7 @@ mod tests {
     #[test]
     fn a_rate_of_one_message_is_no_rate_of_none() {
         let zone = zone(Bridge::Sealed).letting_in(1);
-        let at = |secs: u64| zone.lets_in(Instant(1_000_000 * secs), 3);
+        let at = |secs: u64| zone.lets_in(Instant(1_000_000 * secs), 3, Guest::Clear);
         assert_eq!([0, 0, 1, 2, 2].map(at), [true, false, true, true, false]);
     }
 

@@ -36,7 +36,7 @@ use crate::id::Path;
 use crate::node::flood::{Class, Deliver, Flood, Verdict, decide};
 use crate::node::seen::{OWN, Seen};
 use crate::node::snapshot::{LinkEntry, NeighborSet};
-use crate::node::zone::Zones;
+use crate::node::zone::{Guest, Zones};
 use crate::time::Instant;
 use count::{Counters, DropReason, Total};
 use heard::Heard;
@@ -104,8 +104,8 @@ pub trait Sink {
     /// per node, nearly: two nodes may push each other out of the memory for this.
     fn heard(&mut self, origin: NetId, via: NetId);
     /// A message of `origin`, new or not, came over a live link of the neighbor `via`. At most once a second
-    /// for both, nearly. Who is always the first with it cannot hide that others bring it too.
-    fn brought(&mut self, _origin: NetId, _via: NetId) {}
+    /// each for both, nearly. Who is always the first with it cannot hide that others bring it too.
+    fn brought(&mut self, _origin: NetId, _via: NetId, _is_new: bool) {}
 }
 
 /// What a batch is judged by.
@@ -386,7 +386,7 @@ impl<'r, S: Sink> Round<'r, S> {
                     entry.stats.duplicates.fetch_add(1, Relaxed);
                     // It parsed when it was classified.
                     if let Ok(header) = Header::parse(item.span.of(self.rx.arena())) {
-                        self.note_brought(entry, &header, heard);
+                        self.note_brought(entry, &header, false, heard);
                     }
                 }
                 if reason == DropReason::DuplicatePong {
@@ -418,10 +418,11 @@ impl<'r, S: Sink> Round<'r, S> {
         let Ok(header) = Header::parse(datagram) else {
             return;
         };
-        if names_a_node(entry, &header) && heard.is_first(self.now, header.src, NetId::ANY) {
+        let mixers = self.scene.flood.mixers();
+        if names_a_node(entry, &header) && heard.is_first(self.now, mixers, header.src) {
             self.sink.heard(header.src, entry.netid);
         }
-        self.note_brought(entry, &header, heard);
+        self.note_brought(entry, &header, true, heard);
         match deliver {
             Deliver::Nobody => {}
             Deliver::Control if self.was_delivered(item, entry, &header) => {}
@@ -435,9 +436,17 @@ impl<'r, S: Sink> Round<'r, S> {
         }
     }
 
-    fn note_brought(&mut self, entry: &LinkEntry, header: &Header, heard: &mut Heard) {
-        if names_a_node(entry, header) && heard.is_first(self.now, header.src, entry.netid) {
-            self.sink.brought(header.src, entry.netid);
+    fn note_brought(
+        &mut self,
+        entry: &LinkEntry,
+        header: &Header,
+        is_new: bool,
+        heard: &mut Heard,
+    ) {
+        let mixers = self.scene.flood.mixers();
+        let pair = (header.src, entry.netid);
+        if names_a_node(entry, header) && heard.is_first_over(self.now, mixers, pair, is_new) {
+            self.sink.brought(header.src, entry.netid, is_new);
         }
     }
 
@@ -449,7 +458,7 @@ impl<'r, S: Sink> Round<'r, S> {
         };
         let zones = zone.zones(entry.open, header, first);
         let is_guest = entry.open && zones == Zones::All;
-        if is_guest && !zone.lets_in(self.now, entry.neighbor) {
+        if is_guest && !zone.lets_in(self.now, entry.neighbor, Guest::of(header, first)) {
             self.scene.counters.count(DropReason::GuestRate);
             return Zones::Open;
         }

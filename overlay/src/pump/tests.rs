@@ -35,8 +35,8 @@ struct Notes {
     got: Vec<Got>,
     /// Nodes, and the neighbors that brought their messages.
     heard: Vec<(NetId, NetId)>,
-    /// The same of copies too.
-    brought: Vec<(NetId, NetId)>,
+    /// The same of copies too, and whether it was the first.
+    brought: Vec<(NetId, NetId, bool)>,
     /// Whether Data in clear is taken over plain links alone, as in a node that prefers sealed ones.
     prefers: bool,
 }
@@ -72,8 +72,8 @@ impl Sink for Notes {
     fn heard(&mut self, origin: NetId, via: NetId) {
         self.heard.push((origin, via));
     }
-    fn brought(&mut self, origin: NetId, via: NetId) {
-        self.brought.push((origin, via));
+    fn brought(&mut self, origin: NetId, via: NetId, is_new: bool) {
+        self.brought.push((origin, via, is_new));
     }
 }
 
@@ -243,10 +243,29 @@ fn over_each_neighbor_that_brings_it_a_source_is_noted_though_one_is_always_the_
         }
     }
     assert_eq!(node.notes.heard, [(NetId(7), first)]);
-    assert_eq!(node.notes.brought, [(NetId(7), first), (NetId(7), second)]);
+    let brought = [(NetId(7), first, true), (NetId(7), second, false)];
+    assert_eq!(node.notes.brought, brought);
     // A copy that a stranger sends is nobody's.
     node.receive(5, &datagram(0x10, 0, 3, 7, ALL, &[0x45, 1, 2]));
     assert_eq!(node.notes.brought.len(), 2);
+}
+
+/// Neighbors that once shared their place in the memory with all that they brought, and each message was news.
+#[test]
+fn what_a_neighbor_brings_is_told_once_a_second_whatever_its_netid() {
+    for via in [2_659, 4_129, 5_599] {
+        let mut node = Node::new();
+        let mut links = node.neighbors.links().to_vec();
+        for link in &mut links {
+            link.netid = NetId(via);
+        }
+        node.neighbors = NeighborSet::new(links, [], KeyedHasher(1, 2));
+        for nonce in 1..4 {
+            node.receive(0, &datagram(0x10, 0, nonce, 7, ALL, &[0x45, 1, 2]));
+        }
+        assert_eq!(node.notes.heard, [(NetId(7), NetId(via))]);
+        assert_eq!(node.notes.brought, [(NetId(7), NetId(via), true)]);
+    }
 }
 
 #[test]
@@ -301,12 +320,20 @@ fn what_a_bridge_does_not_let_in_stays_in_the_open_zone_and_is_counted() {
     }
     assert_eq!(zones, [Zones::All, Zones::Open, Zones::Open]);
     assert_eq!(node.dropped(DropReason::GuestRate), 2);
+    // What members say to each other over plain nodes has a rate of its own.
+    let mut zones = Vec::new();
+    for nonce in 4..7 {
+        node.receive(0, &datagram(0x10, 0, nonce, 7, ALL, &[0xc8, 1, 2]));
+        zones.extend(node.tx.items().iter().map(|item| item.zones));
+    }
+    assert_eq!(zones, [Zones::All, Zones::Open, Zones::Open]);
+    assert_eq!(node.dropped(DropReason::GuestRate), 4);
     // What members say to the open zone has no such bound, and counts nothing.
     for nonce in 11..14 {
         node.receive(2, &datagram(0x10, 0, nonce, 9, ALL, &[0xc8, 1, 2]));
         assert_eq!(node.tx.items()[0].zones, Zones::All);
     }
-    assert_eq!(node.dropped(DropReason::GuestRate), 2);
+    assert_eq!(node.dropped(DropReason::GuestRate), 4);
 }
 
 #[test]

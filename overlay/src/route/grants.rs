@@ -20,9 +20,11 @@ const ETHERTYPE_IPV4: u16 = 0x0800;
 const ETHERTYPE_ARP: u16 = 0x0806;
 const ETHERTYPE_IPV6: u16 = 0x86DD;
 
-/// Neighbor Solicitation and Advertisement (RFC 4861 sections 4.3 and 4.4).
+/// Messages of Neighbor Discovery (RFC 4861 sections 4.2 to 4.5).
+const ROUTER: u8 = 134;
 const SOLICITATION: u8 = 135;
 const ADVERTISEMENT: u8 = 136;
+const REDIRECT: u8 = 137;
 
 /// The nodes that may not do everything. Immutable once workers have it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -87,8 +89,8 @@ impl Grants {
     }
 
     /// The same for an Ethernet frame: by what it carries, ARP by its sender, and Neighbor Discovery also by
-    /// the address that it says is taken. What cannot be read and yet may be taken for one of these is refused; other frames are
-    /// not judged by addresses. Stations on a bridged network have link-local addresses of their own, which
+    /// the address that it says is taken, where it does not say how to reach others. What cannot be read and
+    /// yet may be taken for one of these is refused; other frames are not judged by addresses. Stations on a bridged network have link-local addresses of their own, which
     /// lead nowhere else; they may use them.
     ///
     /// # Errors
@@ -201,7 +203,8 @@ fn arp_sender(arp: &[u8]) -> Option<IpAddr> {
 /// Shape: `padded` what a frame carries as IPv6; what kernels do not take for a packet either is `None`.
 ///
 /// # Errors
-/// More extension headers than are looked through: one could stand behind them.
+/// More extension headers than are looked through: one could stand behind them. And whoever says where
+/// others send what is for another: who may not speak for all addresses is no router.
 fn taken(padded: &[u8]) -> Result<Option<IpAddr>, DropReason> {
     /// Type, code and checksum; flags.
     const BEFORE_TARGET: usize = 8;
@@ -214,14 +217,17 @@ fn taken(padded: &[u8]) -> Result<Option<IpAddr>, DropReason> {
         return Ok(None);
     };
     let upper = packet.upper().ok_or(DropReason::SourcePrefix)?;
+    if !upper.is_first || upper.protocol != protocol::ICMPV6 {
+        return Ok(None);
+    }
     let is_taken = match upper.payload.first() {
         Some(&ADVERTISEMENT) => true,
         Some(&SOLICITATION) => packet.source.is_unspecified(),
+        Some(&(ROUTER | REDIRECT)) => return Err(DropReason::SourcePrefix),
         _ => false,
     };
-    let is_told = is_taken && upper.is_first && upper.protocol == protocol::ICMPV6;
     let target = || upper.payload.get(BEFORE_TARGET..)?.first_chunk::<16>();
-    let target = target().filter(|_| is_told);
+    let target = target().filter(|_| is_taken);
     Ok(target.map(|octets| Ipv6Addr::from(*octets).into()))
 }
 
@@ -396,6 +402,11 @@ mod tests {
                 // Who asks for another's address takes nothing.
                 ("2001:db8::7", SOLICITATION, "2001:dead::7", Ok(())),
                 ("2001:db8::7", 129, "2001:dead::7", Ok(())),
+                // Who leads what is for others elsewhere takes it, whatever the target.
+                ("fe80::a", REDIRECT, "2001:db8::7", outside),
+                ("fe80::a", ROUTER, "2001:db8::7", outside),
+                ("2001:db8::7", ROUTER, "fe80::a", outside),
+                ("fe80::a", 133, "2001:dead::7", Ok(())),
             ] {
                 let bytes = discovery(source, headers, kind, target);
                 let judged = grants.judge_frame(mesh, A, &bytes);

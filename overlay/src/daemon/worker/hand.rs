@@ -297,8 +297,12 @@ impl Sink for Hand {
         self.far(Report::Conflict(path));
     }
 
-    fn brought(&mut self, origin: NetId, via: NetId) {
-        self.sieve.fair.heard(self.now, origin, via);
+    fn brought(&mut self, origin: NetId, via: NetId, is_new: bool) {
+        if is_new {
+            self.sieve.fair.heard(self.now, origin, via);
+        } else {
+            self.sieve.fair.heard_later(self.now, origin, via);
+        }
     }
 
     fn heard(&mut self, origin: NetId, via: NetId) {

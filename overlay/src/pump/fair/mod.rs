@@ -22,7 +22,9 @@
 //!    somebody brings is taken evenly, by a credit that grows with each datagram.
 //!
 //! Only known sources of a neighbor have a share of their own: the first [`PLACES`] heard through it
-//! while there was no need of shares. All others share one, so that made-up netids gain nothing.
+//! while there was no need of shares. All others share one, so that made-up netids gain nothing. At most
+//! half of the places are for sources that only later copies named: one of those comes by every neighbor
+//! of every node, and whoever says many names would take the places of all.
 //!
 //! In a sealed mesh the source is known behind the seal, so what is far too much is dropped unopened,
 //! by the session it came for; in plain the source is read at once.
@@ -50,6 +52,8 @@ use crate::time::{Duration, Instant};
 pub const NEIGHBORS: usize = 256;
 /// Sources with a share of their own within that of their neighbor.
 pub const PLACES: usize = 32;
+/// Of which so many may be had by sources of which the neighbor brought later copies alone.
+const LATER: usize = PLACES / 2;
 /// A source that was not heard for so long gives its place to another.
 const KEPT: Duration = Duration::from_secs(60);
 /// What a datagram costs beside its bytes, in bytes. A guess, that one of 64 bytes takes about a third
@@ -131,6 +135,8 @@ impl Part {
 struct Source {
     netid: NetId,
     heard_at: Instant,
+    /// It has its place for later copies alone.
+    is_later: bool,
     /// What it brought of late, in bytes and datagrams' worth of them.
     brought: u64,
     part: Part,
@@ -141,6 +147,7 @@ impl Source {
         Self {
             netid,
             heard_at: now,
+            is_later: false,
             brought: 0,
             part: Part::ALL,
         }
@@ -179,6 +186,22 @@ impl Neighbor {
         match known.iter_mut().find(|source| source.netid == netid) {
             Some(source) => source,
             None => &mut self.others,
+        }
+    }
+
+    /// Gives a source a place, if there is one for it.
+    fn place(&mut self, new: Source) {
+        let known = &mut self.sources[..self.used];
+        let later = known.iter().filter(|source| source.is_later).count();
+        let may_add = !new.is_later || later < LATER;
+        let gives_way = |old: &&mut Source| {
+            new.heard_at.since(old.heard_at) >= KEPT && (may_add || old.is_later)
+        };
+        if may_add && self.used < PLACES {
+            self.sources[self.used] = new;
+            self.used += 1;
+        } else if let Some(old) = known.iter_mut().find(gives_way) {
+            *old = new;
         }
     }
 
@@ -264,21 +287,30 @@ impl Fair {
     /// Notes that `origin` was heard through the neighbor `via`, so that it has a share of its own
     /// should there be need of shares. While there is, it is too late.
     pub fn heard(&mut self, now: Instant, origin: NetId, via: NetId) {
+        self.note(now, Source::new(now, origin), via);
+    }
+
+    /// The same where the neighbor brought a copy of what had come before: half of its places are for others.
+    pub fn heard_later(&mut self, now: Instant, origin: NetId, via: NetId) {
+        let source = Source {
+            is_later: true,
+            ..Source::new(now, origin)
+        };
+        self.note(now, source, via);
+    }
+
+    fn note(&mut self, now: Instant, new: Source, via: NetId) {
         let place = self.find_or_add(now, via);
         let is_saturated = self.is_saturated();
         let neighbor = &mut self.neighbors[place];
         neighbor.heard_at = now;
-        let used = neighbor.used;
-        let known = &mut neighbor.sources[..used];
-        if let Some(source) = known.iter_mut().find(|source| source.netid == origin) {
+        let known = &mut neighbor.sources[..neighbor.used];
+        if let Some(source) = known.iter_mut().find(|source| source.netid == new.netid) {
             source.heard_at = now;
-        } else if is_saturated {
-            // Who floods may do so under many names.
-        } else if used < PLACES {
-            neighbor.sources[used] = Source::new(now, origin);
-            neighbor.used += 1;
-        } else if let Some(old) = known.iter_mut().find(|old| now.since(old.heard_at) >= KEPT) {
-            *old = Source::new(now, origin);
+            source.is_later &= new.is_later;
+        } else if !is_saturated {
+            // While it is, who floods may do so under many names.
+            neighbor.place(new);
         }
     }
 

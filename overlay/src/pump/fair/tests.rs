@@ -408,6 +408,40 @@ fn tables_are_bounded_and_who_is_beyond_them_shares_a_share() {
     assert_eq!(fair.find_or_add(Instant::ZERO, NetId(5_000)), place);
 }
 
+/// S98: a name that one node says comes as a later copy by every neighbor of every node.
+#[test]
+fn later_copies_take_half_of_a_neighbors_places_and_keep_those_that_are_had() {
+    let mut fair = Fair::new(false);
+    let via = NetId(1);
+    let at = |secs| Instant::from_secs(secs);
+    let has = |fair: &mut Fair, n| {
+        let place = fair.find_or_add(Instant::ZERO, via);
+        fair.neighbors[place].source(NetId(n)).netid == NetId(n)
+    };
+    for n in 100..200 {
+        fair.heard_later(at(0), NetId(n), via);
+    }
+    let later = |fair: &mut Fair| (100..200).filter(|n| has(fair, *n)).count();
+    assert_eq!(later(&mut fair), PLACES / 2);
+    for n in 200..300 {
+        fair.heard(at(0), NetId(n), via);
+    }
+    let first = |fair: &mut Fair| (200..300).filter(|n| has(fair, *n)).count();
+    assert_eq!(first(&mut fair), PLACES / 2);
+    // A later copy keeps a source its place, and takes none of who has it for more, however long silent.
+    fair.heard_later(at(50), NetId(100), via);
+    fair.heard_later(at(50), NetId(200), via);
+    for n in 300..400 {
+        fair.heard_later(at(70), NetId(n), via);
+    }
+    assert!(has(&mut fair, 100) && has(&mut fair, 200));
+    assert_eq!((later(&mut fair), first(&mut fair)), (1, PLACES / 2));
+    // Heard as the first once, a source is no later one: there is room for one more.
+    fair.heard(at(71), NetId(100), via);
+    fair.heard_later(at(120), NetId(401), via);
+    assert!(has(&mut fair, 401));
+}
+
 /// What each gets if capacity is handed out in small pieces, in turns, to those who still want some.
 fn handed_out(wants: &[u32], capacity: u32) -> Vec<u32> {
     let mut gets = vec![0; wants.len()];
