@@ -237,7 +237,7 @@ async fn configure(
         let shut = strict::shut(netlink, name, config).await;
         shut.map_err(failed("shut its networks in"))?;
     } else {
-        let released = strict::release(netlink, name).await;
+        let released = strict::release(netlink, name, config).await;
         released.map_err(failed("remove what a strict start left"))?;
     }
     let skipped = add_addresses(netlink, info, config, no_ipv6).await?;

@@ -13,13 +13,15 @@
 //!
 //! Rules and unreachable routes come before the device is up, and stay when its process ends, however it
 //! ends, and where an open fails. The next open without [`strict`](crate::OpenConfig::strict) takes them
-//! away: all carry the protocol number 172, and the table's number follows from the interface's name.
+//! away: all carry the protocol number 172, and the table's number follows from the interface's name. What
+//! was left under another name, and overlaps with the networks of this one, goes too: it was asked first.
 //!
 //! Not kept in: multicast, link-local addresses, and programs that write packets onto an interface by
 //! themselves (packet sockets).
 //!
 //! Sources: ip-rule(8), ip-route(8), rtnetlink(7); CVE-2024-3661.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::IpAddr;
 
@@ -87,7 +89,7 @@ pub(crate) async fn shut(netlink: &mut Netlink, name: &str, config: &OpenConfig)
         add_rule(netlink, net, table).await?;
     }
     // 2.
-    remove(netlink, table, |net| networks.contains(&net)).await
+    remove(netlink, table, &networks, true).await
 }
 
 /// Leads the networks into the interface, which is up.
@@ -113,9 +115,14 @@ pub(crate) async fn lead_in(
     Ok(())
 }
 
-/// Removes what an earlier start of a strict device of this name left.
-pub(crate) async fn release(netlink: &mut Netlink, name: &str) -> io::Result<()> {
-    remove(netlink, table(name), |_| false).await
+/// Removes what an earlier start of a strict device left that had this name or these networks.
+pub(crate) async fn release(
+    netlink: &mut Netlink,
+    name: &str,
+    config: &OpenConfig,
+) -> io::Result<()> {
+    let networks: Vec<IpNet> = networks(config).into_iter().map(|(net, _)| net).collect();
+    remove(netlink, table(name), &networks, false).await
 }
 
 fn is_refused_ipv6(error: &io::Error) -> bool {
@@ -176,39 +183,57 @@ async fn add_rule(netlink: &mut Netlink, net: IpNet, table: u32) -> io::Result<(
     }
 }
 
-/// Removes our rules to a table and the routes in it but those to networks that are to be kept. The
-/// routes of lost devices went with them.
+/// Removes our rules to a table and the routes in it, where `keeps` is set but those to `networks`; and what
+/// stands in the way of these from other tables that lead into no device any more. The routes of lost
+/// devices went with them.
 async fn remove(
     netlink: &mut Netlink,
     table: u32,
-    keeps: impl Fn(IpNet) -> bool,
+    networks: &[IpNet],
+    keeps: bool,
 ) -> io::Result<()> {
+    let overlaps = |to: IpNet| {
+        networks
+            .iter()
+            .any(|net| net.contains(&to) || to.contains(net))
+    };
+    let is_stale = |at: u32, to: Option<IpNet>| match to {
+        Some(to) if at == table => !(keeps && networks.contains(&to)),
+        Some(to) => overlaps(to),
+        None => at == table,
+    };
     let families = [
         (IpVersion::V4, AddressFamily::Inet),
         (IpVersion::V6, AddressFamily::Inet6),
     ];
     for (version, family) in families {
-        let rules = match rules(netlink, version, table).await {
+        let mut rules = match rules(netlink, version).await {
             Err(error) if is_without_ipv6(&error) => continue,
             rules => rules?,
         };
+        rules.retain(|(at, rule)| *at == table || is_stale(*at, rule_to(rule)));
         // There may be a million routes, and without a rule none of ours counts.
         if rules.is_empty() {
             continue;
         }
-        for rule in rules {
-            if !rule_to(&rule).is_some_and(&keeps) {
-                let request = netlink.handle.rule().del(rule);
-                let deleted = netlink.run(async { request.execute().await.map_err(io_error) });
-                unless_gone(deleted.await)?;
-            }
+        let tables: BTreeSet<u32> = rules.iter().map(|(at, _)| *at).collect();
+        let mut routes = routes(netlink, family, &tables).await?;
+        // Another node of this host, which is up, keeps what it has.
+        let in_use: BTreeSet<u32> = (routes.iter())
+            .filter(|(at, route)| *at != table && route.header.kind == RouteType::Unicast)
+            .map(|(at, _)| *at)
+            .collect();
+        rules.retain(|(at, rule)| is_stale(*at, rule_to(rule)) && !in_use.contains(at));
+        routes.retain(|(at, route)| is_stale(*at, route_to(route)) && !in_use.contains(at));
+        for (_, rule) in rules {
+            let request = netlink.handle.rule().del(rule);
+            let deleted = netlink.run(async { request.execute().await.map_err(io_error) });
+            unless_gone(deleted.await)?;
         }
-        for route in routes(netlink, family, table).await? {
-            if !route_to(&route).is_some_and(&keeps) {
-                let request = netlink.handle.route().del(route);
-                let deleted = netlink.run(async { request.execute().await.map_err(io_error) });
-                unless_gone(deleted.await)?;
-            }
+        for (_, route) in routes {
+            let request = netlink.handle.route().del(route);
+            let deleted = netlink.run(async { request.execute().await.map_err(io_error) });
+            unless_gone(deleted.await)?;
         }
     }
     Ok(())
@@ -222,39 +247,43 @@ fn unless_gone(removed: io::Result<()>) -> io::Result<()> {
     }
 }
 
-/// Our rules to a table.
-async fn rules(
-    netlink: &mut Netlink,
-    version: IpVersion,
-    table: u32,
-) -> io::Result<Vec<RuleMessage>> {
+/// Our rules, each with the table that it leads to.
+async fn rules(netlink: &mut Netlink, version: IpVersion) -> io::Result<Vec<(u32, RuleMessage)>> {
     let request = netlink.handle.rule().get(version);
     let all: Vec<RuleMessage> = netlink
         .run(async { request.execute().try_collect().await.map_err(io_error) })
         .await?;
-    let ours = all.into_iter().filter(|rule| is_ours(rule, table));
+    let ours = all.into_iter().filter_map(|rule| {
+        let is_ours = rule.attributes.contains(&RuleAttribute::Protocol(MADE_BY));
+        let table = is_ours.then(|| leads_to(&rule))?;
+        Some((table, rule))
+    });
     Ok(ours.collect())
 }
 
-/// What is in a table.
+/// What is in tables, each with its table.
 async fn routes(
     netlink: &mut Netlink,
     family: AddressFamily,
-    table: u32,
-) -> io::Result<Vec<RouteMessage>> {
+    tables: &BTreeSet<u32>,
+) -> io::Result<Vec<(u32, RouteMessage)>> {
     let mut every = RouteMessage::default();
     every.header.address_family = family;
     let request = netlink.handle.route().get(every);
     let all: Vec<RouteMessage> = netlink
         .run(async { request.execute().try_collect().await.map_err(io_error) })
         .await?;
-    let inside = all.into_iter().filter(|route| table_of(route) == table);
-    Ok(inside.collect())
+    let inside = all.into_iter().map(|route| (table_of(&route), route));
+    Ok(inside.filter(|(at, _)| tables.contains(at)).collect())
 }
 
-fn is_ours(rule: &RuleMessage, table: u32) -> bool {
-    let has = |wanted: &RuleAttribute| rule.attributes.contains(wanted);
-    has(&RuleAttribute::Table(table)) && has(&RuleAttribute::Protocol(MADE_BY))
+/// The table of a rule.
+fn leads_to(rule: &RuleMessage) -> u32 {
+    let large = rule.attributes.iter().find_map(|one| match one {
+        RuleAttribute::Table(table) => Some(*table),
+        _ => None,
+    });
+    large.unwrap_or_else(|| rule.header.table.into())
 }
 
 fn rule_to(rule: &RuleMessage) -> Option<IpNet> {
@@ -291,7 +320,7 @@ mod tests {
     #[test]
     fn a_name_has_one_table_beyond_those_that_people_number() {
         assert_eq!(table("mesh0"), table("mesh0"));
-        let tables: std::collections::BTreeSet<u32> = (0..100)
+        let tables: BTreeSet<u32> = (0..100)
             .map(|number| table(&format!("mesh{number}")))
             .collect();
         assert_eq!(tables.len(), 100);

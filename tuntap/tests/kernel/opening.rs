@@ -118,6 +118,64 @@ fn a_strict_device_shuts_its_networks_in_until_one_is_opened_that_is_not() {
 }
 
 #[test]
+fn what_a_strict_device_left_does_not_stand_in_the_way_of_one_of_another_name() {
+    in_namespace(|| {
+        let named = |name: &str, network: &str, strict| OpenConfig {
+            name: name.into(),
+            addresses: [network, "fdac:1:2::2a/64"]
+                .map(|text| text.parse().unwrap())
+                .to_vec(),
+            strict,
+            ..tun()
+        };
+        // The same network, a wider and a narrower one.
+        for (before, after) in [
+            ("10.44.0.1/24", "10.44.0.1/24"),
+            ("10.44.0.1/24", "10.44.0.1/16"),
+            ("10.44.0.1/16", "10.44.0.1/24"),
+        ] {
+            for strict in [true, false] {
+                drop(open(&named("mesh0", before, true)));
+                assert_eq!(source_to("10.44.0.9"), Err(Some(libc::EHOSTUNREACH)));
+                let device = open(&named("vpn0", after, strict));
+                let what = format!("{before} then {after}, strict: {strict}");
+                assert_eq!(source_to("10.44.0.9"), Ok("10.44.0.1".into()), "{what}");
+                assert_eq!(
+                    source_to("fdac:1:2::9"),
+                    Ok("fdac:1:2::2a".into()),
+                    "{what}"
+                );
+                drop(device);
+                drop(open(&named("vpn0", after, false)));
+                assert_eq!(
+                    source_to("10.44.0.9"),
+                    Err(Some(libc::ENETUNREACH)),
+                    "{what}"
+                );
+            }
+        }
+    });
+}
+
+#[test]
+fn a_strict_device_that_is_up_stays_strict_when_another_of_its_network_comes() {
+    in_namespace(|| {
+        let first = open(&OpenConfig {
+            strict: true,
+            ..tun()
+        });
+        drop(open(&OpenConfig {
+            name: "vpn0".into(),
+            link_local: None,
+            addresses: vec!["10.44.0.2/24".parse().unwrap()],
+            ..tun()
+        }));
+        drop(first);
+        assert_eq!(source_to("10.44.0.9"), Err(Some(libc::EHOSTUNREACH)));
+    });
+}
+
+#[test]
 fn two_devices_get_the_next_free_numbers() {
     in_namespace(|| {
         let config = OpenConfig {
