@@ -25,7 +25,7 @@ use crate::budget::Level;
 use crate::id::{Endpoint, Path, canonical};
 use crate::keyed::KeyedHasher;
 use crate::planted::{self, Mistake};
-use crate::seal::allowance::Allowance;
+use crate::seal::allowance::Allowances;
 use crate::seal::door::{Arrival, Door, Limits, Verdict};
 use crate::seal::effect::{Effect, Effects, Event, Given, Indices, Owned, PeerId, Turn};
 use crate::seal::gate::Gate;
@@ -123,8 +123,8 @@ pub struct Links {
     configured: BTreeSet<SocketAddr>,
     /// At how many endpoints each key is up.
     up: BTreeMap<[u8; 32], usize>,
-    /// What nodes may send of their own that are held to a rate, each with its class.
-    allowances: BTreeMap<NetId, (u8, Arc<Allowance>)>,
+    /// What nodes may send of their own that are held to a rate.
+    allowances: Allowances,
     members: Members,
     pulling: Pulling,
     /// Where sealed links are preferred and not insisted on.
@@ -165,7 +165,7 @@ impl Links {
             next_id: 0,
             configured: BTreeSet::new(),
             up: BTreeMap::new(),
-            allowances: BTreeMap::new(),
+            allowances: Allowances::default(),
             members: Members::default(),
             pulling: Pulling::default(),
             prefer: None,
@@ -207,8 +207,7 @@ impl Links {
     /// The rate class that a node is held to, and how many of its messages were above it; `None` where
     /// it has none.
     pub fn rate_class(&self, netid: NetId) -> Option<(u8, u64)> {
-        let (class, allowance) = self.allowances.get(&netid)?;
-        Some((*class, allowance.refused()))
+        self.allowances.class(netid)
     }
 
     /// This node.
@@ -612,25 +611,9 @@ fn note_up(up: &mut BTreeMap<[u8; 32], usize>, entry: &mut Entry, effect: &Effec
 /// What effects are entered in.
 struct Books<'l> {
     sessions: &'l mut SessionSet,
-    allowances: &'l mut BTreeMap<NetId, (u8, Arc<Allowance>)>,
+    allowances: &'l mut Allowances,
     members: &'l mut Members,
     wishes: &'l mut Vec<Wish>,
-}
-
-impl Books<'_> {
-    /// The allowance of a node: the same for all its sessions, so that a new one is no new allowance.
-    fn allowance(&mut self, netid: NetId, class: u8) -> Option<Arc<Allowance>> {
-        if let Some((known, allowance)) = self.allowances.get(&netid)
-            && *known == class
-        {
-            return Some(allowance.clone());
-        }
-        let allowance = Arc::new(Allowance::of(class)?);
-        let is_used = |(_, allowance): &(u8, Arc<Allowance>)| Arc::strong_count(allowance) > 1;
-        self.allowances.retain(|_, known| is_used(known));
-        self.allowances.insert(netid, (class, allowance.clone()));
-        Some(allowance)
-    }
 }
 
 /// One effect, whose datagram goes to `answer_to` if that is given; whether it changed the sessions.
@@ -655,7 +638,7 @@ fn carry_out(
             rights,
             rate_class,
         } => {
-            let allowance = books.allowance(netid, rate_class);
+            let allowance = books.allowances.of(now, netid, rate_class);
             books.sessions.open(Opens {
                 session,
                 path: name,
