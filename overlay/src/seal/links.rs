@@ -133,6 +133,8 @@ pub struct Links {
     telling: Option<(Instant, u32)>,
     /// When the next secret is tried again where it is not in use yet.
     trying: Option<Instant>,
+    /// When what was made under the former secret has ended.
+    former_until: Option<Instant>,
     sessions: SessionSet,
     effects: Effects,
     wishes: Vec<Wish>,
@@ -171,6 +173,7 @@ impl Links {
             prefer: None,
             telling: None,
             trying,
+            former_until: None,
             sessions,
             effects: Effects::default(),
             wishes: Vec::new(),
@@ -324,6 +327,7 @@ impl Links {
             .filter_map(Entry::next_timeout)
             .chain(self.pull_at())
             .chain(self.trying)
+            .chain(self.former_until)
             .min()
     }
 
@@ -332,6 +336,7 @@ impl Links {
         self.tell_again(now);
         self.pull(now);
         self.try_next(now);
+        self.end_former(now);
         let due: Vec<PeerId> = self
             .peers
             .iter()
