@@ -22,7 +22,8 @@ pub struct Gate {
     current: Key,
     /// Of the secret that the mesh changes to.
     next: Option<Key>,
-    /// Of the secret before the current one: a FIN of it may be said once more.
+    /// Of the secret before the current one, for a while: a FIN of it may be said once more. No INIT of it
+    /// is answered (S94), so whom the change shut out has no way to the driver with them.
     former: Option<Key>,
 }
 
@@ -51,6 +52,15 @@ impl Gate {
         }
     }
 
+    /// The same once what the former secret made has ended.
+    #[must_use]
+    pub fn without_former(&self) -> Self {
+        Self {
+            former: None,
+            ..self.clone()
+        }
+    }
+
     /// Whether a datagram is worth the way to the driver: its form is right, the index that it answers was
     /// given out, and its mac1 is right if it has one. A COOKIE has none; what it was sealed with is for
     /// the INIT's sender to know (S30).
@@ -59,7 +69,7 @@ impl Gate {
     pub fn lets_in(&self, kind: SealedKind, datagram: &[u8]) -> bool {
         match kind {
             SealedKind::Init => {
-                Init::parse(datagram).is_ok_and(|init| self.is_right(init.before_mac1, init.mac1))
+                Init::parse(datagram).is_ok_and(|init| self.begins(init.before_mac1, init.mac1))
             }
             SealedKind::Resp => self.is_answer(AnswerKind::Resp, datagram),
             SealedKind::Fin => self.is_answer(AnswerKind::Fin, datagram),
@@ -72,15 +82,24 @@ impl Gate {
 
     fn is_answer(&self, kind: AnswerKind, datagram: &[u8]) -> bool {
         Answer::parse(kind, datagram).is_ok_and(|answer| {
-            self.given.has(answer.receiver) && self.is_right(answer.before_mac1, answer.mac1)
+            let is_right = || {
+                let (before, mac1) = (answer.before_mac1, answer.mac1);
+                let of_former = |key: &Key| is_right(key, before, mac1);
+                self.begins(before, mac1) || self.former.as_ref().is_some_and(of_former)
+            };
+            self.given.has(answer.receiver) && is_right()
         })
     }
 
-    fn is_right(&self, before: &[u8], mac1: &[u8; 16]) -> bool {
-        let further = self.next.iter().chain(&self.former);
-        let mut keys = std::iter::once(&self.current).chain(further);
-        keys.any(|key| is_same(&mac(key, &[before]), mac1)) || planted::is(Mistake::SkipMac)
+    /// Whether a handshake may begin under this mac1.
+    fn begins(&self, before: &[u8], mac1: &[u8; 16]) -> bool {
+        let mut keys = std::iter::once(&self.current).chain(&self.next);
+        keys.any(|key| is_right(key, before, mac1)) || planted::is(Mistake::SkipMac)
     }
+}
+
+fn is_right(key: &Key, before: &[u8], mac1: &[u8; 16]) -> bool {
+    is_same(&mac(key, &[before]), mac1)
 }
 
 impl fmt::Debug for Gate {
@@ -112,8 +131,21 @@ mod tests {
         out
     }
 
+    /// A FIN under a secret that answers this index; its form and mac1 are right, and nothing else.
+    fn fin(secret: &MeshSecret, receiver: u32) -> Vec<u8> {
+        let len = 80;
+        let mut fin = vec![0; 14 + len + 32];
+        fin[..4].copy_from_slice(&[wire::sealed::SEALED_MAGIC, 3, 0, 0]);
+        fin[8..12].copy_from_slice(&receiver.to_be_bytes());
+        fin[13] = len as u8;
+        let (before, macs) = fin.split_at_mut(14 + len);
+        macs[..16].copy_from_slice(&mac(&secret.derive().mac1, &[before]));
+        fin
+    }
+
     #[test]
-    fn only_what_a_member_made_is_let_in_under_the_current_the_next_and_the_former_secret() {
+    fn inits_are_let_in_under_the_current_and_the_next_secret_and_answers_under_the_former_one_too()
+    {
         let first = MeshSecret::new(rising(0));
         let secrets = [
             first.clone(),
@@ -125,21 +157,29 @@ mod tests {
             let each = inits.each_ref();
             each.map(|init| gate.lets_in(SealedKind::Init, init))
         };
+        let given = Arc::<Given>::default();
+        let mut indices = Indices::watched(given.clone());
+        let index = indices.take(PeerId(1), &mut ChaCha12Rng::from_seed([1; 32]));
+        let fins = secrets.each_ref().map(|secret| fin(secret, index));
+        let ends = |gate: &Gate| {
+            let each = fins.each_ref();
+            each.map(|fin| gate.lets_in(SealedKind::Fin, fin))
+        };
         let mut local = node(0x40, NEAR, true);
-        let gate = Gate::new(&local, Arc::default());
+        let gate = Gate::new(&local, given);
         assert_eq!(lets(&gate), [true, false, false]);
+        assert_eq!(ends(&gate), [true, false, false]);
         local.next = Some(secrets[1].derive().into());
         let gate = gate.after(&local);
         assert_eq!(lets(&gate), [true, true, false]);
         local.keys = secrets[1].derive().into();
         local.next = None;
         let gate = gate.after(&local);
-        assert_eq!(lets(&gate), [true, true, false]);
-        assert_eq!(lets(&gate.after(&local)), [true, true, false]);
-        assert_eq!(
-            lets(&Gate::new(&local, Arc::default())),
-            [false, true, false]
-        );
+        for gate in [gate.after(&local), gate] {
+            assert_eq!(lets(&gate), [false, true, false]);
+            assert_eq!(ends(&gate), [true, true, false]);
+            assert_eq!(ends(&gate.without_former()), [false, true, false]);
+        }
     }
 
     #[test]

@@ -25,7 +25,7 @@ use crate::budget::Level;
 use crate::id::{Endpoint, Path, canonical};
 use crate::keyed::KeyedHasher;
 use crate::planted::{self, Mistake};
-use crate::seal::allowance::Allowance;
+use crate::seal::allowance::Allowances;
 use crate::seal::door::{Arrival, Door, Limits, Verdict};
 use crate::seal::effect::{Effect, Effects, Event, Given, Indices, Owned, PeerId, Turn};
 use crate::seal::gate::Gate;
@@ -123,8 +123,8 @@ pub struct Links {
     configured: BTreeSet<SocketAddr>,
     /// At how many endpoints each key is up.
     up: BTreeMap<[u8; 32], usize>,
-    /// What nodes may send of their own that are held to a rate, each with its class.
-    allowances: BTreeMap<NetId, (u8, Arc<Allowance>)>,
+    /// What nodes may send of their own that are held to a rate.
+    allowances: Allowances,
     members: Members,
     pulling: Pulling,
     /// Where sealed links are preferred and not insisted on.
@@ -133,6 +133,8 @@ pub struct Links {
     telling: Option<(Instant, u32)>,
     /// When the next secret is tried again where it is not in use yet.
     trying: Option<Instant>,
+    /// When what was made under the former secret has ended.
+    former_until: Option<Instant>,
     sessions: SessionSet,
     effects: Effects,
     wishes: Vec<Wish>,
@@ -165,12 +167,13 @@ impl Links {
             next_id: 0,
             configured: BTreeSet::new(),
             up: BTreeMap::new(),
-            allowances: BTreeMap::new(),
+            allowances: Allowances::default(),
             members: Members::default(),
             pulling: Pulling::default(),
             prefer: None,
             telling: None,
             trying,
+            former_until: None,
             sessions,
             effects: Effects::default(),
             wishes: Vec::new(),
@@ -207,8 +210,7 @@ impl Links {
     /// The rate class that a node is held to, and how many of its messages were above it; `None` where
     /// it has none.
     pub fn rate_class(&self, netid: NetId) -> Option<(u8, u64)> {
-        let (class, allowance) = self.allowances.get(&netid)?;
-        Some((*class, allowance.refused()))
+        self.allowances.class(netid)
     }
 
     /// This node.
@@ -325,6 +327,7 @@ impl Links {
             .filter_map(Entry::next_timeout)
             .chain(self.pull_at())
             .chain(self.trying)
+            .chain(self.former_until)
             .min()
     }
 
@@ -333,6 +336,7 @@ impl Links {
         self.tell_again(now);
         self.pull(now);
         self.try_next(now);
+        self.end_former(now);
         let due: Vec<PeerId> = self
             .peers
             .iter()
@@ -612,25 +616,9 @@ fn note_up(up: &mut BTreeMap<[u8; 32], usize>, entry: &mut Entry, effect: &Effec
 /// What effects are entered in.
 struct Books<'l> {
     sessions: &'l mut SessionSet,
-    allowances: &'l mut BTreeMap<NetId, (u8, Arc<Allowance>)>,
+    allowances: &'l mut Allowances,
     members: &'l mut Members,
     wishes: &'l mut Vec<Wish>,
-}
-
-impl Books<'_> {
-    /// The allowance of a node: the same for all its sessions, so that a new one is no new allowance.
-    fn allowance(&mut self, netid: NetId, class: u8) -> Option<Arc<Allowance>> {
-        if let Some((known, allowance)) = self.allowances.get(&netid)
-            && *known == class
-        {
-            return Some(allowance.clone());
-        }
-        let allowance = Arc::new(Allowance::of(class)?);
-        let is_used = |(_, allowance): &(u8, Arc<Allowance>)| Arc::strong_count(allowance) > 1;
-        self.allowances.retain(|_, known| is_used(known));
-        self.allowances.insert(netid, (class, allowance.clone()));
-        Some(allowance)
-    }
 }
 
 /// One effect, whose datagram goes to `answer_to` if that is given; whether it changed the sessions.
@@ -655,7 +643,7 @@ fn carry_out(
             rights,
             rate_class,
         } => {
-            let allowance = books.allowance(netid, rate_class);
+            let allowance = books.allowances.of(now, netid, rate_class);
             books.sessions.open(Opens {
                 session,
                 path: name,

@@ -301,7 +301,7 @@ impl<'n> Standing<'n> {
             return Err(DropReason::NoRight);
         }
         if let Some(allowance) = &opens.allowance
-            && is_of_its_own(opens, &header)
+            && is_of_its_own((opens.netid, opens.rights), &header)
             && !allowance.takes(now, message.len())
         {
             return Err(DropReason::RateClass);
@@ -331,9 +331,12 @@ fn lacks_right(opens: &Opens, header: &Header) -> bool {
     opens.rights & needed != needed
 }
 
-/// Whether a rate class counts a message: what the far end's node made, without what keeps the link.
-fn is_of_its_own(opens: &Opens, header: &Header) -> bool {
-    header.src == opens.netid && (header.kind == Kind::Data || !is_direct(header))
+/// Whether a rate class counts a message: what the far end's node made, without what keeps the link. Of
+/// whoever may not forward that is all that goes on from here, whatever src it names.
+fn is_of_its_own((netid, rights): (NetId, u16), header: &Header) -> bool {
+    let goes_on = !is_direct(header);
+    let is_named = header.src == netid && (header.kind == Kind::Data || goes_on);
+    is_named || goes_on && rights & FORWARD == 0
 }
 
 /// Whether the far end may speak under this message's src: whoever has no live link here yet, or
@@ -356,5 +359,40 @@ fn refusal(header: &Header) -> DropReason {
             DropReason::SpoofedControl
         }
         _ => DropReason::Stranger,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use wire::Flags;
+    use wire::sealed::RIGHTS;
+
+    use super::*;
+
+    /// S106: a made-up src takes what goes on out of no bound where nobody else can have said it.
+    #[test]
+    fn a_rate_class_counts_all_that_goes_on_from_who_may_not_forward() {
+        let (near, other, to) = (NetId(0x2a), NetId(0x2b), NetId(0x2c));
+        let counts = |rights, kind, flags, src| {
+            let header = Header {
+                kind,
+                flags,
+                nonce: 1,
+                src,
+                dst: to,
+            };
+            is_of_its_own((near, rights), &header)
+        };
+        let (goes_on, stays) = (Flags::NONE, Flags::NO_FORWARD);
+        for (rights, others_count) in [(RIGHTS, false), (RIGHTS & !FORWARD, true)] {
+            for kind in [Kind::Ping, Kind::Pong, Kind::Goodbye] {
+                assert!(counts(rights, kind, goes_on, near));
+                assert_eq!(counts(rights, kind, goes_on, other), others_count);
+                // What keeps the link.
+                assert!(!counts(rights, kind, stays, near));
+                assert!(!counts(rights, kind, stays, other));
+            }
+            assert!(counts(rights, Kind::Data, stays, near));
+        }
     }
 }

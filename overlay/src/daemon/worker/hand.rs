@@ -10,8 +10,9 @@
 //! | control of neighbors | [`SPARE_FOR_DIALED`] | they ask and answer again |
 //! | directory payloads, news of nodes | [`SPARE_FOR_CONTROL`] | repeated every 30 s, every second |
 //!
-//! Sealed links have a channel of their own, of which COOKIEs leave half free and other handshakes a quarter:
-//! what sessions have to say comes first, and nobody but a session's far end can say it.
+//! Sealed links have a channel of their own, of which INITs leave half free and other handshakes a quarter:
+//! what sessions have to say comes first, and nobody but a session's far end can say it. RESP, FIN and COOKIE
+//! answer an index that was given out; an INIT of a member can be said again by anybody, without end.
 //!
 //! Directory payloads are dear to handle (one may bring 64 claims), so each neighbor has a ration
 //! of them besides.
@@ -49,8 +50,8 @@ const SPARE_FOR_DIALED: usize = NEAR / 8;
 const SPARE_FOR_CONTROL: usize = NEAR / 2;
 /// Places kept for what sessions have to say, before handshakes.
 const SPARE_FOR_SEALS: usize = SEALS / 4;
-/// Places kept for handshakes with a mac of a member, before COOKIEs.
-const SPARE_FOR_MEMBERS: usize = SEALS / 4;
+/// Places kept for what answers a handshake, before INITs.
+const SPARE_FOR_ANSWERS: usize = SEALS / 4;
 /// One directory payload of each neighbor in this time; a mesh of hundreds of nodes brings tens a
 /// second. Unrationed, 12,000 a second filled a processor and `status` was not answered.
 const SERVICE_INTERVAL: Duration = Duration::from_millis(1);
@@ -315,9 +316,8 @@ impl Sink for Hand {
 
 impl Porter for Hand {
     fn handshake(&mut self, path: Path, datagram: &[u8]) {
-        // Anybody can make up a COOKIE, and say again what a member said.
         let spare = match SealedKind::of(datagram) {
-            Ok(SealedKind::Cookie) => SPARE_FOR_SEALS + SPARE_FOR_MEMBERS,
+            Ok(SealedKind::Init) => SPARE_FOR_SEALS + SPARE_FOR_ANSWERS,
             _ => SPARE_FOR_SEALS,
         };
         if self.reports.seals.capacity() <= spare {
@@ -457,22 +457,29 @@ mod tests {
     }
 
     #[test]
-    fn cookies_and_handshakes_leave_places_for_what_sessions_say() {
+    fn inits_leave_places_for_answers_and_both_for_what_sessions_say() {
         let (mut hand, _reports) = hand();
         let (seals, waiting) = mpsc::channel(SEALS);
         hand.reports.seals = seals;
-        let cookie = [wire::sealed::SEALED_MAGIC, 4];
-        let init = [wire::sealed::SEALED_MAGIC, 1];
-        for (datagram, places) in [(cookie, SEALS / 2), (init, SEALS / 4 * 3)] {
-            for _ in 0..SEALS {
-                hand.handshake(path(), &datagram);
+        let says = |hand: &mut Hand, kind: u8, times: usize| {
+            for _ in 0..times {
+                hand.handshake(path(), &[wire::sealed::SEALED_MAGIC, kind]);
             }
-            assert_eq!(waiting.len(), places);
+        };
+        let (init, resp, fin, cookie) = (1, 2, 3, 4);
+        says(&mut hand, init, SEALS);
+        assert_eq!(waiting.len(), SEALS / 2);
+        // One of each finds a place, and more of them up to a quarter.
+        for kind in [resp, fin, cookie] {
+            says(&mut hand, kind, 1);
         }
+        assert_eq!(waiting.len(), SEALS / 2 + 3);
+        says(&mut hand, cookie, SEALS);
+        assert_eq!(waiting.len(), SEALS / 4 * 3);
         hand.confirmed(7);
         assert_eq!(waiting.len(), SEALS / 4 * 3 + 1);
         let refused = hand.counters.dropped(DropReason::ControlFull);
-        assert_eq!(refused as usize, 2 * SEALS - SEALS / 4 * 3);
+        assert_eq!(refused as usize, 2 * SEALS + 3 - SEALS / 4 * 3);
     }
 
     /// S70, S90.

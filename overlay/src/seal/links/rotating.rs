@@ -17,6 +17,7 @@ use wire::NetId;
 use super::{Entry, Links, Wish};
 use crate::planted::{self, Mistake};
 use crate::seal::effect::PeerId;
+use crate::seal::gate::Gate;
 use crate::seal::keys::MeshKeys;
 use crate::time::{Duration, Instant};
 
@@ -61,6 +62,9 @@ impl Links {
         }
         self.wishes.push(Wish::Publish);
         let epoch = self.local.keys.epoch;
+        if epoch > former {
+            self.former_until = Some(now + FORMER_LASTS);
+        }
         let all: Vec<PeerId> = self.peers.keys().copied().collect();
         for id in all {
             let mut ended = Vec::new();
@@ -83,6 +87,19 @@ impl Links {
             self.try_next(now);
         }
         self.count_next();
+    }
+
+    /// What was made under the former secret has ended: workers let in nothing of it any more.
+    pub(super) fn end_former(&mut self, now: Instant) {
+        if self.former_until.is_none_or(|until| now < until) {
+            return;
+        }
+        self.former_until = None;
+        let gate = self.sessions.gate().map(Gate::without_former);
+        if let Some(gate) = gate {
+            self.sessions.set_gate(gate);
+            self.wishes.push(Wish::Publish);
+        }
     }
 
     /// Tries the next secret on all links that do not use it, if it is time to.
