@@ -7,6 +7,7 @@
 
 use std::io::Read;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::process::Command;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -105,6 +106,14 @@ fn leaked(tap: &Socket, targets: Targets) -> [usize; 2] {
     count
 }
 
+/// What `ip` with these arguments says there.
+fn ip(machine: &Namespace, arguments: &[&str]) -> String {
+    let output = machine.run(|| Command::new("ip").args(arguments).output());
+    let output = output.unwrap().unwrap();
+    assert!(output.status.success(), "ip {arguments:?}: {output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
 /// Says something until it leaks, in both families.
 fn leaks(what: &str, mesh: &Mesh, tap: &Socket, targets: Targets) {
     let mut count = [0; 2];
@@ -157,6 +166,38 @@ fn bypass_routes_lead_the_overlays_packets_out_in_clear_unless_the_device_is_str
     mesh.machine('a').set_up(DEVICE).unwrap();
     answered(&mesh, targets[0]);
     none("up again", &mesh, true);
+    // A network manager takes away rules and routes that it did not make.
+    let number = table.to_string();
+    for family in ["-4", "-6"] {
+        ip(
+            mesh.machine('a'),
+            &[family, "rule", "flush", "protocol", "172"],
+        );
+        ip(
+            mesh.machine('a'),
+            &[family, "route", "flush", "table", &number],
+        );
+    }
+    wait_until("the node puts them back", PATIENCE, || {
+        ["-4", "-6"].iter().all(|family| {
+            let rules = ip(mesh.machine('a'), &[family, "rule", "show"]);
+            let routes = ip(
+                mesh.machine('a'),
+                &[family, "route", "show", "table", "all"],
+            );
+            let is_last = |line: &str| line.starts_with("unreachable") && line.contains(&number);
+            rules.contains(&number) && routes.lines().any(is_last)
+        })
+    });
+    let _ = leaked(&tap, targets);
+    none("put back", &mesh, true);
+    for target in targets {
+        answered(&mesh, target);
+    }
+    wait_until("an alarm tells", PATIENCE, || {
+        let health = mesh.node('a').status().health;
+        health.iter().any(|health| health.code == "not_strict")
+    });
     // Somebody deletes it, and the node, which has given up most of what it may, makes it again.
     mesh.machine('a').delete(DEVICE).unwrap();
     none("deleted", &mesh, true);

@@ -60,6 +60,39 @@ pub fn lead_again(config: &OpenConfig, index: u32) -> io::Result<()> {
     netlink::block_on(async |netlink| lead_in(netlink, &config.name, index, config).await)
 }
 
+/// Looks whether all of it is still there, and puts back what is not: a network manager may take away rules
+/// and routes that it did not make (systemd-networkd does). `index` is the device's, while there is one.
+/// Returns whether a rule or an unreachable route had gone; routes into the device also go when somebody
+/// sets it down.
+///
+/// Cost: blocks for some milliseconds, for three requests a network, however many routes there are; nobody
+///       is notified where nothing was missing.
+///
+/// # Errors
+/// The kernel's; `PermissionDenied` without CAP_NET_ADMIN.
+pub fn keep(config: &OpenConfig, index: Option<u32>) -> io::Result<bool> {
+    netlink::block_on(async |netlink| {
+        let mut had_gone = false;
+        for (net, own) in networks(config) {
+            let table = table(&config.name);
+            match add(netlink, unreachable(net, table)).await {
+                Err(error) if net.addr().is_ipv6() && is_without_ipv6(&error) => continue,
+                added => had_gone |= added?,
+            }
+            had_gone |= add_rule(netlink, net, table).await?;
+            let Some(index) = index else { continue };
+            match add(netlink, way_in(net, own, table, index)).await {
+                Err(error) if own.is_ipv6() && is_refused_ipv6(&error) => {}
+                // It is down or gone at the moment.
+                Err(error)
+                    if matches!(error.raw_os_error(), Some(libc::ENETDOWN | libc::ENODEV)) => {}
+                added => drop(added?),
+            }
+        }
+        Ok(had_gone)
+    })
+}
+
 /// The networks behind addresses; one of a single address has none.
 fn networks(config: &OpenConfig) -> Vec<(IpNet, IpAddr)> {
     let mut all: Vec<_> = config
@@ -80,8 +113,7 @@ pub(crate) async fn shut(netlink: &mut Netlink, name: &str, config: &OpenConfig)
     let networks: Vec<IpNet> = networks(config).into_iter().map(|(net, _)| net).collect();
     // 1. First of all nothing leaks; then what is too much goes.
     for &net in &networks {
-        let route = route(net, table).kind(RouteType::Unreachable);
-        match put(netlink, route.priority(LAST).build()).await {
+        match put(netlink, unreachable(net, table)).await {
             // Without IPv6 nothing of it leaks.
             Err(error) if net.addr().is_ipv6() && is_without_ipv6(&error) => continue,
             put => put?,
@@ -100,13 +132,7 @@ pub(crate) async fn lead_in(
     config: &OpenConfig,
 ) -> io::Result<()> {
     for (net, own) in networks(config) {
-        let mut route = route(net, table(name)).output_interface(index);
-        if own.is_ipv4() {
-            let source = RouteAttribute::PrefSource(own.into());
-            route.get_mut().attributes.push(source);
-            route = route.scope(RouteScope::Link);
-        }
-        match put(netlink, route.build()).await {
+        match put(netlink, way_in(net, own, table(name), index)).await {
             // The device has no IPv6: it goes without these addresses.
             Err(error) if own.is_ipv6() && is_refused_ipv6(&error) => {}
             put => put?,
@@ -131,6 +157,23 @@ fn is_refused_ipv6(error: &io::Error) -> bool {
             error.raw_os_error(),
             Some(libc::EACCES | libc::EINVAL | libc::ENODEV | libc::ENETDOWN)
         )
+}
+
+/// The route into the device, from our own address.
+fn way_in(net: IpNet, own: IpAddr, table: u32, index: u32) -> RouteMessage {
+    let mut route = route(net, table).output_interface(index);
+    if own.is_ipv4() {
+        let source = RouteAttribute::PrefSource(own.into());
+        route.get_mut().attributes.push(source);
+        route = route.scope(RouteScope::Link);
+    }
+    route.build()
+}
+
+/// What remains without it.
+fn unreachable(net: IpNet, table: u32) -> RouteMessage {
+    let route = route(net, table).kind(RouteType::Unreachable);
+    route.priority(LAST).build()
 }
 
 fn route(net: IpNet, table: u32) -> RouteMessageBuilder {
@@ -160,7 +203,15 @@ async fn put(netlink: &mut Netlink, route: RouteMessage) -> io::Result<()> {
         .await
 }
 
-async fn add_rule(netlink: &mut Netlink, net: IpNet, table: u32) -> io::Result<()> {
+/// Adds a route. Returns whether there was none to the same network with the same metric.
+async fn add(netlink: &mut Netlink, route: RouteMessage) -> io::Result<bool> {
+    let request = netlink.handle.route().add(route);
+    let added = netlink.run(async { request.execute().await.map_err(io_error) });
+    unless_there(added.await)
+}
+
+/// Adds a rule. Returns whether it was not there.
+async fn add_rule(netlink: &mut Netlink, net: IpNet, table: u32) -> io::Result<bool> {
     let mut request = netlink
         .handle
         .rule()
@@ -173,13 +224,15 @@ async fn add_rule(netlink: &mut Netlink, net: IpNet, table: u32) -> io::Result<(
     rule.header.dst_len = net.prefix_len();
     rule.attributes.push(RuleAttribute::Destination(net.addr()));
     rule.attributes.push(RuleAttribute::Protocol(MADE_BY));
-    let added = netlink
-        .run(async { request.execute().await.map_err(io_error) })
-        .await;
+    let added = netlink.run(async { request.execute().await.map_err(io_error) });
+    unless_there(added.await)
+}
+
+/// Whether it was added; not if it was there, as what an earlier start left is.
+fn unless_there(added: io::Result<()>) -> io::Result<bool> {
     match added {
-        // Left by an earlier start.
-        Err(error) if error.raw_os_error() == Some(libc::EEXIST) => Ok(()),
-        added => added,
+        Err(error) if error.raw_os_error() == Some(libc::EEXIST) => Ok(false),
+        added => added.map(|()| true),
     }
 }
 

@@ -14,6 +14,8 @@ use tuntap::{Device, MergingEnded, Offload, OpenConfig, OpenError, Opened};
 use super::config::OnLoss;
 use super::duty::Duty;
 use super::shared::Command;
+use super::strict::Strictness;
+use crate::time::Instant;
 
 /// First and longest wait before another try.
 const BACK_OFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
@@ -51,6 +53,7 @@ pub struct DeviceKeeper {
     /// For the thread that opens it again.
     reopens: mpsc::Sender<Queues>,
     ends: bool,
+    strictness: Strictness,
 }
 
 impl DeviceKeeper {
@@ -84,6 +87,7 @@ impl DeviceKeeper {
             reopened,
             reopens,
             ends: false,
+            strictness: Strictness::default(),
         };
         Ok((keeper, opened))
     }
@@ -160,17 +164,28 @@ impl DeviceKeeper {
         }
     }
 
+    /// Looks after what keeps a strict device strict; once a second. Returns whether it had gone, and was
+    /// put back.
+    pub fn was_not_strict(&mut self, now: Instant) -> bool {
+        let Some(config) = self.strict_config() else {
+            return false;
+        };
+        self.strictness.poll(now, &config, self.index)
+    }
+
+    /// The configuration of a strict device, under the name that the kernel gave it.
+    fn strict_config(&self) -> Option<OpenConfig> {
+        let config = self.config.as_ref().filter(|config| config.strict)?;
+        Some(OpenConfig {
+            name: self.name.clone()?,
+            ..config.clone()
+        })
+    }
+
     /// Leads the networks of a strict device into it again: the kernel forgot that with its going down.
     fn lead_again(&self) {
-        let (Some(config), Some(name), Some(index)) = (&self.config, &self.name, self.index) else {
+        let (Some(config), Some(index)) = (self.strict_config(), self.index) else {
             return;
-        };
-        if !config.strict {
-            return;
-        }
-        let config = OpenConfig {
-            name: name.clone(),
-            ..config.clone()
         };
         if let Err(error) = tuntap::strict::lead_again(&config, index) {
             tracing::error!(%error, "the overlay stays unreachable: its routes cannot be set again");

@@ -33,6 +33,8 @@ pub struct Alarms {
     own_traffic: Option<(Instant, u64)>,
     /// A node that has adopted another next secret than ours.
     other_next: Option<(Instant, NetId)>,
+    /// Rules or routes of a strict device that others took away, and how often.
+    not_strict: Option<(Instant, u64)>,
 }
 
 impl Alarms {
@@ -82,6 +84,14 @@ impl Alarms {
             return false;
         }
         self.own_traffic = Some((now, dropped));
+        seen_at.is_none_or(|at| now.since(at) >= SHOWN)
+    }
+
+    /// Others had taken away what keeps the device strict. Returns whether that is news: it did not happen
+    /// for as long as an alarm is shown.
+    pub fn not_strict(&mut self, now: Instant) -> bool {
+        let (seen_at, times) = self.not_strict.unzip();
+        self.not_strict = Some((now, times.unwrap_or(0) + 1));
         seen_at.is_none_or(|at| now.since(at) >= SHOWN)
     }
 
@@ -192,6 +202,16 @@ impl Alarms {
             );
             lines.push(line(Level::Alarm, "underlay_in_overlay", text));
         }
+        if let Some((at, times)) = self.not_strict
+            && recent(at)
+        {
+            let text = format!(
+                "somebody took away rules or routes that keep the device strict ({times} times so far); they \
+                 were put back; where systemd-networkd runs, ManageForeignRoutingPolicyRules=no and \
+                 ManageForeignRoutes=no keep them"
+            );
+            lines.push(line(Level::Alarm, "not_strict", text));
+        }
         if let Some((at, netid, dropped)) = self.flood
             && recent(at)
         {
@@ -283,6 +303,17 @@ mod tests {
             codes(&alarms, Instant::from_secs(602)),
             ["underlay_in_overlay"]
         );
+    }
+
+    #[test]
+    fn what_keeps_the_device_strict_and_had_gone_is_news_once_and_shown_for_five_minutes() {
+        let (mut alarms, at) = (Alarms::default(), Instant::from_secs);
+        assert!(alarms.not_strict(at(1)));
+        assert!(!alarms.not_strict(at(6)));
+        assert_eq!(codes(&alarms, at(305)), ["not_strict"]);
+        assert!(codes(&alarms, at(306)).is_empty());
+        assert!(alarms.not_strict(at(306)));
+        assert!(alarms.lines(at(306))[0].text.contains("3 times"));
     }
 
     #[test]

@@ -53,6 +53,7 @@ pub mod service;
 pub mod setup;
 pub mod shared;
 pub mod state;
+pub mod strict;
 pub mod text;
 pub mod up;
 mod views;

@@ -361,7 +361,7 @@ pub struct Health {
     /// A word that stays the same, for scripts: `netid_conflict`, `mesh_mismatch`, `storm`,
     /// `bridge_loop`, `wrong_mode`, `other_key`, `certificate_ends`, `revoked`, `device_degraded`,
     /// `no_neighbor`, `seen_shortened`, `path_mtu`, `plain_outgrown`,
-    /// `other_next_secret`.
+    /// `other_next_secret`, `not_strict`.
     pub code: String,
     /// A sentence, for people.
     pub text: String,

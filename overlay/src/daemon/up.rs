@@ -401,7 +401,7 @@ async fn run(start: Start, args: UpArgs) -> Result<(), Failure> {
         tracing::info!(
             table,
             "packets for the overlay stay shut in, since device.strict is on; a start without it, or \
-             ip rule flush protocol 172 and ip -6 rule flush protocol 172, let them out again"
+             ip rule flush protocol 172 and ip route flush table {table}, both also as ip -6, let them out again"
         );
     }
     shared.set_phase(Phase::Ending);

@@ -2,6 +2,10 @@
 
 use std::net::{IpAddr, UdpSocket};
 
+use futures_util::TryStreamExt;
+use rtnetlink::IpVersion;
+use rtnetlink::packet_route::AddressFamily;
+
 use crate::host::*;
 
 use tuntap::{
@@ -171,6 +175,72 @@ fn a_strict_device_that_is_up_stays_strict_when_another_of_its_network_comes() {
             ..tun()
         }));
         drop(first);
+        assert_eq!(source_to("10.44.0.9"), Err(Some(libc::EHOSTUNREACH)));
+    });
+}
+
+/// Removes all rules of a strict device, or all of its routes, as a network manager does that did not make them.
+fn take_away(is_rules: bool) {
+    use rtnetlink::packet_route::route::{RouteMessage, RouteProtocol};
+    use rtnetlink::packet_route::rule::RuleAttribute;
+    const MADE_BY: RouteProtocol = RouteProtocol::Other(172);
+    administrate(async |handle| {
+        if is_rules {
+            for version in [IpVersion::V4, IpVersion::V6] {
+                let request = handle.rule().get(version).execute();
+                let rules: Vec<_> = request.try_collect().await.unwrap();
+                let is_ours = RuleAttribute::Protocol(MADE_BY);
+                for rule in rules {
+                    if rule.attributes.contains(&is_ours) {
+                        handle.rule().del(rule).execute().await.unwrap();
+                    }
+                }
+            }
+            return;
+        }
+        for family in [AddressFamily::Inet, AddressFamily::Inet6] {
+            let mut every = RouteMessage::default();
+            every.header.address_family = family;
+            let request = handle.route().get(every).execute();
+            let routes: Vec<_> = request.try_collect().await.unwrap();
+            for route in routes {
+                if route.header.protocol == MADE_BY {
+                    handle.route().del(route).execute().await.unwrap();
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn what_others_take_away_of_a_strict_device_is_put_back() {
+    in_namespace(|| {
+        let config = OpenConfig {
+            strict: true,
+            ..tun()
+        };
+        let device = open(&config);
+        let index = device.info().index;
+        let kept = |index| tuntap::strict::keep(&config, index).unwrap();
+        assert!(!kept(Some(index)), "nothing is missing");
+        for is_rules in [true, false] {
+            take_away(is_rules);
+            assert!(kept(Some(index)));
+            assert!(!kept(Some(index)));
+        }
+        assert_eq!(source_to("10.44.0.9"), Ok("10.44.0.1".into()));
+        assert_eq!(source_to("fdac:1:2::9"), Ok("fdac:1:2::2a".into()));
+        // Its routes go with its going down, which is nobody's doing but the administrator's.
+        administrate(async |handle| set_up(&handle, index, false).await);
+        assert!(!kept(Some(index)), "it is down");
+        assert_eq!(source_to("10.44.0.9"), Err(Some(libc::EHOSTUNREACH)));
+        administrate(async |handle| set_up(&handle, index, true).await);
+        assert!(!kept(Some(index)), "it is up again");
+        assert_eq!(source_to("10.44.0.9"), Ok("10.44.0.1".into()));
+        // Without a device, too.
+        drop(device);
+        take_away(true);
+        assert!(kept(None));
         assert_eq!(source_to("10.44.0.9"), Err(Some(libc::EHOSTUNREACH)));
     });
 }

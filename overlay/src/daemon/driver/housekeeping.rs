@@ -37,6 +37,11 @@ impl Driver {
                 "a route leads to a neighbor through the device itself; what goes there is dropped"
             );
         }
+        if self.device.was_not_strict(now) && self.alarms.not_strict(now) {
+            tracing::error!(
+                "somebody took away rules or routes that keep the device strict; they are back"
+            );
+        }
         let links = self.control.links();
         let dropped = links.map(|link| (link.netid, link.stats.unfair.load(Relaxed)));
         self.alarms.look_at_shares(now, dropped);
