@@ -17,6 +17,7 @@ use std::process::ExitCode;
 
 use zeroize::Zeroizing;
 
+use super::acting::{self, Acting};
 use super::args::{RotateArgs, UpArgs};
 use super::client::{self, print};
 use super::config::{Config, Security};
@@ -185,11 +186,13 @@ impl Node {
                 ),
             ));
         }
+        let acting = self.acting()?;
         fs::rename(&self.next, path).map_err(failed)?;
         if let Some(directory) = path.parent() {
             let synced = File::open(directory).and_then(|directory| directory.sync_all());
             synced.map_err(failed)?;
         }
+        drop(acting);
         eprintln!("the next secret is the only one now, {}", path.display());
         self.tell()
     }
@@ -207,10 +210,7 @@ impl Node {
         if let (Some(status), false) = (&status, force) {
             is_unused(status.rotation)?;
         }
-        fs::remove_file(&self.next).map_err(|error| {
-            let what = format!("cannot remove {}", self.next.display());
-            Failure::at_work(what, "check the rights of its directory").because(error)
-        })?;
+        self.remove()?;
         eprintln!("the change is taken back: the next secret is gone, the current one stays");
         match status {
             Some(_) => self.tell(),
@@ -244,19 +244,24 @@ impl Node {
     fn write(&self, next: &MeshSecret) -> Result<(), Failure> {
         self.judge_place(self.status()?.as_deref())?;
         // One that is no newer than the current one is a leftover.
-        let is_left = fs::symlink_metadata(&self.next).is_ok();
-        if is_left {
-            fs::remove_file(&self.next).map_err(|error| {
-                let what = format!("cannot remove {}", self.next.display());
-                Failure::at_work(what, "check the rights of its directory").because(error)
-            })?;
+        if fs::symlink_metadata(&self.next).is_ok() {
+            self.remove()?;
         }
-        Ok(file::write_like(
-            &self.config.files.secret,
-            &self.next,
-            &line(next),
-            0o600,
-        )?)
+        let _acting = self.acting()?;
+        Ok(file::write_new(&self.next, &line(next), 0o600)?)
+    }
+
+    fn remove(&self) -> Result<(), Failure> {
+        let _acting = self.acting()?;
+        fs::remove_file(&self.next).map_err(|error| {
+            let what = format!("cannot remove {}", self.next.display());
+            Failure::at_work(what, "check the rights of its directory").because(error)
+        })
+    }
+
+    /// Whoever owns the directory in which the secrets are changed.
+    fn acting(&self) -> Result<Option<Acting>, Failure> {
+        acting::as_owner_of(file::directory(&self.next))
     }
 
     /// Has the running node take it up.

@@ -14,6 +14,7 @@ use std::process::ExitCode;
 
 use zeroize::Zeroizing;
 
+use super::acting;
 use super::args::{DeviceMode, InitArgs, JoinArgs, SetupArgs, UpArgs};
 use super::client::print;
 use super::clock;
@@ -197,11 +198,14 @@ impl Node {
             }
         }
         if let Some(directory) = self.path.parent() {
+            let _acting = acting::as_owner_of(directory)?;
             fs::create_dir_all(directory).map_err(|error| {
                 let what = format!("cannot create {}", directory.display());
                 Failure::at_work(what, "name a writable file with --config").because(error)
             })?;
         }
+        // A service's user reads what lies in its directory.
+        let acting = acting::as_owner_of(&files.state)?;
         let _locked = StateDir::open(&files.state)?;
         let keys = PrivateKeys::draw()?;
         let mut made = Made(Vec::new());
@@ -213,6 +217,8 @@ impl Node {
         made.0.push(&files.secret);
         keys.write(&files.identity)?;
         made.0.push(&files.identity);
+        drop(acting);
+        let _acting = acting::as_owner_of(file::directory(&self.path))?;
         file::write_new(&self.path, &self.settings, 0o644).map_err(|error| match error {
             FileError::Io { source, path, .. } => Failure::at_work(
                 format!("cannot write {}", path.display()),
@@ -280,7 +286,9 @@ struct Made<'p>(Vec<&'p Path>);
 impl Drop for Made<'_> {
     fn drop(&mut self) {
         for path in &self.0 {
-            let _ = fs::remove_file(path);
+            if let Ok(_acting) = acting::as_owner_of(file::directory(path)) {
+                let _ = fs::remove_file(path);
+            }
         }
     }
 }
