@@ -6,9 +6,10 @@
 //!    that settings never name keys that are not there. If one fails, the others are taken away.
 
 use std::fmt::Write;
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, IsTerminal, Read};
 use std::os::fd::AsFd;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -199,7 +200,7 @@ impl Node {
         }
         if let Some(directory) = self.path.parent() {
             let _acting = acting::as_owner_of(directory)?;
-            fs::create_dir_all(directory).map_err(|error| {
+            make_directories(directory).map_err(|error| {
                 let what = format!("cannot create {}", directory.display());
                 Failure::at_work(what, "name a writable file with --config").because(error)
             })?;
@@ -278,6 +279,25 @@ impl Node {
             format!("floodmesh {command}")
         }
     }
+}
+
+/// Makes a directory and those above it that are not there, so that everybody may read the settings there
+/// whatever the umask is: a service does not run as the user who sets it up.
+fn make_directories(directory: &Path) -> io::Result<()> {
+    let is_there = |place: &&Path| place.as_os_str().is_empty() || place.exists();
+    let missing: Vec<_> = directory
+        .ancestors()
+        .take_while(|place| !is_there(place))
+        .collect();
+    fs::create_dir_all(directory)?;
+    for made in missing {
+        let made = OpenOptions::new()
+            .read(true)
+            .custom_flags(libc::O_DIRECTORY | libc::O_NOFOLLOW)
+            .open(made)?;
+        made.set_permissions(Permissions::from_mode(0o755))?;
+    }
+    Ok(())
 }
 
 /// Files made so far; what is still in it when it goes is taken away again.

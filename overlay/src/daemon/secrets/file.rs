@@ -14,9 +14,9 @@ use std::collections::VecDeque;
 use std::error::Error;
 use std::ffi::OsString;
 use std::fmt;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Component, Path, PathBuf};
 
 use nix::unistd::geteuid;
@@ -157,7 +157,7 @@ impl From<FileError> for Failure {
     }
 }
 
-/// Writes a file that is not there yet, with these rights at most.
+/// Writes a file that is not there yet, with these rights.
 ///
 /// # Errors
 /// It is there, or cannot be written; then nothing of it is left.
@@ -189,7 +189,9 @@ pub fn write_new(path: &Path, text: &str, mode: u32) -> Result<(), FileError> {
         .open(&new)
         .map_err(failed)?;
     let linked = file
-        .write_all(text.as_bytes())
+        // Whatever the umask is.
+        .set_permissions(Permissions::from_mode(mode))
+        .and_then(|()| file.write_all(text.as_bytes()))
         .and_then(|()| file.sync_all())
         // Unlike a rename it never replaces.
         .and_then(|()| fs::hard_link(&new, path));
@@ -361,8 +363,7 @@ pub fn directory(path: &Path) -> &Path {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fs::Permissions;
-    use std::os::unix::fs::{PermissionsExt, chown, symlink};
+    use std::os::unix::fs::{chown, symlink};
 
     fn said(path: &Path) -> String {
         Failure::from(read(path).unwrap_err()).to_string()
