@@ -113,7 +113,11 @@ fn a_change_of_the_secret_is_taken_back_once() {
     assert!(said.contains("there is nothing to take back"), "{said}");
     let secret = home.read("a/secret");
     let first = home.does("a", "rotate", "");
-    let output = home.run("a", "rotate --cancel", "");
+    // No node runs that could tell whether others use it.
+    let said = home.refused("a", "rotate --cancel", "", 1);
+    assert!(said.contains("--cancel --force"), "{said}");
+    assert_eq!(home.read("a/secret.next"), first);
+    let output = home.run("a", "rotate --cancel --force", "");
     assert!(output.status.success(), "{output:?}");
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(said.starts_with("the change is taken back"), "{said}");

@@ -113,6 +113,33 @@ fn secrets(home: &Home, name: &str) -> Vec<String> {
 }
 
 #[test]
+fn the_user_of_a_service_can_read_the_settings_whatever_the_umask_is() {
+    let home = Home::new();
+    for umask in ["000", "027", "077"] {
+        let mut shell = std::process::Command::new("sh");
+        shell
+            .args(["-c", &format!("umask {umask}; exec \"$@\""), "sh"])
+            .arg(overlay_tests::cli::floodmesh())
+            .args(["init", "--config"])
+            .arg(home.path(&format!("{umask}/etc/node.toml")))
+            .arg("--state-dir")
+            .arg(home.path(&format!("{umask}/state")));
+        let output = shell.output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        for (file, mode) in [
+            ("", 0o755),
+            ("/etc", 0o755),
+            ("/etc/node.toml", 0o644),
+            ("/state", 0o700),
+            ("/state/secret", 0o600),
+            ("/state/identity", 0o600),
+        ] {
+            assert_eq!(home.mode(&format!("{umask}{file}")), mode, "{umask}{file}");
+        }
+    }
+}
+
+#[test]
 fn init_makes_secret_identity_and_settings_for_their_owner_alone() {
     let home = Home::new();
     let line = "init --name van --mesh convoy --listen 192.0.2.1:44204 --address 10.77.0.1/24";

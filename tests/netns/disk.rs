@@ -3,7 +3,7 @@
 
 use std::fs::{self, File};
 use std::io::Write;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
@@ -15,23 +15,22 @@ use overlay_tests::mesh::{Family, Mesh, PATIENCE, Turn, may_run, netid, wait_unt
 
 use crate::may_make_namespaces;
 
-/// What the kernel gives out at a time.
-const PAGE: usize = 4_096;
-/// What all of the disk comes to, in pages.
+/// What all of the disk comes to, in pages: what the kernel gives out at a time.
 const PAGES: usize = 16;
 /// What is said where there is no room.
 const FULL: &str = "no space left on device (free some space there";
 
-/// A small disk. Dropped, it is gone.
-struct Disk(PathBuf);
+/// A small disk, and the bytes of its pages. Dropped, it is gone.
+struct Disk(PathBuf, usize);
 
 impl Disk {
     fn new(path: PathBuf) -> Self {
         fs::create_dir_all(&path).unwrap();
-        let size = format!("size={},mode=0700", PAGES * PAGE);
+        let size = format!("nr_blocks={PAGES},mode=0700");
         let (disk, none) = (Some("tmpfs"), MsFlags::empty());
         mount(disk, &path, disk, none, Some(&size[..])).unwrap();
-        Self(path)
+        let page = fs::metadata(&path).unwrap().blksize();
+        Self(path, usize::try_from(page).unwrap())
     }
 
     fn path(&self, name: &str) -> String {
@@ -42,10 +41,11 @@ impl Disk {
     fn fill(&self, left: usize) {
         let mut ballast = File::create(self.0.join("ballast")).unwrap();
         let mut written = 0;
-        while ballast.write_all(&[0xBB; PAGE]).is_ok() {
+        let page = vec![0xBB; self.1];
+        while ballast.write_all(&page).is_ok() {
             written += 1;
         }
-        ballast.set_len(((written - left) * PAGE) as u64).unwrap();
+        ballast.set_len(((written - left) * self.1) as u64).unwrap();
     }
 
     fn free(&self) {

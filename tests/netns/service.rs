@@ -227,7 +227,7 @@ fn service_a_user_with_one_capability_runs_what_the_unit_starts_and_tells_how_it
     manager.wait("READY=1\n");
     let next = fs::metadata(machine.state().join("secret.next")).unwrap();
     assert_eq!((next.uid(), next.mode() & 0o777), (NOBODY, 0o600));
-    let said = machine.does("rotate --cancel");
+    let said = machine.does("rotate --cancel --force");
     assert!(said.contains("took up: the current secret alone"), "{said}");
     let said = machine.does("reload");
     assert!(said.contains("nothing changed"), "{said}");

@@ -6,6 +6,7 @@
 
 use std::process::ExitCode;
 
+use super::acting;
 use super::admin::Reply;
 use super::args::{ForgetArgs, UpArgs};
 use super::client::{self, print, show};
@@ -83,6 +84,7 @@ fn forget_in_file(config: &Config, target: &str) -> Result<ForgottenReport, Fail
         ));
     }
     let none = || Failure::at_work(unknown_text(target), "see the node's log for its netid");
+    let _acting = acting::as_owner_of(&config.files.state)?;
     let state = StateDir::open(&config.files.state)?;
     let mut members = membership::members(config, &state, None)?;
     let netid = match members.find(target) {

@@ -13,10 +13,11 @@
 //! A running node is two loops: the [`driver`] owns everything that waits for time, the [`worker`]
 //! moves packets; [`shared`] is what lies between them.
 //!
-//! [`regular`] opens files, [`service`] speaks to the service manager. [`clock`] is the one reader of the clock, [`priority`] says how soon threads run, [`confine`] gives up what a
+//! [`regular`] opens files, [`acting`] makes root the user whose files a command changes, [`service`] speaks to the service manager. [`clock`] is the one reader of the clock, [`priority`] says how soon threads run, [`confine`] gives up what a
 //! running node does not need, [`paths`] knows where files belong, [`error`] is how a
 //! command ends that could not do what it was asked to. Read [`config::Config`] first.
 
+pub mod acting;
 pub mod admin;
 pub mod args;
 pub mod authority;

@@ -17,6 +17,7 @@ use std::process::ExitCode;
 
 use zeroize::Zeroizing;
 
+use super::acting::{self, Acting};
 use super::args::{RotateArgs, UpArgs};
 use super::client::{self, print};
 use super::config::{Config, Security};
@@ -185,11 +186,13 @@ impl Node {
                 ),
             ));
         }
+        let acting = self.acting()?;
         fs::rename(&self.next, path).map_err(failed)?;
         if let Some(directory) = path.parent() {
             let synced = File::open(directory).and_then(|directory| directory.sync_all());
             synced.map_err(failed)?;
         }
+        drop(acting);
         eprintln!("the next secret is the only one now, {}", path.display());
         self.tell()
     }
@@ -204,13 +207,10 @@ impl Node {
             ));
         }
         let status = self.status()?;
-        if let (Some(status), false) = (&status, force) {
-            is_unused(status.rotation)?;
+        if !force {
+            is_unused(status.as_ref().and_then(|status| status.rotation))?;
         }
-        fs::remove_file(&self.next).map_err(|error| {
-            let what = format!("cannot remove {}", self.next.display());
-            Failure::at_work(what, "check the rights of its directory").because(error)
-        })?;
+        self.remove()?;
         eprintln!("the change is taken back: the next secret is gone, the current one stays");
         match status {
             Some(_) => self.tell(),
@@ -244,19 +244,26 @@ impl Node {
     fn write(&self, next: &MeshSecret) -> Result<(), Failure> {
         self.judge_place(self.status()?.as_deref())?;
         // One that is no newer than the current one is a leftover.
-        let is_left = fs::symlink_metadata(&self.next).is_ok();
-        if is_left {
-            fs::remove_file(&self.next).map_err(|error| {
-                let what = format!("cannot remove {}", self.next.display());
-                Failure::at_work(what, "check the rights of its directory").because(error)
-            })?;
+        if fs::symlink_metadata(&self.next).is_ok() {
+            self.remove()?;
         }
-        Ok(file::write_like(
-            &self.config.files.secret,
-            &self.next,
-            &line(next),
-            0o600,
-        )?)
+        let _acting = self.acting()?;
+        Ok(file::write_new(&self.next, &line(next), 0o600)?)
+    }
+
+    fn remove(&self) -> Result<(), Failure> {
+        let _acting = self.acting()?;
+        let removed = fs::remove_file(&self.next)
+            .and_then(|()| File::open(file::directory(&self.next))?.sync_all());
+        removed.map_err(|error| {
+            let what = format!("cannot remove {}", self.next.display());
+            Failure::at_work(what, "check the rights of its directory").because(error)
+        })
+    }
+
+    /// Whoever owns the directory in which the secrets are changed.
+    fn acting(&self) -> Result<Option<Acting>, Failure> {
+        acting::as_owner_of(file::directory(&self.next))
     }
 
     /// Has the running node take it up.
@@ -299,10 +306,26 @@ fn is_done(rotation: Option<RotationReport>) -> Result<(), Failure> {
     ))
 }
 
-/// Refuses to take back a change that neighbors take part in: one that has ended it has the next secret
-/// alone.
+/// Refuses to take back a change that neighbors take part in, since one that has ended it has the next
+/// secret alone; or of which nobody can tell: silence is no answer.
 fn is_unused(rotation: Option<RotationReport>) -> Result<(), Failure> {
-    let using = rotation.map_or(0, |rotation| rotation.using);
+    let using = match rotation {
+        None => {
+            return Err(Failure::at_work(
+                "no running node has taken up the next secret, so nobody can tell whether others use it",
+                "start this node, or have it reload, and try again when its links are up; if no node of \
+                 the mesh has ended the change, floodmesh rotate --cancel --force",
+            ));
+        }
+        Some(rotation) if rotation.neighbors == 0 => {
+            return Err(Failure::at_work(
+                "the running node has no neighbor, so nobody can tell whether others use the next secret",
+                "wait until its links are up; if no node of the mesh has ended the change, floodmesh \
+                 rotate --cancel --force",
+            ));
+        }
+        Some(rotation) => rotation.using,
+    };
     if using == 0 {
         return Ok(());
     }
@@ -354,14 +377,16 @@ mod tests {
     }
 
     #[test]
-    fn a_change_is_taken_back_without_force_only_while_nobody_uses_the_next_secret() {
+    fn a_change_is_taken_back_without_force_only_where_nobody_is_known_to_use_the_next_secret() {
         let of = |neighbors, using| is_unused(Some(RotationReport { neighbors, using }));
-        assert!(is_unused(None).is_ok() && of(0, 0).is_ok() && of(3, 0).is_ok());
-        for (using, what) in [
-            (1, "1 neighbor uses the next"),
-            (2, "2 neighbors use the next"),
+        assert!(of(1, 0).is_ok() && of(3, 0).is_ok());
+        for (judged, what) in [
+            (is_unused(None), "no running node has taken up"),
+            (of(0, 0), "has no neighbor"),
+            (of(3, 1), "1 neighbor uses the next"),
+            (of(3, 2), "2 neighbors use the next"),
         ] {
-            let said = of(3, using).unwrap_err().to_string();
+            let said = judged.unwrap_err().to_string();
             assert!(
                 said.contains(what) && said.contains("--cancel --force"),
                 "{said}"

@@ -6,14 +6,16 @@
 //!    that settings never name keys that are not there. If one fails, the others are taken away.
 
 use std::fmt::Write;
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, IsTerminal, Read};
 use std::os::fd::AsFd;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use zeroize::Zeroizing;
 
+use super::acting;
 use super::args::{DeviceMode, InitArgs, JoinArgs, SetupArgs, UpArgs};
 use super::client::print;
 use super::clock;
@@ -197,11 +199,14 @@ impl Node {
             }
         }
         if let Some(directory) = self.path.parent() {
-            fs::create_dir_all(directory).map_err(|error| {
+            let _acting = acting::as_owner_of(directory)?;
+            make_directories(directory).map_err(|error| {
                 let what = format!("cannot create {}", directory.display());
                 Failure::at_work(what, "name a writable file with --config").because(error)
             })?;
         }
+        // A service's user reads what lies in its directory.
+        let acting = acting::as_owner_of(&files.state)?;
         let _locked = StateDir::open(&files.state)?;
         let keys = PrivateKeys::draw()?;
         let mut made = Made(Vec::new());
@@ -213,6 +218,8 @@ impl Node {
         made.0.push(&files.secret);
         keys.write(&files.identity)?;
         made.0.push(&files.identity);
+        drop(acting);
+        let _acting = acting::as_owner_of(file::directory(&self.path))?;
         file::write_new(&self.path, &self.settings, 0o644).map_err(|error| match error {
             FileError::Io { source, path, .. } => Failure::at_work(
                 format!("cannot write {}", path.display()),
@@ -274,13 +281,34 @@ impl Node {
     }
 }
 
+/// Makes a directory and those above it that are not there, so that everybody may read the settings there
+/// whatever the umask is: a service does not run as the user who sets it up.
+fn make_directories(directory: &Path) -> io::Result<()> {
+    let is_there = |place: &&Path| place.as_os_str().is_empty() || place.exists();
+    let missing: Vec<_> = directory
+        .ancestors()
+        .take_while(|place| !is_there(place))
+        .collect();
+    fs::create_dir_all(directory)?;
+    for made in missing {
+        let made = OpenOptions::new()
+            .read(true)
+            .custom_flags(libc::O_DIRECTORY | libc::O_NOFOLLOW)
+            .open(made)?;
+        made.set_permissions(Permissions::from_mode(0o755))?;
+    }
+    Ok(())
+}
+
 /// Files made so far; what is still in it when it goes is taken away again.
 struct Made<'p>(Vec<&'p Path>);
 
 impl Drop for Made<'_> {
     fn drop(&mut self) {
         for path in &self.0 {
-            let _ = fs::remove_file(path);
+            if let Ok(_acting) = acting::as_owner_of(file::directory(path)) {
+                let _ = fs::remove_file(path);
+            }
         }
     }
 }

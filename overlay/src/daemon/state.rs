@@ -31,10 +31,11 @@ use std::fmt;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Write};
 use std::net::SocketAddr;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{Flock, FlockArg};
+use nix::unistd::geteuid;
 
 use super::error::Failure;
 use super::regular;
@@ -185,8 +186,10 @@ pub struct StateDir {
 impl StateDir {
     /// Makes the directory if there is none, and locks it.
     ///
+    /// A command that may be root's does so [as its owner](super::acting), and whatever else it changes there.
+    ///
     /// # Errors
-    /// It cannot be made, or another daemon holds it.
+    /// It cannot be made, another user's link stands for it, or another daemon holds it.
     pub fn open(path: &Path) -> Result<Self, StateError> {
         let failed = |action| {
             move |source| StateError::Io {
@@ -201,7 +204,7 @@ impl StateDir {
             .create(path)
             .map_err(failed("create"))?;
         // Also when it was there before, with the rights of an older version or a careless hand.
-        fs::set_permissions(path, Permissions::from_mode(0o700)).map_err(failed("protect"))?;
+        protect(path).map_err(failed("protect"))?;
         let place = path.join("lock");
         let lock = private(&place).map_err(|source| StateError::Io {
             action: "open",
@@ -456,20 +459,6 @@ impl StateDir {
         None
     }
 
-    /// What root writes about the node of another user is that user's, who reads it at the next start. A
-    /// node that root runs there may not do so, and need not: it reads everything.
-    fn give(&self, file: &File) {
-        let Ok(owner) = fs::metadata(&self.path) else {
-            return;
-        };
-        if owner.uid() != 0 && nix::unistd::geteuid().is_root() {
-            let given = fchown(file, Some(owner.uid()), Some(owner.gid()));
-            if let Err(error) = given {
-                tracing::debug!(%error, "a file in {} stays root's", self.path.display());
-            }
-        }
-    }
-
     /// The first free name for a damaged file.
     fn aside(&self, kind: &str) -> PathBuf {
         let name = |number| self.path.join(format!("{kind}.bad-{number}"));
@@ -496,7 +485,6 @@ impl StateDir {
                 _ => {}
             }
             let mut file = private(&new)?;
-            self.give(&file);
             write!(file, "{}\n{body}", head(kind, body))?;
             file.sync_all()?;
             fs::rename(&new, &path)?;
@@ -563,6 +551,26 @@ pub fn draw_netid() -> io::Result<NetId> {
             return Ok(netid);
         }
     }
+}
+
+/// Leaves the directory to its owner alone.
+///
+/// # Errors
+/// It is not ours; or it is a link of somebody who is neither we nor root: what that leads to is not to be
+/// changed for whoever made it.
+fn protect(path: &Path) -> io::Result<()> {
+    let place = fs::symlink_metadata(path)?;
+    let is_trusted = place.uid() == 0 || place.uid() == geteuid().as_raw();
+    let follows = match (place.is_symlink(), is_trusted) {
+        (true, false) => return Err(io::Error::other("it is a link of another user")),
+        (true, true) => 0,
+        (false, _) => libc::O_NOFOLLOW,
+    };
+    let directory = OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_DIRECTORY | follows)
+        .open(path)?;
+    directory.set_permissions(Permissions::from_mode(0o700))
 }
 
 /// Opens a file for the owner alone, and makes it if there is none. Never follows a link.
@@ -739,6 +747,28 @@ mod tests {
         std::os::unix::fs::symlink(&outside, home.path().join("netid.new")).unwrap();
         assert_eq!(state.netid(None, fixed(9)).unwrap(), NetId(9));
         assert_eq!(fs::read_to_string(&outside).unwrap(), "precious");
+    }
+
+    #[test]
+    fn a_link_of_another_user_is_no_state_directory_and_what_it_leads_to_keeps_its_rights() {
+        let home = tempfile::tempdir().unwrap();
+        let [precious, link] = ["precious", "link"].map(|name| home.path().join(name));
+        fs::create_dir(&precious).unwrap();
+        fs::set_permissions(&precious, Permissions::from_mode(0o755)).unwrap();
+        std::os::unix::fs::symlink(&precious, &link).unwrap();
+        if !geteuid().is_root() {
+            println!("skipped: needs root");
+            return;
+        }
+        std::os::unix::fs::lchown(&link, Some(65_534), Some(65_534)).unwrap();
+        let error = Failure::from(StateDir::open(&link).unwrap_err()).to_string();
+        assert!(error.contains("it is a link of another user"), "{error}");
+        assert_eq!(mode(&precious), 0o755);
+        assert_eq!(fs::read_dir(&precious).unwrap().count(), 0);
+        // The owner of a machine may have it lie elsewhere.
+        std::os::unix::fs::lchown(&link, Some(0), Some(0)).unwrap();
+        StateDir::open(&link).unwrap();
+        assert_eq!(mode(&precious), 0o700);
     }
 
     #[test]

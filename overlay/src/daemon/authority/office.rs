@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
+use super::super::acting;
 use super::super::error::Failure;
 use super::super::secrets::draw;
 use super::super::secrets::file::{self, FileError};
@@ -70,6 +71,7 @@ pub struct Issued {
 /// # Errors
 /// There is one, or it cannot be written.
 pub fn make(directory: &Path, mesh_id: [u8; 16]) -> Result<Authority, Failure> {
+    let _acting = acting::as_owner_of(directory)?;
     let _locked = StateDir::open(directory)?;
     let secret = draw()?;
     let mut body = Zeroizing::new(String::with_capacity(5 + 32 + 1 + 8 + 64 + 1));
@@ -106,6 +108,7 @@ impl Office {
             error => error.into(),
         })?;
         let authority = parse_key(&text).ok_or_else(|| damaged(&path))?;
+        let _acting = acting::as_owner_of(directory)?;
         let directory = StateDir::open(directory)?;
         let (next_serial, issued) = directory
             .must_read(ISSUED, parse_issued)?
@@ -157,6 +160,7 @@ impl Office {
                 one.name
             );
         }
+        let _acting = acting::as_owner_of(self.directory.path())?;
         self.directory.write(ISSUED, &body)?;
         Ok(serial)
     }
@@ -182,6 +186,7 @@ impl Office {
             )
         })?;
         let body = Armor::Revocations.encode(&bytes) + "\n";
+        let _acting = acting::as_owner_of(self.directory.path())?;
         self.directory.write(REVOCATIONS, &body)?;
         self.revoked = revoked;
         self.number = number;

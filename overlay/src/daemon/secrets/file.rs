@@ -14,9 +14,9 @@ use std::collections::VecDeque;
 use std::error::Error;
 use std::ffi::OsString;
 use std::fmt;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Component, Path, PathBuf};
 
 use nix::unistd::geteuid;
@@ -157,34 +157,11 @@ impl From<FileError> for Failure {
     }
 }
 
-/// Writes a file that is not there yet, with these rights at most.
+/// Writes a file that is not there yet, with these rights.
 ///
 /// # Errors
 /// It is there, or cannot be written; then nothing of it is left.
 pub fn write_new(path: &Path, text: &str, mode: u32) -> Result<(), FileError> {
-    write_for(None, path, text, mode)
-}
-
-/// The same, for whoever `other` belongs to, if root writes: the user that a service runs as reads both.
-///
-/// # Errors
-/// As [`write_new`].
-pub fn write_like(other: &Path, path: &Path, text: &str, mode: u32) -> Result<(), FileError> {
-    let owner = fs::metadata(other).map_err(|source| FileError::Io {
-        action: "read",
-        path: other.to_owned(),
-        source,
-    })?;
-    let owner = geteuid().is_root().then(|| (owner.uid(), owner.gid()));
-    write_for(owner, path, text, mode)
-}
-
-fn write_for(
-    owner: Option<(u32, u32)>,
-    path: &Path,
-    text: &str,
-    mode: u32,
-) -> Result<(), FileError> {
     let failed = |source: io::Error| match source.kind() {
         io::ErrorKind::AlreadyExists => FileError::Exists(path.to_owned()),
         _ => FileError::Io {
@@ -211,11 +188,9 @@ fn write_for(
         .custom_flags(libc::O_NOFOLLOW)
         .open(&new)
         .map_err(failed)?;
-    let given = match owner {
-        Some((user, group)) => fchown(&file, Some(user), Some(group)),
-        None => Ok(()),
-    };
-    let linked = given
+    let linked = file
+        // Whatever the umask is.
+        .set_permissions(Permissions::from_mode(mode))
         .and_then(|()| file.write_all(text.as_bytes()))
         .and_then(|()| file.sync_all())
         // Unlike a rename it never replaces.
@@ -377,7 +352,8 @@ fn parts(path: &Path) -> impl Iterator<Item = OsString> {
     })
 }
 
-fn directory(path: &Path) -> &Path {
+/// Where a file lies.
+pub fn directory(path: &Path) -> &Path {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
@@ -387,8 +363,7 @@ fn directory(path: &Path) -> &Path {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fs::Permissions;
-    use std::os::unix::fs::{PermissionsExt, chown, symlink};
+    use std::os::unix::fs::{chown, symlink};
 
     fn said(path: &Path) -> String {
         Failure::from(read(path).unwrap_err()).to_string()
@@ -521,19 +496,5 @@ mod tests {
         assert_eq!(*read(&path).unwrap(), "hush");
         chown(home.path(), Some(65_533), None).unwrap();
         assert!(said(&path).contains("belongs to another user, 65534"));
-    }
-
-    #[test]
-    fn what_root_writes_beside_a_secret_belongs_to_whom_that_belongs_to() {
-        let home = tempfile::tempdir().unwrap();
-        let [path, next] = ["secret", "secret.next"].map(|name| home.path().join(name));
-        write_new(&path, "hush", 0o600).unwrap();
-        if geteuid().is_root() {
-            chown(&path, Some(65_534), Some(65_534)).unwrap();
-        }
-        write_like(&path, &next, "hush hush", 0o600).unwrap();
-        let owner = |path| fs::metadata(path).map(|found| (found.uid(), found.gid()));
-        assert_eq!(owner(&next).unwrap(), owner(&path).unwrap());
-        assert_eq!(fs::metadata(&next).unwrap().mode() & 0o7777, 0o600);
     }
 }
