@@ -6,6 +6,7 @@ use overlay::id::NetId;
 use overlay::pump::count::DropReason;
 use overlay::time::Duration;
 use overlay_tests::world::{Choices, Graph, Netem, World};
+use wire::sealed::RIGHTS;
 use wire::sealed::right::{FORWARD, INFORM, ORIGINATE};
 use wire::{Flags, HEADER_LEN, INFORM_LEN, Inform, Kind, emit_control};
 
@@ -98,6 +99,48 @@ fn t28_a_rate_class_bounds_what_a_member_says_of_its_own_and_nobody_elses() {
         let class = links.and_then(|links| links.rate_class(netid));
         assert_eq!(class, Some((1, dropped)), "{}", world.replay());
         assert!(world.is_connected());
+    }
+}
+
+/// S106: who may not forward has nobody to say a message for, so a made-up src takes it out of no bound. Of
+/// who may, the same is what others said.
+#[test]
+fn t28_who_may_not_forward_is_held_to_its_rate_class_under_every_name() {
+    for (seed, may_forward) in [(1, false), (2, true)] {
+        let choices = Choices {
+            certified: true,
+            rights: match may_forward {
+                true => |_| RIGHTS,
+                false => |node| if node == 1 { RIGHTS & !FORWARD } else { RIGHTS },
+            },
+            rate_class_of: |node| u8::from(node == 1),
+            ..Choices::sealed()
+        };
+        // 2 - 0 - 1.
+        let mut world = World::new(&Graph::star(3), Netem::default(), &choices, seed);
+        world.run_until_connected(10 * SECOND);
+        let to = world.nodes[2].netid;
+        let said = 2 * 65_536 / HEADER_LEN as u32;
+        for nonce in 0..said {
+            let src = NetId(0x5_0000 + nonce);
+            let ping = emit_control(Kind::Ping, Flags::NONE, nonce, src, to);
+            assert!(world.say_sealed(1, 0, &ping));
+            if nonce % 100 == 0 {
+                world.run_for(SECOND / 1_000);
+            }
+        }
+        world.run_for(SECOND / 10);
+        let dropped = world.nodes[0].counters.dropped(DropReason::RateClass);
+        let (least, most) = match may_forward {
+            // In less than a second no more than 8,000 bytes come back.
+            false => (u64::from(said) / 2 - 8_000 / HEADER_LEN as u64, said.into()),
+            true => (0, 0),
+        };
+        assert!(
+            (least..=most).contains(&dropped),
+            "{dropped}: {}",
+            world.replay()
+        );
     }
 }
 

@@ -12,6 +12,7 @@
 use std::collections::BTreeSet;
 use std::io::{self, IoSlice, Read};
 use std::net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6, UdpSocket};
+use std::ops::Range;
 use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
@@ -326,20 +327,15 @@ impl Neighbor {
         make: impl Fn(u64) -> T,
     ) -> u64 {
         let started = Instant::now();
-        let size = make(0).as_ref().len();
-        let most = (TRAIN_LEN / size.max(1)).clamp(1, SEGMENTS) as u64;
-        let (mut sent, mut train) = (0, Vec::new());
+        let most = Self::most(make(0).as_ref().len());
+        let mut sent = 0;
         loop {
             let elapsed = started.elapsed().min(duration);
             let due = rate * elapsed.as_micros() as u64 / 1_000_000;
             // A sender that has fallen behind may not stay longer for it.
             while sent < due && started.elapsed() < duration + BEHIND {
                 let count = (due - sent).min(most);
-                train.clear();
-                for number in sent..sent + count {
-                    train.extend_from_slice(make(number).as_ref());
-                }
-                self.send_train(&train, size);
+                self.train_of(sent..sent + count, &make);
                 sent += count;
             }
             if elapsed == duration {
@@ -347,6 +343,24 @@ impl Neighbor {
             }
             thread::sleep(TICK);
         }
+    }
+
+    /// Sends what `make` makes of these numbers as one train.
+    ///
+    /// Shape: as with [`Self::flood_of`]; 64 short datagrams at the most.
+    pub fn train_of<T: AsRef<[u8]>>(&self, numbers: Range<u64>, make: impl Fn(u64) -> T) {
+        let size = make(numbers.start).as_ref().len();
+        let count = numbers.end.saturating_sub(numbers.start) as usize;
+        let mut train = Vec::with_capacity(size * count);
+        for number in numbers {
+            train.extend_from_slice(make(number).as_ref());
+        }
+        self.send_train(&train, size);
+    }
+
+    /// How many datagrams of this size make the longest train.
+    fn most(size: usize) -> u64 {
+        (TRAIN_LEN / size.max(1)).clamp(1, SEGMENTS) as u64
     }
 
     fn send_train(&self, train: &[u8], size: usize) {
