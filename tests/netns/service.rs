@@ -6,10 +6,13 @@
 //! ```
 
 use std::fs::{self, DirBuilder, File};
+use std::net::Shutdown;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::mpsc::{self, Receiver};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::sys::ptrace;
@@ -29,22 +32,34 @@ const WATCHDOG: &str = "1000000";
 const UNIT: &str = include_str!("../../packaging/systemd/floodmesh@.service");
 
 /// The service manager's end.
-struct Manager(UnixDatagram);
+struct Manager {
+    socket: UnixDatagram,
+    /// What was told, taken out of the socket at once: it has room for ten.
+    told: Receiver<String>,
+}
 
 impl Manager {
     fn new(path: &Path) -> Self {
         let socket = UnixDatagram::bind(path).unwrap();
         fs::set_permissions(path, PermissionsExt::from_mode(0o777)).unwrap();
-        let short = Duration::from_millis(50);
-        socket.set_read_timeout(Some(short)).unwrap();
-        Self(socket)
+        let (heard, told) = mpsc::channel();
+        let end = socket.try_clone().unwrap();
+        thread::spawn(move || {
+            let mut bytes = [0; 1_024];
+            // Nothing is told in an empty datagram: that is the end.
+            while let Ok(len @ 1..) = end.recv(&mut bytes) {
+                let text = String::from_utf8(bytes[..len].to_vec()).unwrap();
+                if heard.send(text).is_err() {
+                    return;
+                }
+            }
+        });
+        Self { socket, told }
     }
 
     /// What was told next, if anything was.
     fn hear(&self) -> Option<String> {
-        let mut bytes = [0; 1_024];
-        let len = self.0.recv(&mut bytes).ok()?;
-        Some(String::from_utf8(bytes[..len].to_vec()).unwrap())
+        self.told.recv_timeout(Duration::from_millis(50)).ok()
     }
 
     /// Waits until something is told that begins like this, past everything else.
@@ -62,6 +77,13 @@ impl Manager {
     fn signs(&self) -> usize {
         let heard = std::iter::from_fn(|| self.hear());
         heard.filter(|told| told == "WATCHDOG=1\n").count()
+    }
+}
+
+impl Drop for Manager {
+    fn drop(&mut self) {
+        // Ends the thread that listens.
+        let _ = self.socket.shutdown(Shutdown::Both);
     }
 }
 

@@ -240,7 +240,7 @@ fn one_member_among_many_floods_and_the_others_lose_nothing() {
 }
 
 /// Neither of its own, nor of others, nor where others are.
-const NOTHING: u16 = wire::sealed::RIGHTS & !(ORIGINATE | FORWARD | INFORM);
+const NOTHING: u16 = RIGHTS & !(ORIGINATE | FORWARD | INFORM);
 
 /// S97.
 #[test]
@@ -249,11 +249,7 @@ fn what_its_certificate_gives_a_member_no_right_to_is_dropped_where_it_comes_in(
         let choices = Choices {
             certified: true,
             rights: |node| {
-                if node == 1 {
-                    NOTHING
-                } else {
-                    wire::sealed::RIGHTS
-                }
+                if node == 1 { NOTHING } else { RIGHTS }
             },
             ..Choices::sealed()
         };
